@@ -1,0 +1,1 @@
+"""INT8 and INT4 ranges, and the gate that judges their result."""

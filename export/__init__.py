@@ -1,0 +1,1 @@
+"""From a VPT checkpoint to a bundle; needs the extra ``export``."""
