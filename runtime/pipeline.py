@@ -1,0 +1,191 @@
+"""The loop: one request, in which the model looks again where it asks to."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vpt_edge.runtime.bundle import Bundle
+from vpt_edge.runtime.decoder import Decoder, Sampler
+from vpt_edge.runtime.errors import PromptError, VptError
+from vpt_edge.runtime.image import open_picture
+from vpt_edge.runtime.prompt import Prompt, question_text
+from vpt_edge.runtime.request import Request
+from vpt_edge.runtime.result import Answer, Event, Finished, Text, Turn
+from vpt_edge.runtime.session import open_session
+from vpt_edge.runtime.vision import Vision
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.image import Picture
+    from vpt_edge.runtime.prompt import Perception
+    from vpt_edge.runtime.session import Session, SessionOpener
+
+
+@dataclass(frozen=True)
+class _Options:
+    sampler: Sampler
+    max_new_tokens: int
+    max_looks: int
+    keep_logits: bool
+
+
+class Pipeline:
+    """Answers questions about pictures with the model of one bundle.
+
+        with runtime.Pipeline("bundle") as pipeline:
+            print(pipeline.ask("street.png", "What does the sign say?", perception="region").text)
+
+    ``bundle`` is a folder that vpt-export wrote, or an opened ``Bundle``; ``device`` is "cpu". ``opener`` replaces the
+    inference library, for tests. Requests from several threads are answered one after another; a thread that begins
+    a request while its own stream is unfinished gets an error instead of a deadlock.
+    """
+
+    def __init__(
+        self, bundle: str | os.PathLike[str] | Bundle, device: str = "cpu", *, opener: SessionOpener | None = None
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self._manifest = self.bundle.manifest
+        self._prompt = Prompt(self.bundle.file("tokenizer.json"))
+        self._sessions: dict[str, Session] = {}
+        try:
+            for name in self._manifest.graphs:
+                self._sessions[name] = opener(self.bundle, name) if opener else open_session(self.bundle, name, device)
+        except BaseException:
+            self.close()
+            raise
+        self._vision = Vision(self.bundle, self._sessions)
+        self._decoder = Decoder(self.bundle, self._sessions["decoder"], self._vision.project)
+        self._lock, self._owner = threading.Lock(), 0
+        self._hinted = False
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the sessions; the pipeline answers no more."""
+        while self._sessions:
+            self._sessions.popitem()[1].close()
+
+    def ask(self, image: Picture, question: str, **options: Any) -> Answer:
+        """The answer to ``question`` about ``image``; the options are those of ``stream``."""
+        *_, last = self.stream(image, question, **options)
+        assert isinstance(last, Finished)
+        return last.answer
+
+    def stream(
+        self,
+        image: Picture,
+        question: str,
+        *,
+        perception: Perception = "free",
+        assistant_prefix: str = "",
+        max_new_tokens: int = 1024,
+        max_looks: int = 1,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        keep_logits: bool = False,
+    ) -> Iterator[Event]:
+        """Yield ``Text`` and ``Looked`` as they happen, and ``Finished`` with the answer.
+
+        image: a path, bytes, a PIL image or an RGB array (height, width, 3) uint8.
+        perception: "free" appends nothing to the question and honours the triggers; "region" and "reencode" append the
+            authors' sentence; "off" appends nothing and takes triggers for text.
+        assistant_prefix: text that the assistant's first turn begins with.
+        max_new_tokens: for each turn. max_looks: rounds of looking again; the authors' code has one.
+        temperature, top_k, top_p, seed: sampling; at temperature 0 the likeliest token is taken.
+        keep_logits: keep the logits of every generated token in the turns.
+
+        Raises ImageError and PromptError for what cannot be shown or asked.
+        """
+        if max_new_tokens < 1 or max_looks < 0:
+            raise PromptError(f"found max_new_tokens {max_new_tokens}, max_looks {max_looks}; expected at least 1 and 0")
+        if not self._sessions:
+            raise VptError("the pipeline is closed; open it again: Pipeline(bundle)")
+        options = _Options(
+            Sampler(temperature, top_k, top_p, seed), max_new_tokens, 0 if perception == "off" else max_looks, keep_logits
+        )
+        first_message = question_text(question, perception)
+        if perception == "free":
+            self._hint()
+        request = Request(open_picture(image), question, first_message, assistant_prefix, self._manifest.kind)
+        return self._one_at_a_time(self._answer(request, options))
+
+    def _answer(self, request: Request, options: _Options) -> Iterator[Event]:
+        """The loop: a turn of text and, as long as the turn asks for it, a look and another turn on the same cache."""
+        self._decoder.reset()
+        request.see(request.picture, self._vision)
+        while True:
+            complete = yield from self._turn(request, options)
+            decision = request.decide()
+            if not decision.actions or len(request.turns) > options.max_looks:
+                break
+            yield from request.look(decision, self._vision)
+        asked_again = options.max_looks > 0 and decision.actions
+        reason = decision.reason if options.max_looks else "answer"
+        if reason == "answer":
+            reason = "length" if not complete else "look_limit" if asked_again else "stop"
+        yield Finished(request.answer(reason, self._decoder))
+
+    def _turn(self, request: Request, options: _Options) -> Generator[Event, None, bool]:
+        """Prefill what is new in the context, then generate; returns whether an end token came."""
+        tokens, context = self._manifest.tokens, request.context(self._prompt)
+        start, prompt_ids = len(context.ids) - len(request.prefix_ids), tuple(context.ids)
+        pieces, kept = self._prompt.stream(tokens.triggers), []
+        for token in request.prefix_ids:
+            yield from map(Text, pieces.step(token))
+        with request.timed("prefill"):
+            logits = self._decoder.prefill(context)
+        while True:
+            token = options.sampler.choose(logits)
+            if options.keep_logits:
+                kept.append(logits.copy())
+            complete = token in tokens.end
+            last = complete or len(context.ids) + 1 == len(prompt_ids) + options.max_new_tokens or not self._decoder.room
+            if context.ids[-1] == tokens.action_start and not last:
+                token = tokens.action  # whatever was sampled (PROTOCOL 5.4)
+            context.ids.append(token)
+            yield from map(Text, pieces.step(token))
+            if last:
+                break
+            with request.timed("decode"):
+                logits = self._decoder.step(token)
+        request.turns.append(
+            Turn(
+                prompt_ids=prompt_ids,
+                generated_ids=tuple(context.ids[len(prompt_ids) :]),
+                text=self._prompt.decode(context.ids[start:]),
+                logits=np.stack(kept) if kept else None,
+            )
+        )
+        return complete
+
+    def _one_at_a_time(self, events: Iterator[Event]) -> Iterator[Event]:
+        me = threading.get_ident()
+        if self._owner == me:
+            raise VptError("this thread's earlier stream is unfinished; exhaust it or close() it, then ask again")
+        with self._lock:
+            self._owner = me
+            try:
+                yield from events
+            finally:
+                self._owner = 0
+
+    def _hint(self) -> None:
+        if self._manifest.prompt_triggered and not self._hinted:
+            self._hinted = True
+            warnings.warn(
+                f"{self._manifest.source} was trained to look again when the question asks for it; "
+                'perception="region" or "reencode" appends the sentence that it knows',
+                stacklevel=3,
+            )

@@ -1,0 +1,166 @@
+"""What a request gives: its events while it runs, and the answer at its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.image import Box
+from vpt_edge.runtime.perception import Crop, PerceptionAction
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+STAGES = ("preprocess", "vision", "reencode", "prefill", "decode")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of text as it is generated; trigger and special tokens are left out.
+
+    The pieces behind the last ``Looked`` are the answer.
+    """
+
+    piece: str
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The model looked again. ``tokens`` counts the visual tokens of this look; ``crop`` is what a region shows."""
+
+    action: PerceptionAction
+    tokens: int
+    crop: Image.Image | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def kind(self) -> str:
+        """``region``, or the encoder of a re-encode: ``clip``, ``detection`` or ``seg``."""
+        return self.action.kind
+
+    @property
+    def cells(self) -> Box | None:
+        """(x0, y0, x1, y1) on the 8x8 grid, inclusive, before the margin; None for a re-encode."""
+        return self.action.cells if isinstance(self.action, Crop) else None
+
+    @property
+    def box(self) -> Box | None:
+        """(left, top, right, bottom) in pixels of the picture; None for a re-encode."""
+        return self.action.box if isinstance(self.action, Crop) else None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One turn of the assistant.
+
+    ``prompt_ids``: the whole context that it was generated from; ``generated_ids``: all that followed, forced action
+    and end token included; ``text``: those ids decoded without special tokens; ``logits`` (generated, vocabulary)
+    float32 from which each id was chosen, if they were to be kept.
+    """
+
+    prompt_ids: tuple[int, ...]
+    generated_ids: tuple[int, ...]
+    text: str
+    logits: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the request cost.
+
+    ``prompt_tokens``: context of the last turn; ``generated_tokens``: over all turns; ``computed_tokens``: tokens that
+    the language model ran over; ``reused_tokens``: tokens of later turns that were in the cache already;
+    ``vision_runs`` and ``reencoder_runs``: encodes of a picture and of a re-encode; ``seconds`` by stage.
+    """
+
+    prompt_tokens: int
+    generated_tokens: int
+    computed_tokens: int
+    reused_tokens: int
+    vision_runs: int
+    reencoder_runs: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one question.
+
+    ``text`` is the last turn without trigger tokens, ``raw`` the last turn as the authors' code returns it.
+    ``finish_reason``: "stop" (an end token), "length" (max_new_tokens or the cache's capacity), "look_limit" (the last
+    turn asked for one more look), or a case in which the authors' code gives up: "mixed_triggers",
+    "malformed_region", "foreign_trigger".
+    """
+
+    text: str
+    raw: str
+    turns: tuple[Turn, ...]
+    looks: tuple[Looked, ...]
+    finish_reason: str
+    usage: Usage
+    question: str
+    image: Image.Image = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as JSON types, as ``vpt-run --json`` prints it."""
+        usage = asdict(self.usage)
+        seconds = usage.pop("seconds")
+        return {
+            "text": self.text,
+            "raw": self.raw,
+            "finish_reason": self.finish_reason,
+            "turns": [
+                {"prompt_ids": list(t.prompt_ids), "generated_ids": list(t.generated_ids), "text": t.text}
+                for t in self.turns
+            ],
+            "looks": [
+                {"kind": k.kind, "cells": k.cells and list(k.cells), "box": k.box and list(k.box), "tokens": k.tokens}
+                for k in self.looks
+            ],
+            "usage": usage,
+            "seconds": seconds,
+        }
+
+    def plot(self) -> Image.Image:
+        """The picture with the grid, the chosen cells and box, and each crop as an inset."""
+        from vpt_edge.runtime.overlay import draw
+
+        return draw(self)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write answer.json, overlay.png and crop_N.png into a new ``folder``."""
+        target = Path(folder)
+        if target.exists():
+            raise VptError(f"{target} exists already; choose another folder")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
+        try:
+            (beside / "answer.json").write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
+            self.plot().save(beside / "overlay.png")
+            for index, crop in enumerate(look.crop for look in self.looks if look.crop is not None):
+                crop.save(beside / f"crop_{index}.png")
+            beside.chmod(0o755)
+            beside.rename(target)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The last event."""
+
+    answer: Answer
+
+
+Event: TypeAlias = "Text | Looked | Finished"
