@@ -1,0 +1,55 @@
+"""The golden cases, the authors' own answers, and how an answer is held against one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vpt_edge import runtime
+
+ROOT = Path(__file__).parent.parent
+SHARED = Path(os.environ.get("VPT_SHARED", ROOT.parent / "shared"))
+GOLDEN = SHARED / "golden"
+
+needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden cases at {GOLDEN}; set VPT_SHARED")
+
+Exporter = Callable[..., runtime.Bundle]
+CASES = sorted(path.parent.name for path in GOLDEN.glob("*/expected.npz"))
+
+
+class Case:
+    def __init__(self, name: str) -> None:
+        folder = GOLDEN / name
+        self.image = folder / "image.png"
+        self.conversation: dict[str, Any] = json.loads((folder / "conversation.json").read_text())
+        self.expected: dict[str, Any] = json.loads((folder / "expected.json").read_text())
+        self.arrays = np.load(folder / "expected.npz")
+        self.model = (folder / self.conversation["model"]).resolve()
+
+    @property
+    def boxes(self) -> list[list[int]]:
+        """The crops, from the path suffixes of the second round."""
+        images = self.expected["item2"]["images"][1:] if self.expected["second_round"] else []
+        return [[int(side) for side in image.rsplit("_", 1)[1].split(",")] for image in images]
+
+    def ask(self, bundle: runtime.Bundle) -> runtime.Answer:
+        with runtime.Pipeline(bundle) as pipeline:
+            return pipeline.ask(self.image, self.conversation["question"], keep_logits=True)
+
+
+def check_decisions(answer: runtime.Answer, case: Case) -> None:
+    """Ids, boxes, decisions and texts are the authors'."""
+    rounds = ["round1", "round2"][: 1 + case.expected["second_round"]]
+    assert len(answer.turns) == len(rounds)
+    for turn, name in zip(answer.turns, rounds, strict=True):
+        assert list(turn.prompt_ids) == case.arrays[f"{name}_prompt_ids"].tolist()
+        assert list(turn.generated_ids) == case.arrays[f"{name}_generated_ids"].tolist()
+        assert turn.text == case.expected[name]["predict"]
+    assert [list(look.box) for look in answer.looks if look.box] == case.boxes
+    assert answer.raw == case.expected["final_answer"]
