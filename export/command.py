@@ -1,0 +1,106 @@
+"""vpt-export: make a bundle of a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vpt_edge.runtime.errors import ExportError, exit_code
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vpt_edge.runtime.bundle import Bundle
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    return exit_code(lambda: _run(_parser().parse_args(arguments)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vpt-export", description="Split a VPT checkpoint into graphs that vpt-run answers with."
+    )
+    parser.add_argument("checkpoint", help="folder, or Hub id such as rp-yu/Qwen2-VL-2b-VPT-CLIP")
+    parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", help="folder to write")
+    parser.add_argument("--precision", choices=("fp32", "fp16"), required=True)
+    parser.add_argument(
+        "--target",
+        choices=("onnxruntime", "tensorrt"),
+        default="onnxruntime",
+        help="how attention is written: contrib operators, or plain ones that TensorRT parses (default onnxruntime)",
+    )
+    parser.add_argument(
+        "--cache-tokens", type=int, default=4096, metavar="N", help="capacity of the key-value cache (default 4096)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        from vpt_edge.export.exporter import export
+    except ImportError as error:
+        raise ExportError(
+            f"{error.name} is not installed, but exporting needs it: pip install 'vpt-edge[export]'"
+        ) from error
+    console = Console(stderr=True)
+    began = time.monotonic()
+    columns = (TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        bundle = export(
+            options.checkpoint,
+            options.output,
+            precision=options.precision,
+            target=options.target,
+            cache_tokens=options.cache_tokens,
+            progress=lambda stage, done: bar.update(task, description=stage, completed=done),
+        )
+    _print_summary(bundle, time.monotonic() - began, as_json=options.json)
+
+
+def _print_summary(bundle: Bundle, seconds: float, as_json: bool) -> None:
+    """What was made, how large, how good, and which command comes next."""
+    manifest = bundle.manifest
+    sizes = {path.name: path.stat().st_size for path in sorted(bundle.path.iterdir())}
+    worst = max(manifest.parity, key=lambda row: row.difference / row.tolerance)
+    if as_json:
+        summary = {
+            "bundle": str(bundle.path),
+            "kind": manifest.kind,
+            "precision": manifest.precision,
+            "target": manifest.target,
+            "bytes": sum(sizes.values()),
+            "files": sizes,
+            "worst_difference": worst.difference,
+            "seconds": round(seconds, 3),
+        }
+        print(json.dumps(summary))
+        return
+    print(f"{bundle.path}: {manifest.source} ({manifest.kind}), {manifest.precision} for {manifest.target}")
+    for name, size in sizes.items():
+        print(f"  {name:<32}{size:>16,} bytes")
+    print(f"  {'all':<32}{sum(sizes.values()):>16,} bytes, {seconds:.1f} s")
+    print(
+        f"largest difference from torch: {worst.difference:.1e} in {worst.graph} ({worst.output}, {worst.size}), "
+        f"{worst.tolerance:.0e} allowed; all in {Path(bundle.path.name) / 'report.md'}"
+    )
+    if not manifest.tokens.triggers:
+        print("this is an alignment checkpoint: it knows no trigger token and answers at the first look")
+    print(
+        f"next: vpt-run {bundle.path} PICTURE 'QUESTION'"
+        + (" --perception region" if manifest.prompt_triggered else "")
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
