@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from vpt_edge.export import modules
-from vpt_edge.export.checkpoint import Dinov2Config, SamConfig
+from vpt_edge.export.dinov2 import DetectionFeatures
+from vpt_edge.export.geometry import Dinov2Config, SamConfig
+from vpt_edge.export.sam import SegmentationFeatures
 from vpt_edge.runtime import bundle
 
 if TYPE_CHECKING:
@@ -38,7 +40,14 @@ class OnnxRuntimeAttention:
         return _contrib("MultiHeadAttention", [q, k, v], {"num_heads": heads}, [q])[0]
 
     def causal(
-        self, q: Tensor, k: Tensor, v: Tensor, past: Cache | None, lengths: tuple[Tensor, ...], heads: int, kv_heads: int
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        past: Cache | None,
+        lengths: tuple[Tensor, ...],
+        heads: int,
+        kv_heads: int,
     ) -> tuple[Tensor, Cache]:
         assert past is not None, "the cache's buffers are inputs of the graph"
         attributes = {"num_heads": heads, "kv_num_heads": kv_heads}
@@ -88,7 +97,10 @@ class Spec:
 
 def specs(checkpoint: Checkpoint, recipe: Recipe, target: str, cache_tokens: int) -> dict[str, Spec]:
     """The graphs of ``checkpoint``, in the order in which they are exported."""
-    graphs = {"vision_encoder": _vision_encoder(checkpoint), "decoder": _decoder(checkpoint, recipe, target, cache_tokens)}
+    graphs = {
+        "vision_encoder": _vision_encoder(checkpoint),
+        "decoder": _decoder(checkpoint, recipe, target, cache_tokens),
+    }
     if checkpoint.encoder is not None:
         graphs["reencoder_features"] = _reencoder_features(checkpoint)
     graphs["reencoder_projector"] = _reencoder_projector(checkpoint)
@@ -123,7 +135,7 @@ def _decoder(checkpoint: Checkpoint, recipe: Recipe, target: str, cache_tokens: 
     outputs = [_floats("logits", 1, text.vocab_size), _floats("hidden", 1, text.hidden_size)]
     bounds = {"sequence": (1, 256, cache_tokens)}
     if TARGETS[target].layout == "shared":
-        past = present = (1, text.num_key_value_heads, "capacity", text.head_dim)
+        past = present = (1, text.num_key_value_heads, "capacity", text.head_dim)  # type: tuple[int | str, ...]
         bounds["capacity"] = (1, cache_tokens, cache_tokens)
         lengths = [bundle.Tensor("seqlens_k", "int32", (1,)), bundle.Tensor("total_sequence_length", "int32", ())]
     else:
@@ -142,9 +154,9 @@ def _reencoder_features(checkpoint: Checkpoint) -> Spec:
 
     def build(attention: Attention) -> nn.Module:
         if isinstance(encoder, SamConfig):
-            return modules.SegmentationFeatures(encoder, hidden)
+            return SegmentationFeatures(encoder, hidden)
         assert isinstance(encoder, Dinov2Config)
-        return modules.DetectionFeatures(encoder, hidden, attention)
+        return DetectionFeatures(encoder, hidden, attention)
 
     side = encoder.image_side if encoder else 0
     graph = bundle.Graph(

@@ -6,7 +6,8 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,9 @@ def _drop_storage(module: nn.Module) -> None:
 
 def _example_inputs(spec: Spec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Arguments for the trace and their dynamic axes; the cache's tensors are nested as the module takes them."""
-    axes = {axis: torch.export.Dim(axis, min=max(low, 1), max=high) for axis, (low, _, high) in spec.graph.bounds.items()}
+    axes = {
+        axis: torch.export.Dim(axis, min=max(low, 1), max=high) for axis, (low, _, high) in spec.graph.bounds.items()
+    }
     sizes = dict(TRACE_SIZES)
     for axis, (root, ratio) in spec.ratios.items():
         axes[axis], sizes[axis] = ratio * axes[root], ratio * sizes[root]
@@ -109,27 +112,25 @@ def attach_weights(model: ir.Model, load: Callable[[str], Tensor]) -> None:
     for name, value in model.graph.initializers.items():
         if isinstance(getattr(value.const_value, "raw", None), nn.Parameter):
             assert value.shape is not None and value.dtype is not None
-            value.const_value = _lazy(name, value.dtype, value.shape, lambda name=name: load(name))
+            value.const_value = _lazy(name, value.dtype, value.shape, partial(load, name))
     for node in list(model.graph):
         source = node.inputs[0] if node.op_type == "Transpose" else None
         if source is None or source.name not in model.graph.initializers:
             continue
-        weight = source.const_value
-        order = node.attributes["perm"].as_ints()
-        output = node.outputs[0]
-        turned = ir.Value(name=f"{source.name}.transposed", type=source.type)
-        turned.shape = ir.Shape([source.shape[axis] for axis in order])  # type: ignore[index]
-        turned.const_value = _lazy(
-            turned.name or "",
-            weight.dtype,  # type: ignore[union-attr]
-            turned.shape,
-            lambda weight=weight, order=order: torch.from_numpy(weight.numpy()).permute(*order),
-        )
+        weight, order, name = source.const_value, node.attributes["perm"].as_ints(), f"{source.name}.transposed"
+        assert weight is not None
+        shape = ir.Shape([weight.shape.numpy()[axis] for axis in order])
+        turned = ir.Value(name=name, shape=shape, type=source.type)
+        turned.const_value = _lazy(name, weight.dtype, shape, partial(_transposed, weight, order))
         model.graph.register_initializer(turned)
-        output.replace_all_uses_with(turned)
+        node.outputs[0].replace_all_uses_with(turned)
         model.graph.remove(node, safe=True)
     optimizer.fold_constants(model, input_size_limit=SHAPE_NUMBERS)
     optimizer.remove_unused_nodes(model)
+
+
+def _transposed(weight: ir.TensorProtocol, order: Sequence[int]) -> Tensor:
+    return torch.from_numpy(weight.numpy()).permute(*order)
 
 
 def _lazy(name: str, dtype: ir.DataType, shape: ir.Shape, make: Callable[[], Tensor]) -> ir.LazyTensor:
@@ -147,7 +148,13 @@ def write(model: ir.Model, path: Path, stored: dict[str, Path]) -> None:
         assert tensor is not None
         if name in stored:
             value.const_value = ir.ExternalTensor(
-                stored[name].name, 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name, base_dir=path.parent
+                stored[name].name,
+                0,
+                tensor.nbytes,
+                tensor.dtype,
+                shape=ir.Shape(tensor.shape.numpy()),
+                name=name,
+                base_dir=path.parent,
             )
         elif tensor.nbytes >= INLINE_BYTES:
             large.append(value)

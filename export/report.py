@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 def report(manifest: Manifest, folder: Path) -> str:
     """Markdown: the sizes of the files in ``folder`` and the differences from torch."""
     files = [(path.name, path.stat().st_size) for path in sorted(folder.iterdir())]
-    rows = [f"| {row.graph} | {row.output} | {row.size} | {row.difference:.1e} | {row.tolerance:.0e} |" for row in manifest.parity]
+    rows = [
+        f"| {row.graph} | {row.output} | {row.size} | {row.difference:.1e} | {row.tolerance:.0e} |"
+        for row in manifest.parity
+    ]
     return "\n".join(
         [
             f"# {manifest.source}: {manifest.kind}, {manifest.precision} for {manifest.target}",

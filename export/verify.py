@@ -51,7 +51,7 @@ def verify(bundle: Bundle, name: str, spec: Spec, recipe: Recipe, load: Callable
     if not worst.difference <= worst.tolerance:
         raise ExportError(
             f"{spec.graph.file} differs from torch by {worst.difference:.1e} of its largest value in {worst.output} at "
-            f"{worst.size}; {worst.tolerance:.1e} is allowed. Nothing was written; please report the model's config.json"
+            f"{worst.size}; {worst.tolerance:.1e} is allowed. No bundle was written; please report config.json"
         )
     return rows
 
@@ -114,12 +114,23 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
         positions = np.tile(np.arange(cache.length, cache.length + count), (3, 1))
         cos, sin = mrope(positions, text.head_dim, text.rope_theta, text.mrope_section)
         inputs = {"embeds": table[ids].astype(np.float32)[None], "cos": cos, "sin": sin}
-        got: Arrays = {"logits": np.empty((1, text.vocab_size), np.float32), "hidden": np.empty((1, text.hidden_size), np.float32)}
+        got: Arrays = {
+            "logits": np.empty((1, text.vocab_size), np.float32),
+            "hidden": np.empty((1, text.hidden_size), np.float32),
+        }
         cache_inputs, cache_outputs = cache.bindings(count)
         session.run({**inputs, **cache_inputs}, {**got, **cache_outputs})
         logits, hidden, new = module(*(torch.from_numpy(array) for array in inputs.values()), past)
         size = f"{count} tokens behind {cache.length}"
         cache.append(count)
-        past = [(torch.cat((k, a), 1), torch.cat((v, b), 1)) for (k, v), (a, b) in zip(past, new, strict=True)] if past else new
+        past = (
+            [(torch.cat((k, a), 1), torch.cat((v, b), 1)) for (k, v), (a, b) in zip(past, new, strict=True)]
+            if past
+            else new
+        )
         keys = cache.read(text.layers - 1, "key")
-        yield size, {**got, "keys": keys}, {"logits": logits.numpy(), "hidden": hidden.numpy(), "keys": past[-1][0][0].numpy()}
+        yield (
+            size,
+            {**got, "keys": keys},
+            {"logits": logits.numpy(), "hidden": hidden.numpy(), "keys": past[-1][0][0].numpy()},
+        )

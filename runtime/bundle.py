@@ -219,6 +219,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if len(each) == len(value):
             return tuple(_convert(part, item, where) for part, item in zip(each, value, strict=True))
     options = parts if origin in (typing.Union, types.UnionType) else (hint,)
-    if type(value) in options or value is None and types.NoneType in options or type(value) is int and float in options:
+    if (
+        type(value) in options
+        or (value is None and types.NoneType in options)
+        or (type(value) is int and float in options)
+    ):
         return value
     raise BundleError(f"{where} is {value!r}, expected {hint}; {EXPORT_AGAIN}")

@@ -111,7 +111,7 @@ class Decoder:
         tokens, ids = self._manifest.tokens, np.asarray(context.ids)
         embeds = self._rows(start, context.ids[start:stop])
         for pad, features in ((tokens.image_pad, context.views), (tokens.reencode_pad, context.reencodes)):
-            done = np.count_nonzero(ids[:start] == pad)
+            done = int(np.count_nonzero(ids[:start] == pad))
             places = np.flatnonzero(ids[start:stop] == pad)
             for rows in features:
                 if done < len(rows) and len(places):

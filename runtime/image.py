@@ -48,20 +48,30 @@ def open_picture(source: Picture) -> Image.Image:
     As in the authors' code an EXIF rotation is ignored, alpha is dropped and of an animation the first frame counts.
     Raises ImageError for anything that is no complete picture.
     """
-    if isinstance(source, Image.Image):
-        picture, name = source, "the PIL image"
-    elif isinstance(source, np.ndarray):
+    if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
             found = f"{source.dtype} of shape {source.shape}"
             raise ImageError(f"the array is no picture: found {found}, expected uint8 (height, width, 3) in RGB order")
         return Image.fromarray(source)
-    elif isinstance(source, bytes):
-        picture, name = _decode(io.BytesIO(source), f"{len(source)} bytes"), f"{len(source)} bytes"
+    if isinstance(source, Image.Image):
+        return _loaded(source, "the PIL image")
+    if isinstance(source, bytes):
+        stream, name = io.BytesIO(source), f"{len(source)} bytes"
     else:
         path = Path(source)
         if not path.is_file():
             raise ImageError(f"no picture at {path}: {'it is a folder' if path.is_dir() else 'the file is missing'}")
-        picture, name = _decode(path, str(path)), str(path)
+        stream, name = io.BytesIO(path.read_bytes()), str(path)
+    try:
+        picture = Image.open(stream)
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is no picture: expected PNG, JPEG, WebP, TIFF, GIF or BMP") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{name} cannot be read as a picture: {error}") from error
+    return _loaded(picture, name)
+
+
+def _loaded(picture: Image.Image, name: str) -> Image.Image:
     try:
         picture.load()
     except (OSError, SyntaxError, ValueError) as error:
@@ -69,17 +79,8 @@ def open_picture(source: Picture) -> Image.Image:
     return picture
 
 
-def _decode(stream: Path | io.BytesIO, name: str) -> Image.Image:
-    try:
-        return Image.open(stream)
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is no picture: expected PNG, JPEG, WebP, TIFF, GIF or BMP") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ImageError(f"{name} cannot be read as a picture: {error}") from error
-
-
 def regularize(picture: Image.Image, limit: int) -> Image.Image:
-    """Shrink to ``limit`` on the longest side (NEAREST), make it RGB, and stretch sides below 28 pixels (PROTOCOL 4)."""
+    """Shrink to ``limit`` on the longest side (NEAREST), make it RGB, stretch sides below 28 (PROTOCOL 4)."""
     width, height = picture.size
     if max(width, height) > limit:
         factor = limit / max(width, height)
@@ -155,6 +156,6 @@ def _planes(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _normalised(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
-    """(3, 256): what each byte of each channel becomes. A table gives the reference's bits at a fraction of its cost."""
+    """(3, 256): what each byte of each channel becomes. A table gives the reference's bits and costs little."""
     scaled = (np.arange(256) * (1 / 255)).astype(np.float32)
-    return (scaled - np.float32(mean)[:, None]) / np.float32(std)[:, None]
+    return (scaled - np.asarray(mean, np.float32)[:, None]) / np.asarray(std, np.float32)[:, None]

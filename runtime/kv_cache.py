@@ -10,7 +10,6 @@ from vpt_edge.runtime.errors import PromptError
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Manifest
-    from vpt_edge.runtime.session import Arrays
 
 
 class KVCache:
@@ -20,7 +19,11 @@ class KVCache:
         text, cache = manifest.text, manifest.cache
         self.capacity, self.length = cache.capacity, 0
         self._shared = cache.layout == "shared"
-        shape = (text.kv_heads, self.capacity, text.head_dim) if self._shared else (self.capacity, text.kv_heads * text.head_dim)
+        shape = (
+            (text.kv_heads, self.capacity, text.head_dim)
+            if self._shared
+            else (self.capacity, text.kv_heads * text.head_dim)
+        )
         self._buffers = {
             f"{layer}.{part}": np.zeros((1, *shape), cache.dtype)
             for layer in range(text.layers)

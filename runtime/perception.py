@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-from vpt_edge.runtime.image import Box
+if TYPE_CHECKING:
+    from vpt_edge.runtime.image import Box
 
 GRID = 8
 KINDS = ("clip", "detection", "seg")

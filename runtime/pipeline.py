@@ -109,11 +109,16 @@ class Pipeline:
         Raises ImageError and PromptError for what cannot be shown or asked.
         """
         if max_new_tokens < 1 or max_looks < 0:
-            raise PromptError(f"found max_new_tokens {max_new_tokens}, max_looks {max_looks}; expected at least 1 and 0")
+            raise PromptError(
+                f"found max_new_tokens {max_new_tokens}, max_looks {max_looks}; expected at least 1 and 0"
+            )
         if not self._sessions:
             raise VptError("the pipeline is closed; open it again: Pipeline(bundle)")
         options = _Options(
-            Sampler(temperature, top_k, top_p, seed), max_new_tokens, 0 if perception == "off" else max_looks, keep_logits
+            Sampler(temperature, top_k, top_p, seed),
+            max_new_tokens,
+            0 if perception == "off" else max_looks,
+            keep_logits,
         )
         first_message = question_text(question, perception)
         if perception == "free":
@@ -151,12 +156,12 @@ class Pipeline:
             if options.keep_logits:
                 kept.append(logits.copy())
             complete = token in tokens.end
-            last = complete or len(context.ids) + 1 == len(prompt_ids) + options.max_new_tokens or not self._decoder.room
-            if context.ids[-1] == tokens.action_start and not last:
+            full = len(context.ids) + 1 - len(prompt_ids) == options.max_new_tokens or not self._decoder.room
+            if context.ids[-1] == tokens.action_start and tokens.action is not None and not complete and not full:
                 token = tokens.action  # whatever was sampled (PROTOCOL 5.4)
             context.ids.append(token)
             yield from map(Text, pieces.step(token))
-            if last:
+            if complete or full:
                 break
             with request.timed("decode"):
                 logits = self._decoder.step(token)

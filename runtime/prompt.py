@@ -24,7 +24,11 @@ SENTENCES = {
     "off": None,
 }
 PLACEHOLDER = re.compile("<(image|detection_image|seg_image|clip_image|video)>")
-RESERVED = ("<|image_pad|>", "<|video_pad|>", *(f"<|{kind}{end}|>" for kind in KINDS for end in ("_image_pad", "_action")))
+RESERVED = (
+    "<|image_pad|>",
+    "<|video_pad|>",
+    *(f"<|{kind}{end}|>" for kind in KINDS for end in ("_image_pad", "_action")),
+)
 
 
 @dataclass(frozen=True)
@@ -70,11 +74,11 @@ class Prompt:
         self._ids: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids  # type: ignore[no-any-return]
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text that the authors' code sees of generated ids: special tokens are left out, triggers stay."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)  # type: ignore[no-any-return]
+        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def stream(self, triggers: Collection[int]) -> TextStream:
         """Decodes one id at a time, without the ids of ``triggers``."""

@@ -66,7 +66,9 @@ class Request:
         """Do what the last turn asks for, and put the second round's messages."""
         action = decision.actions[0]
         if isinstance(action, Reencode):
-            self.messages.append(Message("assistant", "".join(f"<|{action.kind}_action{end}|>" for end in ("_start", "", "_end"))))
+            self.messages.append(
+                Message("assistant", "".join(f"<|{action.kind}_action{end}|>" for end in ("_start", "", "_end")))
+            )
             self.messages.append(Message("user", f"<{action.kind}_image>"))
             yield self._reencode(action, vision)
             return

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vpt_edge.runtime.errors import VptError
-from vpt_edge.runtime.image import Box
 from vpt_edge.runtime.perception import Crop, PerceptionAction
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
+
+    from vpt_edge.runtime.image import Box
 
 STAGES = ("preprocess", "vision", "reencode", "prefill", "decode")
 
@@ -65,8 +66,8 @@ class Turn:
     float32 from which each id was chosen, if they were to be kept.
     """
 
-    prompt_ids: tuple[int, ...]
-    generated_ids: tuple[int, ...]
+    prompt_ids: tuple[int, ...] = field(repr=False)
+    generated_ids: tuple[int, ...] = field(repr=False)
     text: str
     logits: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
 

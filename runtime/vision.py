@@ -46,8 +46,8 @@ class Vision:
 
     def reencode(self, pixels: Floats) -> Floats:
         """The features of DINOv2 or SAM, before any condition."""
-        tokens = self._manifest.graphs["reencoder_features"].outputs[0].shape[1]
-        features = np.empty((1, tokens, self._manifest.text.hidden_size), np.float32)
+        shape = self._manifest.graphs["reencoder_features"].outputs[0].shape
+        features = np.empty([int(size) for size in shape], np.float32)
         self._sessions["reencoder_features"].run({"pixels": pixels}, {"features": features})
         return features[0]
 
