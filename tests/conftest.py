@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from golden import Exporter
 
 from vpt_edge.runtime import Bundle
+
+if TYPE_CHECKING:
+    from golden import Exporter
 
 
 @pytest.fixture(scope="session")

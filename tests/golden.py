@@ -16,6 +16,7 @@ from vpt_edge import runtime
 ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("VPT_SHARED", ROOT.parent / "shared"))
 GOLDEN = SHARED / "golden"
+DEMO = ROOT / "demo" / "checkpoint"
 
 needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden cases at {GOLDEN}; set VPT_SHARED")
 

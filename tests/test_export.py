@@ -1,0 +1,146 @@
+"""What vpt-export writes: operators, opset, bytes, parity, and how a failed export ends."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from golden import DEMO, GOLDEN, Exporter, needs_golden
+
+from vpt_edge.export import exporter, precision, verify
+from vpt_edge.runtime import Bundle, Pipeline
+from vpt_edge.runtime.bundle import read_as
+from vpt_edge.runtime.errors import ExportError
+
+# What no parser of TensorRT 10.3 takes, whatever the opset.
+REFUSED = {"Attention", "TensorScatter", "RotaryEmbedding", "RMSNormalization", "SequenceAt", "SplitToSequence", "Loop"}
+
+
+def graphs(bundle: Bundle) -> dict[str, onnx.ModelProto]:
+    return {
+        name: onnx.load(str(bundle.file(graph.file)), load_external_data=False)
+        for name, graph in bundle.manifest.graphs.items()
+    }
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_tensorrt_graphs_hold_the_limits_of_10_3(precision: str, exported: Exporter) -> None:
+    for name, model in graphs(exported(DEMO, precision, "tensorrt")).items():
+        assert {entry.domain: entry.version for entry in model.opset_import} == {"": 19}, name
+        assert not {node.op_type for node in model.graph.node} & REFUSED, name
+
+
+def test_onnxruntime_graphs_use_one_contrib_attention_a_layer(exported: Exporter) -> None:
+    bundle = exported(DEMO)
+    operators = [node.op_type for node in graphs(bundle)["decoder"].graph.node]
+    assert operators.count("GroupQueryAttention") == bundle.manifest.text.layers
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
+def test_the_manifest_describes_the_graphs(target: str, exported: Exporter) -> None:
+    bundle = exported(DEMO, "fp16", target)
+    for name, model in graphs(bundle).items():
+        graph = bundle.graph(name)
+        for values, tensors in ((model.graph.input, graph.inputs), (model.graph.output, graph.outputs)):
+            for value, tensor in zip(values, tensors, strict=True):
+                kind = value.type.tensor_type
+                shape = tuple(size.dim_param or size.dim_value for size in kind.shape.dim)
+                assert (value.name, shape) == (tensor.name, tensor.shape)
+                assert onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) == np.dtype(tensor.dtype)
+        axes = {size for tensor in (*graph.inputs, *graph.outputs) for size in tensor.shape if isinstance(size, str)}
+        assert axes == set(graph.bounds)
+
+
+def test_a_tied_matrix_is_stored_once(exported: Exporter) -> None:
+    bundle = exported(DEMO)
+    (head,) = (item for item in graphs(bundle)["decoder"].graph.initializer if item.name == "lm_head.weight")
+    where = {entry.key: entry.value for entry in head.external_data}
+    assert where["location"] == bundle.manifest.text.embeddings
+    assert int(where["length"]) == bundle.file(bundle.manifest.text.embeddings).stat().st_size
+
+
+@needs_golden
+def test_an_untied_matrix_is_its_own(exported: Exporter) -> None:
+    bundle = exported(GOLDEN / "models" / "clip_untied")
+    (head,) = (item for item in graphs(bundle)["decoder"].graph.initializer if item.name == "lm_head.weight")
+    assert {entry.key: entry.value for entry in head.external_data}["location"] == "decoder.onnx.data"
+
+
+def test_parity_rows_cover_every_graph(exported: Exporter) -> None:
+    manifest = exported(DEMO).manifest
+    assert {row.graph for row in manifest.parity} == set(manifest.graphs)
+    assert all(0 <= row.difference <= row.tolerance for row in manifest.parity)
+    assert all(f"{row.difference:.1e}" in exported(DEMO).file("report.md").read_text() for row in manifest.parity)
+
+
+def test_a_graph_out_of_tolerance_fails_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "_difference", lambda got, want: 1e-3)
+    with pytest.raises(ExportError, match=r"vision_encoder.onnx differs from torch by 1.0e-03"):
+        exporter.export(str(DEMO), tmp_path / "bundle", precision="fp32")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_not_a_number_is_a_difference() -> None:
+    assert verify._difference(np.array([np.nan]), np.array([1.0])) == float("inf")
+
+
+def test_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
+    def stop(stage: str, done: float) -> None:
+        if "decoder" in stage:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        exporter.export(str(DEMO), tmp_path / "bundle", precision="fp32", progress=stop)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_older_bundle_is_replaced_only_by_a_complete_one(tmp_path: Path, exported: Exporter) -> None:
+    place = tmp_path / "bundle"
+    place.mkdir()
+    (place / "manifest.json").write_text("old")
+
+    def stop(stage: str, done: float) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        exporter.export(str(DEMO), place, precision="fp32", progress=stop)
+    assert (place / "manifest.json").read_text() == "old"
+    exporter.export(str(DEMO), place, precision="fp32")
+    assert Bundle.open(place).manifest.precision == "fp32"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ExportError, match="is no bundle"):
+        exporter.export(str(DEMO), tmp_path / "photos", precision="fp32")
+
+
+def test_unknown_precision_and_target_name_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=", ".join(precision.RECIPES)):
+        exporter.export(str(DEMO), tmp_path / "bundle", precision="fp5")
+    with pytest.raises(ExportError, match="onnxruntime, tensorrt"):
+        exporter.export(str(DEMO), tmp_path / "bundle", precision="fp32", target="coreml")
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
+def test_both_cache_layouts_give_the_same_answer(target: str, exported: Exporter) -> None:
+    picture = np.full((480, 640, 3), 90, np.uint8)
+    with Pipeline(exported(DEMO)) as one, Pipeline(exported(DEMO, "fp32", target)) as other:
+        answers = [
+            pipeline.ask(picture, "Is there a star?", perception="region", max_new_tokens=12, keep_logits=True)
+            for pipeline in (one, other)
+        ]
+    assert answers[0].turns == answers[1].turns
+    for first, second in zip(answers[0].turns, answers[1].turns, strict=True):
+        assert first.logits is not None and second.logits is not None
+        np.testing.assert_allclose(first.logits, second.logits, atol=5e-4)
+
+
+def test_the_manifest_survives_a_round_trip(exported: Exporter) -> None:
+    bundle = exported(DEMO)
+    data = json.loads(bundle.file("manifest.json").read_text())
+    assert read_as(type(bundle.manifest), data, "manifest.json") == bundle.manifest

@@ -1,0 +1,41 @@
+"""The graphs of the tensorrt target parse and build with TensorRT-RTX, which needs no GPU for that."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from golden import DEMO, GOLDEN, Exporter
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.bundle import Graph
+
+trt: Any = pytest.importorskip("tensorrt_rtx_bindings", reason="the TensorRT-RTX wheel is not installed; see Makefile")
+
+CHECKPOINTS = [DEMO, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
+
+
+def build(path: Path, graph: Graph) -> int:
+    """Bytes of the plan of an ONNX file, with one profile over the bounds of the manifest."""
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, logger)
+    assert parser.parse_from_file(str(path)), [str(parser.get_error(index)) for index in range(parser.num_errors)]
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    for tensor in graph.inputs:
+        sizes = [[graph.bounds[size][i] if isinstance(size, str) else size for size in tensor.shape] for i in range(3)]
+        profile.set_shape(tensor.name, *sizes)
+    config.add_optimization_profile(profile)
+    plan = builder.build_serialized_network(network, config)
+    assert plan is not None, f"{path.name} does not build"
+    return int(plan.nbytes)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda path: path.name)
+def test_every_graph_builds(checkpoint: Path, precision: str, exported: Exporter) -> None:
+    bundle = exported(checkpoint, precision, "tensorrt")
+    for graph in bundle.manifest.graphs.values():
+        assert build(bundle.file(graph.file), graph) > 0
