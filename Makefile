@@ -1,0 +1,40 @@
+# make demo, make test: each sets up everything that it needs in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUNDLE := build/demo-bundle
+PRECISION ?= fp32
+# Parses and builds without a GPU, which is what the tests need; its dependencies bring a CUDA runtime.
+RTX := tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
+
+.PHONY: demo test eval-demo train-demo lint clean
+
+demo: $(BUNDLE)-fp32
+	$(BIN)/python demo/run.py $(BUNDLE)-fp32 --out build/demo
+
+eval-demo: $(BUNDLE)-$(PRECISION)
+	$(BIN)/python demo/evaluate.py $(BUNDLE)-$(PRECISION) --count 1000
+
+train-demo: $(VENV)/ready
+	$(BIN)/python demo/train.py --out demo/checkpoint
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy tests/typing/vpt_edge demo tests
+
+$(BUNDLE)-%: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*.py)
+	$(BIN)/vpt-export demo/checkpoint -o $@ --precision $*
+	touch $@
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[export,dev]'
+	touch $@
+
+clean:
+	rm -rf build $(VENV)
