@@ -25,7 +25,7 @@ test: lint
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy tests/typing/vpt_edge demo tests
+	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py
 
 $(BUNDLE)-%: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*.py)
 	$(BIN)/vpt-export demo/checkpoint -o $@ --precision $*

@@ -61,7 +61,7 @@ class Checkpoint:
         path = Path(name)
         if path.is_dir():
             return cls(path, name)
-        if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        if path.exists() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
             raise CheckpointError(
                 f"no checkpoint at {name}: expected a folder with config.json, or a Hub id owner/name"
             )

@@ -123,7 +123,8 @@ class TensorFiles:
                 for name, shape in opened.shapes.items():
                     self.shapes[name], self._file_of[name] = shape, opened
             except (OSError, ValueError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-                raise CheckpointError(f"{file} is damaged or cut off ({error}); download or copy it again") from error
+                reason = next(iter(str(error).splitlines()), type(error).__name__)
+                raise CheckpointError(f"{file} is damaged or cut off ({reason}); download or copy it again") from error
 
     def read(self, name: str) -> torch.Tensor:
         return self._file_of[name].read(name)

@@ -8,6 +8,7 @@ import json
 import os
 import types
 import typing
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,11 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class Text:
-    """Geometry of the language model; ``embeddings`` is the raw table (vocab_size, hidden_size)."""
+    """Geometry of the language model.
+
+    ``embeddings`` is the raw table (vocab_size, hidden_size); an int8 table has a float32 scale for each row in
+    ``embedding_scales``.
+    """
 
     hidden_size: int
     layers: int
@@ -84,6 +89,7 @@ class Text:
     mrope_section: tuple[int, int, int]
     embeddings: str
     embeddings_dtype: str
+    embedding_scales: str | None
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,30 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """How a quantized bundle held against its float self on held-out samples; shares, and ``drop`` in points.
+
+    ``allowed``: the largest drop that the gate lets through; ``speed``: float's median time over ours, by stage, on the
+    machine that exported; ``floats``: products that stayed in float, with the reason.
+    """
+
+    samples: int
+    labelled: int
+    accuracy: float | None
+    float_accuracy: float | None
+    answers_equal: float
+    triggers_equal: float
+    cells_equal: float
+    cells_iou: float
+    first_token_kl: float | None
+    drop: float
+    allowed: float
+    held: bool
+    speed: dict[str, float]
+    floats: dict[str, str]
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that a runtime must know of a bundle."""
 
@@ -125,6 +155,7 @@ class Manifest:
     cache: Cache
     graphs: dict[str, Graph]
     parity: tuple[Parity, ...]
+    gate: Gate | None
     files: dict[str, str]
 
 
@@ -167,8 +198,14 @@ class Bundle:
 
         with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
             wrong = [text for text in pool.map(check, self.manifest.files.items()) if text]
+        wrong += [f"{name} has no hash in the manifest" for name in self._needed() - set(self.manifest.files)]
         if wrong:
             raise BundleError(f"{self.path} is damaged: {'; '.join(wrong)}; copy the bundle again, or {EXPORT_AGAIN}")
+
+    def _needed(self) -> set[str]:
+        text = self.manifest.text
+        tables = {"tokenizer.json", text.embeddings, text.embedding_scales or text.embeddings}
+        return tables | {graph.file for graph in self.manifest.graphs.values()}
 
     def file(self, name: str) -> Path:
         return self.path / name
@@ -177,11 +214,27 @@ class Bundle:
         """The graph ``name``: vision_encoder, decoder, reencoder_features (not for clip) or reencoder_projector."""
         return self.manifest.graphs[name]
 
-    def embeddings(self) -> np.ndarray[Any, Any]:
-        """The embedding table (vocab_size, hidden_size), mapped from disk."""
+    def embeddings(self) -> Embeddings:
+        """The embedding table, mapped from disk."""
         text = self.manifest.text
         shape = (text.vocab_size, text.hidden_size)
-        return np.memmap(self.file(text.embeddings), dtype=text.embeddings_dtype, mode="r", shape=shape)
+        table = np.memmap(self.file(text.embeddings), dtype=text.embeddings_dtype, mode="r", shape=shape)
+        scales = np.fromfile(self.file(text.embedding_scales), np.float32) if text.embedding_scales else None
+        return Embeddings(table, scales)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """``table`` (vocab_size, hidden_size), and a scale for each row if it is of integers."""
+
+    table: np.ndarray[Any, Any]
+    scales: np.ndarray[Any, Any] | None
+
+    def rows(self, ids: Sequence[int] | np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The rows of ``ids``: a new array (len(ids), hidden_size) float32."""
+        place = np.asarray(ids)
+        rows = self.table[place].astype(np.float32)
+        return rows if self.scales is None else rows * self.scales[place, None]
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
@@ -212,6 +265,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return read_as(typing.cast("type[Any]", hint), value, where)
+    if value is not None and parts and dataclasses.is_dataclass(parts[0]) and origin is types.UnionType:
+        return read_as(typing.cast("type[Any]", parts[0]), value, where)
     if origin is dict and isinstance(value, dict):
         return {key: _convert(parts[1], item, f"{where}.{key}") for key, item in value.items()}
     if origin is tuple and isinstance(value, list):

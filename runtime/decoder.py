@@ -46,7 +46,7 @@ class Decoder:
 
     def __init__(self, bundle: Bundle, session: Session, project: Projector) -> None:
         self._manifest, self._session, self._project = bundle.manifest, session, project
-        self._table = bundle.embeddings()
+        self._embeddings = bundle.embeddings()
         self._cache = KVCache(bundle.manifest)
         text = bundle.manifest.text
         self._logits = np.empty((1, text.vocab_size), np.float32)
@@ -99,7 +99,7 @@ class Decoder:
         """Rewind to the longest prefix that ``ids`` shares with what is computed, and leave at least one to compute."""
         shared = min(len(self._ids), len(ids) - 1)
         start = next((i for i in range(shared) if self._ids[i] != ids[i]), shared)
-        if ids[start] == self._manifest.tokens.action and start != len(self._ids):
+        while ids[start] == self._manifest.tokens.action and start != len(self._ids):
             start -= 1  # its embedding is the state in front of it, which is gone
         self._cache.rewind(start)
         self._ids = self._ids[:start]
@@ -125,7 +125,7 @@ class Decoder:
 
     def _rows(self, start: int, ids: Sequence[int]) -> Floats:
         """The table's rows (len(ids), hidden); an action token, which only begins a run, takes the state before it."""
-        rows = self._table[np.asarray(ids)].astype(np.float32)
+        rows = self._embeddings.rows(ids)
         if ids[0] == self._manifest.tokens.action:
             rows[0] = self._hidden[0]
             self._conditions[start] = rows[0].copy()
@@ -152,6 +152,8 @@ class Sampler:
             raise PromptError(f"temperature is {temperature}, expected 0 (greedy) or more")
         if temperature == 0 and ignored:
             raise PromptError(f"{', '.join(ignored)} would be ignored at temperature 0; give a temperature too")
+        if seed is not None and seed < 0:
+            raise PromptError(f"seed is {seed}, expected 0 or more")
         if top_k is not None and top_k < 1:
             raise PromptError(f"top_k is {top_k}, expected 1 or more")
         if top_p is not None and not 0 < top_p <= 1:

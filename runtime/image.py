@@ -66,7 +66,7 @@ def open_picture(source: Picture) -> Image.Image:
         picture = Image.open(stream)
     except UnidentifiedImageError:
         raise ImageError(f"{name} is no picture: expected PNG, JPEG, WebP, TIFF, GIF or BMP") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # each format's reader raises its own
         raise ImageError(f"{name} cannot be read as a picture: {error}") from error
     return _loaded(picture, name)
 
@@ -74,8 +74,10 @@ def open_picture(source: Picture) -> Image.Image:
 def _loaded(picture: Image.Image, name: str) -> Image.Image:
     try:
         picture.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # see above
         raise ImageError(f"{name} is damaged: {error}; save the picture anew") from error
+    if 0 in picture.size:
+        raise ImageError(f"{name} has no pixels: {picture.width}x{picture.height}")
     return picture
 
 

@@ -47,7 +47,7 @@ class KVCache:
         """What the cache holds of "key" or "value" of a layer: (length, kv_heads * head_dim)."""
         buffer = self._buffers[f"{layer}.{part}"][0]
         if self._shared:
-            return buffer[:, : self.length].transpose(1, 0, 2).reshape(self.length, -1)
+            return buffer[:, : self.length].transpose(1, 0, 2).reshape(self.length, buffer.shape[0] * buffer.shape[2])
         return buffer[: self.length]
 
     def append(self, count: int) -> None:

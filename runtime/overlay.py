@@ -62,13 +62,14 @@ def _mark(picture: Image.Image, looks: list[tuple[Looked, tuple[int, int, int]]]
 
 def _scaled(box: Box, across: float, down: float) -> Box:
     left, top, right, bottom = box
-    return round(left * across), round(top * down), round(right * across) - 1, round(bottom * down) - 1
+    x, y = round(left * across), round(top * down)
+    return x, y, max(x, round(right * across) - 1), max(y, round(bottom * down) - 1)
 
 
 def _inset(look: Looked, colour: tuple[int, int, int], height: int, count: int) -> Image.Image:
     """The crop in a frame of its colour, as large as ``count`` of them beside a picture of ``height`` may be."""
     assert look.crop is not None
-    crop = look.crop.convert("RGB")
+    crop = look.crop.convert("RGB") if 0 not in look.crop.size else Image.new("RGB", (1, 1))  # of a tiny picture
     room = max(1, (height - MARGIN * (count - 1)) // count - 8)
     scale = min(room / max(crop.height, 1), SIDE * 0.8 / max(crop.width, 1))
     crop = crop.resize([max(1, round(side * scale)) for side in crop.size], Image.Resampling.BICUBIC)

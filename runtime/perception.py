@@ -39,8 +39,8 @@ class Decision:
     """What a turn's text asks for.
 
     ``actions`` is empty when the text is the answer; ``reason`` then says why: "answer", or one of the cases in which
-    the authors' code crashes or gives up: "mixed_triggers", "malformed_region" (a region without any x or any y) and
-    "foreign_trigger" (an encoder that this checkpoint does not have).
+    the authors' code crashes or gives up: "mixed_triggers", "malformed_region" (a region without any x or any y, or
+    beside a literal placeholder) and "foreign_trigger" (an encoder that this checkpoint does not have).
     """
 
     actions: tuple[Crop, ...] | tuple[Reencode]

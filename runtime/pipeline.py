@@ -15,7 +15,7 @@ from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.decoder import Decoder, Sampler
 from vpt_edge.runtime.errors import PromptError, VptError
 from vpt_edge.runtime.image import open_picture
-from vpt_edge.runtime.prompt import Prompt, question_text
+from vpt_edge.runtime.prompt import Prompt, check_prefix, question_text
 from vpt_edge.runtime.request import Request
 from vpt_edge.runtime.result import Answer, Event, Finished, Text, Turn
 from vpt_edge.runtime.session import open_session
@@ -56,11 +56,11 @@ class Pipeline:
         try:
             for name in self._manifest.graphs:
                 self._sessions[name] = opener(self.bundle, name) if opener else open_session(self.bundle, name, device)
+            self._vision = Vision(self.bundle, self._sessions)
+            self._decoder = Decoder(self.bundle, self._sessions["decoder"], self._vision.project)
         except BaseException:
             self.close()
             raise
-        self._vision = Vision(self.bundle, self._sessions)
-        self._decoder = Decoder(self.bundle, self._sessions["decoder"], self._vision.project)
         self._lock, self._owner = threading.Lock(), 0
         self._hinted = False
 
@@ -112,15 +112,15 @@ class Pipeline:
             raise PromptError(
                 f"found max_new_tokens {max_new_tokens}, max_looks {max_looks}; expected at least 1 and 0"
             )
-        if not self._sessions:
-            raise VptError("the pipeline is closed; open it again: Pipeline(bundle)")
+        self._check_open()
         options = _Options(
             Sampler(temperature, top_k, top_p, seed),
             max_new_tokens,
             0 if perception == "off" else max_looks,
             keep_logits,
         )
-        first_message = question_text(question, perception)
+        first_message = question_text(question, perception, self._manifest.kind)
+        check_prefix(assistant_prefix, self._manifest.kind)
         if perception == "free":
             self._hint()
         request = Request(open_picture(image), question, first_message, assistant_prefix, self._manifest.kind)
@@ -182,9 +182,14 @@ class Pipeline:
         with self._lock:
             self._owner = me
             try:
+                self._check_open()
                 yield from events
             finally:
                 self._owner = 0
+
+    def _check_open(self) -> None:
+        if not self._sessions:
+            raise VptError("the pipeline is closed; open it again: Pipeline(bundle)")
 
     def _hint(self) -> None:
         if self._manifest.prompt_triggered and not self._hinted:

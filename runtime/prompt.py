@@ -24,11 +24,6 @@ SENTENCES = {
     "off": None,
 }
 PLACEHOLDER = re.compile("<(image|detection_image|seg_image|clip_image|video)>")
-RESERVED = (
-    "<|image_pad|>",
-    "<|video_pad|>",
-    *(f"<|{kind}{end}|>" for kind in KINDS for end in ("_image_pad", "_action")),
-)
 
 
 @dataclass(frozen=True)
@@ -37,29 +32,44 @@ class Message:
     text: str
 
 
-def question_text(question: str, perception: Perception) -> str:
+def question_text(question: str, perception: Perception, kind: str) -> str:
     """The first user message: the picture, the question and, for "region" and "reencode", the authors' sentence.
 
     A question that places ``<image>`` itself keeps it there. Raises PromptError for what would crash the authors'
-    code: other placeholders, a second ``<image>``, literal pad or action tokens.
+    code with a checkpoint of ``kind``: other placeholders, a second ``<image>``, literal pad or action tokens.
     """
     if perception not in SENTENCES:
         raise PromptError(f"perception {perception!r} is unknown, expected one of: {', '.join(SENTENCES)}")
-    if not isinstance(question, str):
-        raise PromptError(f"the question is {type(question).__name__}, expected text")
-    try:
-        question.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise PromptError(f"the question is no valid text: {error.reason} at character {error.start}") from None
-    reserved = [token for token in RESERVED if token in question]
+    _check_text(question, "question", (*_pads(kind), f"<|{kind}_action|>"))
     places = PLACEHOLDER.findall(question)
-    if reserved or [name for name in places if name != "image"] or len(places) > 1:
-        found = reserved or [f"<{name}>" for name in places]
-        raise PromptError(f"the question holds {', '.join(found)}, which stands for a picture or an action; remove it")
+    if len(places) > 1 or places not in ([], ["image"]):
+        found = ", ".join(f"<{name}>" for name in places)
+        raise PromptError(f"the question holds {found}: each stands for a picture, and there is one; remove it")
     if not places:
         question = f"<image>\n{question}"
     sentence = SENTENCES[perception]
     return f"{question} \n{sentence}." if sentence else question
+
+
+def check_prefix(prefix: str, kind: str) -> None:
+    """Raise PromptError for an assistant's prefix that stands for pictures which are not there; actions are welcome."""
+    _check_text(prefix, "assistant_prefix", (*_pads(kind), *(f"<{name}>" for name in PLACEHOLDER.findall(str(prefix)))))
+
+
+def _pads(kind: str) -> tuple[str, ...]:
+    return "<|image_pad|>", "<|video_pad|>", f"<|{kind}_image_pad|>"
+
+
+def _check_text(text: str, name: str, reserved: tuple[str, ...]) -> None:
+    if not isinstance(text, str):
+        raise PromptError(f"the {name} is {type(text).__name__}, expected text")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise PromptError(f"the {name} is no valid text: {error.reason} at character {error.start}") from None
+    found = [token for token in reserved if token in text]
+    if found:
+        raise PromptError(f"the {name} holds {', '.join(found)}, which stands for a picture or an action; remove it")
 
 
 class Prompt:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vpt_edge.runtime.decoder import Context
 from vpt_edge.runtime.perception import Crop, Decision, Reencode, decide, without_triggers
-from vpt_edge.runtime.prompt import Message, Prompt
+from vpt_edge.runtime.prompt import PLACEHOLDER, Message, Prompt
 from vpt_edge.runtime.result import STAGES, Answer, Looked, Turn, Usage
 
 if TYPE_CHECKING:
@@ -59,8 +59,12 @@ class Request:
         return self._context
 
     def decide(self) -> Decision:
-        """What the last turn asks for."""
-        return decide(self.turns[-1].text, self.picture.size, self.kind)
+        """What the last turn asks for. A region's text is prompted again: no placeholders."""
+        text = self.turns[-1].text
+        decision = decide(text, self.picture.size, self.kind)
+        if decision.actions and isinstance(decision.actions[0], Crop) and PLACEHOLDER.search(text):
+            return Decision((), "malformed_region")
+        return decision
 
     def look(self, decision: Decision, vision: Vision) -> Iterator[Looked]:
         """Do what the last turn asks for, and put the second round's messages."""

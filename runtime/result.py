@@ -149,7 +149,8 @@ class Answer:
             (beside / "answer.json").write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
             self.plot().save(beside / "overlay.png")
             for index, crop in enumerate(look.crop for look in self.looks if look.crop is not None):
-                crop.save(beside / f"crop_{index}.png")
+                if 0 not in crop.size:  # of a picture below 8 pixels
+                    crop.save(beside / f"crop_{index}.png")
             beside.chmod(0o755)
             beside.rename(target)
         except BaseException:

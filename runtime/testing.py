@@ -23,6 +23,7 @@ from vpt_edge.runtime.bundle import (
     write_manifest,
 )
 from vpt_edge.runtime.bundle import Tensor as TensorSpec
+from vpt_edge.runtime.errors import VptError
 from vpt_edge.runtime.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -63,10 +64,11 @@ def tiny_bundle(folder: str | os.PathLike[str], kind: str = "clip", capacity: in
         prompt_triggered=False,
         tokens=tokens,
         image=ImageLimits(512, 1024 if kind == "seg" else 512, 3136, 12845056, 8),
-        text=Text(hidden, 1, 1, 6, size, 10000.0, (1, 1, 1), "embeddings.bin", "float32"),
+        text=Text(hidden, 1, 1, 6, size, 10000.0, (1, 1, 1), "embeddings.bin", "float32", None),
         cache=Cache("shared", "float32", capacity),
         graphs=graphs,
         parity=(),
+        gate=None,
         files={file.name: sha256(file) for file in sorted(path.iterdir()) if file.name != "manifest.json"},
     )
     write_manifest(manifest, path)
@@ -146,6 +148,8 @@ class ScriptedSession:
     def _next(self, embeds: np.ndarray[Any, Any]) -> int:
         begins = len(embeds) > 1 and embeds[-1, 0] != self._action_start
         if begins:
+            if not self._turns:
+                raise VptError("the script has no turn left for what it is asked; give Script one more")
             self._left = self._turns.pop(0)
         return self._left.pop(0) if self._left else 0
 
