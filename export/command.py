@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,8 @@ from vpt_edge.runtime.errors import ExportError, exit_code
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.export.planner import Calibration
+    from vpt_edge.runtime.bundle import Bundle, Gate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("checkpoint", help="folder, or Hub id such as rp-yu/Qwen2-VL-2b-VPT-CLIP")
     parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", help="folder to write")
-    parser.add_argument("--precision", choices=("fp32", "fp16"), required=True)
+    parser.add_argument("--precision", choices=("fp32", "fp16", "int8", "int4"), required=True)
     parser.add_argument(
         "--target",
         choices=("onnxruntime", "tensorrt"),
@@ -39,7 +41,52 @@ def _parser() -> argparse.ArgumentParser:
         "--cache-tokens", type=int, default=4096, metavar="N", help="capacity of the key-value cache (default 4096)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    quantized = parser.add_argument_group("int8 and int4")
+    quantized.add_argument(
+        "--calibration-data", metavar="DATA", help="folder of pictures, .jsonl, or the authors' dataset .json"
+    )
+    quantized.add_argument(
+        "--observer",
+        choices=("minmax", "percentile", "entropy", "mse"),
+        default="percentile",
+        help="how an activation's range is clipped (default percentile)",
+    )
+    quantized.add_argument("--no-smoothing", action="store_true", help="do not fold outliers into the weights")
+    quantized.add_argument("--block", type=int, choices=(32, 64, 128), default=64, help="of int4 weights (default 64)")
+    quantized.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="X",
+        help="points of accuracy that may be lost (default 0.5), or percent of changed answers without labels (1)",
+    )
+    quantized.add_argument(
+        "--metric", choices=("exact", "vqa", "anls", "yesno", "contains"), default="exact", help="for labelled data"
+    )
     return parser
+
+
+def _calibration(options: argparse.Namespace) -> Calibration | None:
+    """The options of a quantized export. One that would be ignored is an error."""
+    from vpt_edge.export.planner import Calibration
+
+    given = Calibration(
+        data=options.calibration_data or "",
+        observer=options.observer,
+        smoothing=not options.no_smoothing,
+        max_drop=options.max_drop,
+        metric=options.metric,
+        block=options.block,
+    )
+    if options.precision in ("int8", "int4"):
+        if not given.data:
+            raise ExportError(
+                f"{options.precision} needs samples to find its ranges and to prove its answers: "
+                "--calibration-data with a folder of pictures, a .jsonl or the authors' dataset .json"
+            )
+        return given
+    if given != Calibration(data=""):
+        raise ExportError(f"{options.precision} is not calibrated; leave out the options of int8 and int4")
+    return None
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -63,6 +110,7 @@ def _run(options: argparse.Namespace) -> None:
             precision=options.precision,
             target=options.target,
             cache_tokens=options.cache_tokens,
+            calibration=_calibration(options),
             progress=lambda stage, done: bar.update(task, description=stage, completed=done),
         )
     _print_summary(bundle, time.monotonic() - began, as_json=options.json)
@@ -72,7 +120,7 @@ def _print_summary(bundle: Bundle, seconds: float, as_json: bool) -> None:
     """What was made, how large, how good, and which command comes next."""
     manifest = bundle.manifest
     sizes = {path.name: path.stat().st_size for path in sorted(bundle.path.iterdir())}
-    worst = max(manifest.parity, key=lambda row: row.difference / row.tolerance)
+    gate, worst = manifest.gate, max(manifest.parity, key=lambda row: row.difference / row.tolerance, default=None)
     if as_json:
         summary = {
             "bundle": str(bundle.path),
@@ -81,7 +129,8 @@ def _print_summary(bundle: Bundle, seconds: float, as_json: bool) -> None:
             "target": manifest.target,
             "bytes": sum(sizes.values()),
             "files": sizes,
-            "worst_difference": worst.difference,
+            "worst_difference": worst.difference if worst else None,
+            "gate": asdict(gate) if gate else None,
             "seconds": round(seconds, 3),
         }
         print(json.dumps(summary))
@@ -90,16 +139,32 @@ def _print_summary(bundle: Bundle, seconds: float, as_json: bool) -> None:
     for name, size in sizes.items():
         print(f"  {name:<32}{size:>16,} bytes")
     print(f"  {'all':<32}{sum(sizes.values()):>16,} bytes, {seconds:.1f} s")
-    print(
-        f"largest difference from torch: {worst.difference:.1e} in {worst.graph} ({worst.output}, {worst.size}), "
-        f"{worst.tolerance:.0e} allowed; all in {Path(bundle.path.name) / 'report.md'}"
-    )
+    if worst:
+        print(
+            f"largest difference from torch: {worst.difference:.1e} in {worst.graph} ({worst.output}, {worst.size}), "
+            f"{worst.tolerance:.0e} allowed; all in {Path(bundle.path.name) / 'report.md'}"
+        )
+    if gate:
+        _print_gate(gate)
     if not manifest.tokens.triggers:
         print("this is an alignment checkpoint: it knows no trigger token and answers at the first look")
     print(
         f"next: vpt-run {bundle.path} PICTURE 'QUESTION'"
         + (" --perception region" if manifest.prompt_triggered else "")
     )
+
+
+def _print_gate(gate: Gate) -> None:
+    print(
+        f"against float on {gate.samples} held-out samples: answers equal {gate.answers_equal:.1%}, triggers "
+        f"{gate.triggers_equal:.1%}, region cells {gate.cells_equal:.1%}; "
+        f"drop {gate.drop:.2f}, {gate.allowed:.2f} allowed"
+    )
+    if gate.floats:
+        print(f"{len(gate.floats)} products stayed in float, with their reasons in report.md: {', '.join(gate.floats)}")
+    slower = [f"{stage} ({times:.2f}x)" for stage, times in gate.speed.items() if times < 1]
+    if slower:
+        print(f"slower than float on this machine: {', '.join(slower)}")
 
 
 if __name__ == "__main__":

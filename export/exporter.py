@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from vpt_edge.export import graphs, onnx_writer
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.precision import RECIPES
+from vpt_edge.export.quantize import check_fused
 from vpt_edge.export.report import report
 from vpt_edge.export.verify import verify
 from vpt_edge.runtime.bundle import MANIFEST, SCHEMA_VERSION, Bundle, Cache, Manifest, Text, sha256, write_manifest
@@ -23,10 +25,13 @@ from vpt_edge.runtime.errors import ExportError
 
 if TYPE_CHECKING:
     from vpt_edge.export.graphs import Spec
+    from vpt_edge.export.planner import Calibration
     from vpt_edge.export.precision import Recipe
+    from vpt_edge.export.quantize import Plan
+    from vpt_edge.runtime.bundle import Gate
 
 CACHE_TOKENS = 4096  # prompts of up to 2048 (the authors' cut-off), a second look and an answer
-EMBEDDINGS = "embeddings.bin"
+EMBEDDINGS, EMBEDDING_SCALES = "embeddings.bin", "embedding_scales.bin"
 
 Progress = Callable[[str, float], None]
 
@@ -40,36 +45,50 @@ class Export:
     target: str
     cache_tokens: int
     folder: Path
+    plan: Plan | None = None
     specs: dict[str, Spec] = field(init=False)
 
     def __post_init__(self) -> None:
         self.specs = graphs.specs(self.checkpoint, self.recipe, self.target, self.cache_tokens)
+
+    @property
+    def dtype(self) -> str:
+        """What the graphs compute in."""
+        return self.recipe.dtype[self.target]
 
     def loader(self, spec: Spec) -> Callable[[str], torch.Tensor]:
         """Gives a module's parameter by its name: read, brought into the graph's shape and dtype."""
         with torch.device("meta"):
             derived = spec.build(graphs.TARGETS[self.target].attention).derived
         assert isinstance(derived, dict)
+        smoothing = self.plan.smoothing.get(spec.name) if self.plan else None
 
         def load(name: str) -> torch.Tensor:
             tensor = self.checkpoint.read(spec.tensor_name(name))
             tensor = derived[name](tensor) if name in derived else tensor
-            return tensor.to(getattr(torch, self.recipe.dtype))
+            if smoothing is not None and smoothing.touches(name):
+                tensor = torch.from_numpy(smoothing.scaled(name, tensor.double().numpy()))
+            return tensor.to(getattr(torch, self.dtype))
 
         return load
 
     def write_tables(self) -> None:
         table = self.checkpoint.read(self.checkpoint.embeddings_tensor)
-        onnx_writer.write_raw(table, getattr(torch, self.recipe.dtype), self.folder / EMBEDDINGS)
+        if self.recipe.quantized:
+            onnx_writer.write_int8(table, self.folder / EMBEDDINGS, self.folder / EMBEDDING_SCALES)
+        else:
+            onnx_writer.write_raw(table, getattr(torch, self.dtype), self.folder / EMBEDDINGS)
         shutil.copyfile(self.checkpoint.tokenizer_file, self.folder / "tokenizer.json")
 
     def write_graph(self, name: str) -> None:
         spec = self.specs[name]
         attention = graphs.TARGETS[self.target].attention
-        model = onnx_writer.trace(spec, attention, getattr(torch, self.recipe.dtype))
+        model = onnx_writer.trace(spec, attention, getattr(torch, self.dtype))
         onnx_writer.attach_weights(model, self.loader(spec))
-        tied = name == "decoder" and self.checkpoint.tied
-        stored = {"lm_head.weight": self.folder / EMBEDDINGS} if tied else {}
+        if self.plan:
+            self.plan.apply(model, name, self.target, self.dtype)
+        head = "lm_head.weight.int8" if self.recipe.quantized else "lm_head.weight"
+        stored = {head: self.folder / EMBEDDINGS} if name == "decoder" and self.checkpoint.tied else {}
         onnx_writer.write(model, self.folder / spec.graph.file, stored)
 
     def manifest(self) -> Manifest:
@@ -84,11 +103,12 @@ class Export:
             rope_theta=c.text.rope_theta,
             mrope_section=c.text.mrope_section,
             embeddings=EMBEDDINGS,
-            embeddings_dtype=self.recipe.dtype,
+            embeddings_dtype="int8" if self.recipe.quantized else self.dtype,
+            embedding_scales=EMBEDDING_SCALES if self.recipe.quantized else None,
         )
         return Manifest(
             schema_version=SCHEMA_VERSION,
-            source=c.path.name if c.path.name else c.source,
+            source=Path(c.source).resolve().name,
             kind=c.kind,
             precision=self.recipe.name,
             target=self.target,
@@ -96,20 +116,40 @@ class Export:
             tokens=c.tokens,
             image=c.image,
             text=text,
-            cache=Cache(graphs.TARGETS[self.target].layout, self.recipe.dtype, self.cache_tokens),
+            cache=Cache(graphs.TARGETS[self.target].layout, self.dtype, self.cache_tokens),
             graphs={name: spec.graph for name, spec in self.specs.items()},
             parity=(),
+            gate=None,
             files={},
         )
 
     def verify(self, name: str, manifest: Manifest) -> Manifest:
         spec = self.specs[name]
-        rows = verify(Bundle(self.folder, manifest), name, spec, self.recipe, self.loader(spec))
+        rows = verify(Bundle(self.folder, manifest), spec, self.dtype, self.recipe.tolerance, self.loader(spec))
         return replace(manifest, parity=(*manifest.parity, *rows))
 
-    def seal(self, manifest: Manifest) -> None:
-        """Report, hashes, manifest."""
-        (self.folder / "report.md").write_text(report(manifest, self.folder), "utf-8")
+    def run(self, progress: Progress, gate: Gate | None = None, notes: Sequence[str] = ()) -> None:
+        """Fill the folder."""
+        manifest, stages = replace(self.manifest(), gate=gate), 2 * len(self.specs) + 3
+        progress("writing embeddings and tokenizer", 1 / stages)
+        self.write_tables()
+        for index, name in enumerate(self.specs):
+            progress(f"exporting {name}", (2 * index + 2) / stages)
+            self.write_graph(name)
+            progress(f"checking {name}", (2 * index + 3) / stages)
+            if self.recipe.quantized:
+                if self.target == "onnxruntime":
+                    check_fused(self.folder / self.specs[name].graph.file)
+            else:
+                manifest = self.verify(name, manifest)
+        progress("sealing the bundle", (stages - 1) / stages)
+        self.seal(manifest, notes)
+
+    def seal(self, manifest: Manifest, notes: Sequence[str]) -> None:
+        """Report, ranges, hashes, manifest."""
+        if self.plan:
+            (self.folder / "ranges.json").write_text(json.dumps(self.plan.to_dict(), indent=1) + "\n", "utf-8")
+        (self.folder / "report.md").write_text(report(manifest, self.folder, notes), "utf-8")
         files = {path.name: sha256(path) for path in sorted(self.folder.iterdir())}
         write_manifest(replace(manifest, files=files), self.folder)
 
@@ -121,12 +161,14 @@ def export(
     precision: str,
     target: str = "onnxruntime",
     cache_tokens: int = CACHE_TOKENS,
+    calibration: Calibration | None = None,
     progress: Progress = lambda stage, done: None,
 ) -> Bundle:
     """Write the checkpoint ``source`` (a folder or a Hub id) as the bundle folder ``bundle``.
 
-    The bundle appears when it is complete; an older bundle in its place is replaced then. ``progress`` is told each
-    stage and the share that is done. Raises CheckpointError and ExportError.
+    The bundle appears when it is complete; an older bundle in its place is replaced then. A quantized precision needs
+    a ``calibration``, whose ranges wait in ``<bundle>.ranges.json`` for another run. ``progress`` is told each stage
+    and the share that is done. Raises CheckpointError, and ExportError also where the gate does not hold.
     """
     if precision not in RECIPES:
         raise ExportError(f"precision {precision!r} is unknown, expected one of: {', '.join(RECIPES)}")
@@ -134,26 +176,48 @@ def export(
         raise ExportError(f"target {target!r} is unknown, expected one of: {', '.join(graphs.TARGETS)}")
     if cache_tokens < 1:
         raise ExportError(f"cache_tokens is {cache_tokens}, expected 1 or more")
-    path = Path(bundle)
+    path, recipe = Path(bundle), RECIPES[precision]
+    if recipe.quantized != (calibration is not None):
+        needs = "needs calibration data" if recipe.quantized else "takes no calibration data"
+        raise ExportError(f"{precision} {needs}: vpt-export … --precision int8 --calibration-data DATA")
     if path.exists() and not (path / MANIFEST).exists():
         raise ExportError(f"{path} exists and is no bundle; choose another folder, or remove it")
     progress("reading the checkpoint", 0.0)
     checkpoint = Checkpoint.open(source)
     with _beside(path) as folder:
-        job = Export(checkpoint, RECIPES[precision], target, cache_tokens, folder)
-        manifest = job.manifest()
-        stages = 2 * len(job.specs) + 2
-        progress("writing embeddings and tokenizer", 1 / (stages + 1))
-        job.write_tables()
-        for index, name in enumerate(job.specs):
-            progress(f"exporting {name}", (2 * index + 2) / (stages + 1))
-            job.write_graph(name)
-            progress(f"comparing {name} with torch", (2 * index + 3) / (stages + 1))
-            manifest = job.verify(name, manifest)
-        progress("sealing the bundle", stages / (stages + 1))
-        job.seal(manifest)
+        if calibration is None:
+            Export(checkpoint, recipe, target, cache_tokens, folder).run(progress)
+        else:
+            cache = path.with_name(f"{path.name}.ranges.json")
+            _quantized(Export(checkpoint, recipe, target, cache_tokens, folder), calibration, cache, progress)
     progress("done", 1.0)
     return Bundle.open(path)
+
+
+def _quantized(job: Export, calibration: Calibration, cache: Path, progress: Progress) -> None:
+    """A float reference, a plan from the samples, and candidates until one passes the gate.
+
+    The gate runs ONNX Runtime's dialect whatever the target: the numbers are the same.
+    """
+    from vpt_edge.export.planner import Planner
+
+    with tempfile.TemporaryDirectory(prefix=".reference.", dir=job.folder.parent) as work:
+        reference, candidate = Path(work) / "float", Path(work) / "candidate"
+        reference.mkdir()
+        made = Export(job.checkpoint, RECIPES["fp32"], "onnxruntime", job.cache_tokens, reference)
+        made.run(lambda stage, done: progress(f"float reference: {stage}", 0.3 * done))
+        planner = Planner(replace(job, folder=reference), Bundle.open(reference), calibration, cache, progress)
+        plan = planner.plan()
+        while True:
+            shutil.rmtree(candidate, ignore_errors=True)
+            candidate.mkdir()
+            tried = replace(job, target="onnxruntime", folder=candidate, plan=plan)
+            tried.run(lambda stage, done: progress(f"candidate: {stage}", 0.5 + 0.2 * done))
+            gate = planner.judge(Bundle.open(candidate), plan)
+            if gate.held:
+                break
+            plan = planner.relieved(plan, gate)
+    replace(job, plan=plan).run(progress, gate, planner.notes)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from vpt_edge.export import modules
 from vpt_edge.export.dinov2 import DetectionFeatures
+from vpt_edge.export.folds import decoder_folds, dinov2_folds, sam_folds, vision_folds
 from vpt_edge.export.geometry import Dinov2Config, SamConfig
 from vpt_edge.export.sam import SegmentationFeatures
 from vpt_edge.runtime import bundle
 
 if TYPE_CHECKING:
+    from vpt_edge.calibration.smoothing import Fold
     from vpt_edge.export.checkpoint import Checkpoint
     from vpt_edge.export.modules import Attention, Cache
     from vpt_edge.export.precision import Recipe
@@ -86,13 +88,19 @@ class Spec:
     """One graph to be exported: its interface, its torch module, and where the module's weights come from.
 
     ``build`` makes the module for an attention; ``tensor_name`` gives a parameter's name in the checkpoint. ``ratios``
-    names dynamic axes that are multiples of another: {"patches": ("tokens", 4)}.
+    names dynamic axes that are multiples of another: {"patches": ("tokens", 4)}; ``folds`` are where quantization may
+    smooth outliers.
     """
 
     graph: bundle.Graph
     build: Callable[[Attention], nn.Module]
     tensor_name: Callable[[str], str]
-    ratios: dict[str, tuple[str, int]]
+    ratios: dict[str, tuple[str, int]] = field(default_factory=dict)
+    folds: tuple[Fold, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.graph.file.removesuffix(".onnx")
 
 
 def specs(checkpoint: Checkpoint, recipe: Recipe, target: str, cache_tokens: int) -> dict[str, Spec]:
@@ -125,6 +133,7 @@ def _vision_encoder(checkpoint: Checkpoint) -> Spec:
         lambda attention: modules.VisionEncoder(vision, attention),
         lambda name: f"visual.{name}",
         {"patches": ("tokens", vision.merge_size**2)},
+        vision_folds(vision),
     )
 
 
@@ -143,10 +152,15 @@ def _decoder(checkpoint: Checkpoint, recipe: Recipe, target: str, cache_tokens: 
         bounds["past"] = (0, 512, cache_tokens)
         lengths = []
     parts = [f"{layer}.{part}" for layer in range(text.num_hidden_layers) for part in ("key", "value")]
-    inputs += [bundle.Tensor(f"past.{part}", recipe.dtype, past) for part in parts] + lengths
-    outputs += [bundle.Tensor(f"present.{part}", recipe.dtype, present) for part in parts]
+    inputs += [bundle.Tensor(f"past.{part}", recipe.dtype[target], past) for part in parts] + lengths
+    outputs += [bundle.Tensor(f"present.{part}", recipe.dtype[target], present) for part in parts]
     graph = bundle.Graph("decoder.onnx", tuple(inputs), tuple(outputs), bounds)
-    return Spec(graph, lambda attention: modules.Decoder(text, attention), checkpoint.decoder_tensor, {})
+    return Spec(
+        graph,
+        lambda attention: modules.Decoder(text, attention),
+        checkpoint.decoder_tensor,
+        folds=decoder_folds(text),
+    )
 
 
 def _reencoder_features(checkpoint: Checkpoint) -> Spec:
@@ -165,7 +179,8 @@ def _reencoder_features(checkpoint: Checkpoint) -> Spec:
         outputs=(_floats("features", 1, 256, hidden),),
         bounds={},
     )
-    return Spec(graph, build, lambda name: name, {})
+    folds = sam_folds(encoder) if isinstance(encoder, SamConfig) else dinov2_folds(encoder) if encoder else ()
+    return Spec(graph, build, lambda name: name, folds=folds)
 
 
 def _reencoder_projector(checkpoint: Checkpoint) -> Spec:
@@ -176,6 +191,4 @@ def _reencoder_projector(checkpoint: Checkpoint) -> Spec:
         outputs=(_floats("projected", 1, "tokens", hidden),),
         bounds={"tokens": (1, 256, MAX_PATCHES // 4)},
     )
-    return Spec(
-        graph, lambda attention: modules.Projector(hidden), lambda name: f"{checkpoint.kind}_projector.{name}", {}
-    )
+    return Spec(graph, lambda attention: modules.Projector(hidden), lambda name: f"{checkpoint.kind}_projector.{name}")

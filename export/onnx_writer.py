@@ -18,6 +18,7 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from vpt_edge.export.graphs import OPSET
+from vpt_edge.export.quantize import int8_weight
 from vpt_edge.runtime.errors import ExportError
 
 if TYPE_CHECKING:
@@ -178,6 +179,15 @@ def _strip(model: ir.Model) -> None:
         values += node.outputs
     for value in values:
         value.metadata_props.clear()
+
+
+def write_int8(matrix: Tensor, path: Path, scales: Path) -> None:
+    """Write a matrix as raw int8 rows, and one float32 scale a row into ``scales``; a block of rows at a time."""
+    with path.open("wb") as file, scales.open("wb") as scale_file:
+        for rows in matrix.split(4096):
+            integers, scale = int8_weight(rows.float().numpy(), axis=0)
+            file.write(integers.tobytes())
+            scale_file.write(scale.tobytes())
 
 
 def write_raw(matrix: Tensor, dtype: torch.dtype, path: Path) -> None:

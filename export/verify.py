@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vpt_edge.export.graphs import Spec
-    from vpt_edge.export.precision import Recipe
     from vpt_edge.runtime.bundle import Bundle
     from vpt_edge.runtime.session import Session
 
@@ -31,17 +30,20 @@ PROJECTOR_TOKENS = (1, 40)
 DECODER_RUNS = (1, 7, 1, 40, 1)  # tokens a run, one behind the other on one cache
 
 
-def verify(bundle: Bundle, name: str, spec: Spec, recipe: Recipe, load: Callable[[str], torch.Tensor]) -> list[Parity]:
-    """Compare the graph ``name`` with torch. Raises ExportError where it is out of tolerance."""
+def verify(
+    bundle: Bundle, spec: Spec, dtype: str, tolerance: float, load: Callable[[str], torch.Tensor]
+) -> list[Parity]:
+    """Compare the graph of ``spec`` with torch. Raises ExportError where it is out of tolerance."""
     from vpt_edge.runtime.ort import OrtSession
 
-    module = _module(spec, recipe, load)
+    module = _module(spec, dtype, load)
+    name = spec.name
     cases = {"vision_encoder": _vision, "decoder": _decoder}.get(name, _stateless)
     session = OrtSession(bundle, name)
     try:
         with torch.inference_mode():
             rows = [
-                Parity(name, size, output, _difference(got[output], want[output]), recipe.tolerance)
+                Parity(name, size, output, _difference(got[output], want[output]), tolerance)
                 for size, got, want in cases(bundle, name, module, session)
                 for output in want
             ]
@@ -56,11 +58,11 @@ def verify(bundle: Bundle, name: str, spec: Spec, recipe: Recipe, load: Callable
     return rows
 
 
-def _module(spec: Spec, recipe: Recipe, load: Callable[[str], torch.Tensor]) -> nn.Module:
+def _module(spec: Spec, dtype: str, load: Callable[[str], torch.Tensor]) -> nn.Module:
     """The torch module with its weights, in the precision of the graph."""
     with torch.device("meta"):
         module = spec.build(PlainAttention())
-    module = module.to(getattr(torch, recipe.dtype)).eval()
+    module = module.to(getattr(torch, dtype)).eval()
     module.load_state_dict({name: load(name) for name in module.state_dict()}, assign=True)
     return module
 
@@ -107,13 +109,13 @@ def _stateless(bundle: Bundle, name: str, module: nn.Module, session: Session) -
 def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> Iterator[Case]:
     """Runs of several lengths on one cache: logits, hidden state and the last layer's new keys each time."""
     text, cache = bundle.manifest.text, KVCache(bundle.manifest)
-    table = bundle.embeddings()
+    embeddings = bundle.embeddings()
     past: list[tuple[torch.Tensor, torch.Tensor]] = []
     for count in DECODER_RUNS:
         ids = np.random.default_rng(count).integers(0, text.vocab_size, count)
         positions = np.tile(np.arange(cache.length, cache.length + count), (3, 1))
         cos, sin = mrope(positions, text.head_dim, text.rope_theta, text.mrope_section)
-        inputs = {"embeds": table[ids].astype(np.float32)[None], "cos": cos, "sin": sin}
+        inputs = {"embeds": embeddings.rows(ids)[None], "cos": cos, "sin": sin}
         got: Arrays = {
             "logits": np.empty((1, text.vocab_size), np.float32),
             "hidden": np.empty((1, text.hidden_size), np.float32),

@@ -1,0 +1,102 @@
+"""Runs calibration samples through a float bundle and keeps the statistics, so that a stopped run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vpt_edge.calibration.observe import Observer
+from vpt_edge.calibration.ranges import Statistics
+from vpt_edge.runtime.bundle import sha256
+from vpt_edge.runtime.errors import ImageError, PromptError
+from vpt_edge.runtime.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from vpt_edge.calibration.samples import Sample
+    from vpt_edge.runtime.bundle import Bundle
+
+SAVE_EVERY = 16  # samples
+MAX_NEW_TOKENS = 64  # an answer's first words say enough about the ranges
+
+
+@dataclass
+class Cache:
+    """The file in which statistics wait for the next run; another ``key`` makes them worthless."""
+
+    path: Path
+    key: str
+
+    def load(self) -> dict[str, Any]:
+        try:
+            data = json.loads(self.path.read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return data.get("passes", {}) if isinstance(data, dict) and data.get("key") == self.key else {}
+
+    def save(self, name: str, entry: dict[str, Any]) -> None:
+        text = json.dumps({"key": self.key, "passes": {**self.load(), name: entry}})
+        handle, beside = tempfile.mkstemp(prefix=f"{self.path.name}.", dir=self.path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+            Path(beside).replace(self.path)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+
+
+def cache_key(bundle: Bundle, samples: Sequence[Sample]) -> str:
+    """Of the weights, the preprocessing and the samples: what the statistics depend on."""
+    asked = [(sha256(sample.image), sample.question, sample.perception, sample.box) for sample in samples]
+    what = [bundle.manifest.files, repr(bundle.manifest.image), asked]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Collected:
+    """``looks`` counts the samples in which the model looked again."""
+
+    observer: Observer
+    looks: int
+
+
+def collect(
+    bundle: Bundle,
+    samples: Sequence[Sample],
+    observer: Observer,
+    cache: Cache,
+    name: str,
+    progress: Callable[[int], object] = lambda done: None,
+) -> Collected:
+    """Let ``observer`` watch every sample, each through the whole loop; the pass is kept as ``name`` in ``cache``."""
+    kept = cache.load().get(name, {"done": 0, "looks": 0, "statistics": {}})
+    done, looks = kept["done"], kept["looks"]
+    for graph, weights in kept["statistics"].items():
+        observer.statistics |= {(graph, weight): Statistics.from_dict(data) for weight, data in weights.items()}
+    with Pipeline(bundle, opener=observer) as pipeline:
+        for sample in samples[done:]:
+            try:
+                answer = pipeline.ask(
+                    sample.open(), sample.question, perception=sample.perception, max_new_tokens=MAX_NEW_TOKENS
+                )
+                looks += bool(answer.looks)
+            except (ImageError, PromptError):
+                pass  # counted when the samples were read; a prompt that does not fit has no range
+            done += 1
+            progress(done)
+            if done % SAVE_EVERY == 0 or done == len(samples):
+                cache.save(name, {"done": done, "looks": looks, "statistics": _nested(observer.statistics)})
+    return Collected(observer, looks)
+
+
+def _nested(statistics: dict[tuple[str, str], Statistics]) -> dict[str, dict[str, Any]]:
+    nested: dict[str, dict[str, Any]] = {}
+    for (graph, weight), found in statistics.items():
+        nested.setdefault(graph, {})[weight] = found.to_dict()
+    return nested

@@ -1,0 +1,127 @@
+"""What flows into each quantized matrix product: streaming statistics, and the clipping threshold of each observer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+BINS = 2048
+LEVELS = 128  # of the magnitude of a symmetric 8-bit number
+
+
+class Statistics:
+    """Of one tensor (..., channels): a histogram of magnitudes, and maximum and mean square of each channel.
+
+    Memory does not depend on how much is observed. The histogram's range doubles when a larger value comes: pairs of
+    bins are merged, so that the result is the same for any partition of the same sequence.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.count = 0
+        self.top = 0.0  # upper end of the last bin
+        self.bins: Floats = np.zeros(BINS)
+        self.maxima: Floats = np.zeros(channels)
+        self.squares: Floats = np.zeros(channels)
+
+    def observe(self, tensor: NDArray[np.float32]) -> None:
+        rows = np.abs(tensor.reshape(-1, len(self.maxima)).astype(np.float64))
+        np.maximum(self.maxima, rows.max(0), out=self.maxima)
+        self.squares += np.square(rows).sum(0)
+        self.count += len(rows)
+        largest = float(rows.max())
+        if largest == 0:
+            self.bins[0] += rows.size
+            return
+        if self.top == 0:
+            self.top = 2.0 ** np.ceil(np.log2(largest))
+            self.bins[0], zeros = 0, self.bins[0]
+            self.bins[0] += zeros
+        while self.top < largest:
+            self.bins = np.concatenate((self.bins.reshape(-1, 2).sum(1), np.zeros(BINS // 2)))
+            self.top *= 2
+        place = np.minimum((rows * (BINS / self.top)).astype(np.int64), BINS - 1)
+        self.bins += np.bincount(place.ravel(), minlength=BINS)
+
+    @property
+    def mean_squares(self) -> Floats:
+        return self.squares / max(self.count, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        filled = int(np.flatnonzero(self.bins).max(initial=-1)) + 1
+        return {
+            "count": self.count,
+            "top": self.top,
+            "bins": self.bins[:filled].tolist(),
+            "maxima": self.maxima.tolist(),
+            "squares": self.squares.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Statistics:
+        made = cls(len(data["maxima"]))
+        made.count, made.top = data["count"], data["top"]
+        made.bins[: len(data["bins"])] = data["bins"]
+        made.maxima, made.squares = np.array(data["maxima"]), np.array(data["squares"])
+        return made
+
+
+def minmax(statistics: Statistics) -> float:
+    """The largest magnitude."""
+    return float(statistics.maxima.max())
+
+
+def percentile(statistics: Statistics, share: float = 0.99999) -> float:
+    """The magnitude that ``share`` of all values stays below."""
+    total = np.cumsum(statistics.bins)
+    edge = int(np.searchsorted(total, share * total[-1])) + 1
+    return min(edge * statistics.top / BINS, minmax(statistics))
+
+
+def mse(statistics: Statistics) -> float:
+    """The threshold of least mean squared error, of rounding below it and clipping above it."""
+    centres = (np.arange(BINS) + 0.5) * statistics.top / BINS
+
+    def error(threshold: float) -> float:
+        step = threshold / (LEVELS - 1)
+        rounded = np.minimum(np.round(centres / step), LEVELS - 1) * step
+        return float((statistics.bins * np.square(centres - rounded)).sum())
+
+    return _best(statistics, error)
+
+
+def entropy(statistics: Statistics) -> float:
+    """The threshold whose quantized histogram of 128 levels diverges least from the clipped one (Kullback-Leibler)."""
+
+    def divergence(threshold: float) -> float:
+        edge = max(LEVELS, round(threshold / statistics.top * BINS))
+        clipped = statistics.bins[:edge].copy()
+        filled = clipped > 0
+        group = np.arange(edge) * LEVELS // edge
+        mass, members = (np.bincount(group, weights, LEVELS) for weights in (clipped, filled))
+        spread = np.where(filled, (mass / np.maximum(members, 1))[group], 0)
+        clipped[-1] += statistics.bins[edge:].sum()
+        p, q = clipped / clipped.sum(), spread / max(spread.sum(), 1)
+        return float((p[p > 0] * np.log(p[p > 0] / np.maximum(q[p > 0], 1e-12))).sum())
+
+    return _best(statistics, divergence)
+
+
+def _best(statistics: Statistics, loss: Callable[[float], float]) -> float:
+    top = minmax(statistics)
+    candidates = np.linspace(top / 16, top, 121)
+    return float(min(candidates, key=loss)) if top else 0.0
+
+
+OBSERVERS: dict[str, Callable[[Statistics], float]] = {
+    "minmax": minmax,
+    "percentile": percentile,
+    "entropy": entropy,
+    "mse": mse,
+}

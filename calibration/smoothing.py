@@ -1,0 +1,121 @@
+"""Outlier smoothing: channels that are large in an activation are made small there and large in the weight behind it.
+
+A fold divides the rows of a producer (a norm, or a matrix product without a nonlinearity behind it) by a scale and
+multiplies the columns of its consumers by the same: the model computes the same, and rounds better. The scale of a
+channel is maximum(activation)^a / maximum(weight)^(1 - a), its strength ``a`` searched for each fold by the error that
+rounding is expected to make (Xiao et al. 2023; Lin et al. 2024 for weights alone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vpt_edge.calibration.ranges import Statistics
+
+    Array = NDArray[np.float64]
+
+STRENGTHS = tuple(step / 10 for step in range(1, 11))
+ROWS = 512  # of a weight, that the expected error is measured on
+INT4_BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Fold:
+    """``producers``: tensors whose rows from ``start`` on are divided; ``consumers``: weights (outputs, inputs).
+
+    ``channel`` gives, for each input of the consumers, the producer's channel that it comes from.
+    """
+
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    channel: tuple[int, ...]
+    start: int = 0
+
+    @property
+    def channels(self) -> int:
+        return max(self.channel) + 1
+
+
+@dataclass
+class Smoothing:
+    """What the folds of one graph do to its weights. ``strengths`` tells it by fold, 0 where nothing is gained."""
+
+    rows: dict[str, tuple[int, Array]] = field(default_factory=dict)
+    columns: dict[str, Array] = field(default_factory=dict)
+    strengths: dict[str, float] = field(default_factory=dict)
+
+    def touches(self, name: str) -> bool:
+        return name in self.rows or name in self.columns
+
+    def scaled(self, name: str, weight: Array) -> Array:
+        """The tensor ``name`` (outputs, inputs) or (outputs,) of the checkpoint, with its folds."""
+        if name in self.rows:
+            start, scale = self.rows[name]
+            weight = weight.copy()
+            part = weight[start : start + len(scale)]
+            part /= scale if weight.ndim == 1 else scale[:, None]
+        return weight * self.columns[name] if name in self.columns else weight
+
+
+def search(
+    folds: tuple[Fold, ...],
+    statistics: Mapping[str, Statistics],
+    read: Callable[[str], Array],
+    int4: Callable[[str], bool],
+) -> Smoothing:
+    """Choose each fold's strength from ``statistics`` by weight; ``read`` gives a weight, ``int4`` its precision."""
+    found = Smoothing()
+    for fold in folds:
+        if any(consumer not in statistics for consumer in fold.consumers):
+            continue
+        channel = np.array(fold.channel)
+        weights = [found.scaled(name, read(name).astype(np.float64)) for name in fold.consumers]
+        weights = [weight[:: max(1, len(weight) // ROWS)] for weight in weights]
+        seen = statistics[fold.consumers[0]]
+        only_weights = all(int4(name) for name in fold.consumers)
+        loudness = _reduced(np.sqrt(seen.mean_squares) if only_weights else seen.maxima, channel)
+        size = _reduced(np.max([np.abs(weight).max(0) for weight in weights], axis=0), channel)
+
+        def error(
+            scale: Array, weights: list[Array] = weights, seen: Statistics = seen, only: bool = only_weights
+        ) -> float:
+            return sum(_expected_error(weight, seen, scale, only) for weight in weights)
+
+        candidates = {0.0: np.ones(fold.channels)}
+        for strength in STRENGTHS:
+            scale = loudness**strength / (1.0 if only_weights else size ** (1 - strength))
+            candidates[strength] = np.clip(scale / np.exp(np.log(scale).mean()), 1e-4, 1e4)
+        best = min(candidates, key=lambda strength: error(candidates[strength][channel]))
+        found.strengths[" + ".join(fold.consumers)] = best
+        if best:
+            found.rows |= {name: (fold.start, candidates[best]) for name in fold.producers}
+            found.columns |= {name: candidates[best][channel] for name in fold.consumers}
+    return found
+
+
+def _reduced(values: Array, channel: NDArray[np.int64]) -> Array:
+    """The largest value of each producer's channel, never zero."""
+    largest = np.zeros(channel.max() + 1)
+    np.maximum.at(largest, channel, values)
+    return np.maximum(largest, 1e-6 * max(float(largest.max()), 1e-6))
+
+
+def _expected_error(weight: Array, seen: Statistics, scale: Array, only_weights: bool) -> float:
+    """Expected squared error of the outputs: a step of rounding is uniform, its mean square a twelfth of its square."""
+    weight, squares = weight * scale, seen.mean_squares / scale**2
+    if only_weights:
+        blocks = -(-len(scale) // INT4_BLOCK)
+        padded = np.pad(np.abs(weight), ((0, 0), (0, blocks * INT4_BLOCK - len(scale))))
+        step = padded.reshape(len(weight), blocks, INT4_BLOCK).max(2) / 7.5
+        shares = np.pad(squares, (0, blocks * INT4_BLOCK - len(scale))).reshape(blocks, INT4_BLOCK).sum(1)
+        return float((step**2 * shares).sum() / 12)
+    activation = float((seen.maxima / scale).max()) / 127
+    step = np.abs(weight).max(1) / 127
+    return float((activation**2 * np.square(weight).sum() + (step**2).sum() * squares.sum()) / 12)

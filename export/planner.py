@@ -1,0 +1,216 @@
+"""From calibration samples to the plan of a quantized export that passes the gate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vpt_edge.calibration.collect import Cache, cache_key, collect
+from vpt_edge.calibration.evaluation import Agreement, compare, evaluate, latency
+from vpt_edge.calibration.metrics import METRICS
+from vpt_edge.calibration.observe import Observer, Sensitivity
+from vpt_edge.calibration.ranges import OBSERVERS
+from vpt_edge.calibration.samples import read_samples, split
+from vpt_edge.calibration.smoothing import Smoothing, search
+from vpt_edge.export.quantize import Plan, int4_weight, int8_weight
+from vpt_edge.runtime.bundle import Gate
+from vpt_edge.runtime.errors import ExportError
+from vpt_edge.runtime.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vpt_edge.calibration.evaluation import Outcome
+    from vpt_edge.calibration.observe import Key
+    from vpt_edge.calibration.ranges import Statistics
+    from vpt_edge.calibration.samples import Sample
+    from vpt_edge.export.exporter import Export, Progress
+    from vpt_edge.runtime.bundle import Bundle
+
+    Array = NDArray[np.float32]
+
+FEWEST = 8  # samples that say anything about ranges
+SENSITIVITY_SAMPLES = 8
+STEP, MOST = 0.05, 0.5  # shares of the products: that return to float at a time, and that may do so at all
+MAX_NEW_TOKENS = 64
+LABELLED_DROP, CHANGED_DROP = 0.5, 1.0  # points of accuracy; percent of answers changed, without labels
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a quantized export is calibrated and judged.
+
+    ``data`` as ``samples.read_samples`` takes it; ``observer`` is one of minmax, percentile, entropy, mse; ``max_drop``
+    in points of accuracy, or in percent of changed answers without labels (defaults 0.5 and 1).
+    """
+
+    data: str
+    observer: str = "percentile"
+    smoothing: bool = True
+    max_drop: float | None = None
+    metric: str = "exact"
+    block: int = 64
+
+
+class Planner:
+    """Calibrates with the float bundle ``reference`` and judges candidates against it, all in the runtime's loop."""
+
+    def __init__(
+        self, job: Export, reference: Bundle, calibration: Calibration, cache: Path, progress: Progress
+    ) -> None:
+        self._job, self._reference, self._options, self._progress = job, reference, calibration, progress
+        samples = read_samples(calibration.data)
+        self.notes = [*samples.unreadable]
+        if len(samples.samples) < FEWEST:
+            raise ExportError(
+                f"{calibration.data} holds {len(samples.samples)} readable samples, expected {FEWEST} at least and "
+                "some hundred for ranges to be trusted; add pictures and questions"
+            )
+        self._calibration, self.held_out = split(samples.samples)
+        self._cache = Cache(cache, cache_key(reference, self._calibration))
+        self._outcomes: list[Outcome] | None = None
+
+    def plan(self) -> Plan:
+        """Ranges, smoothing and importance, with every product quantized as the recipe says."""
+        seen = self._collect("ranges", Observer())
+        draft = Plan(self._job.recipe, {}, {}, {}, {}, self._options.block)
+        smoothing = self._smoothing(draft, seen) if self._options.smoothing else {}
+        divisors = {(graph, weight): s for graph, part in smoothing.items() for weight, s in part.columns.items()}
+        if divisors:
+            seen = self._collect("smoothed ranges", Observer(divisors))
+        observe = OBSERVERS[self._options.observer]
+        kinds = {key: draft.kind(key, len(found.maxima)) for key, found in seen.items()}
+        return replace(
+            draft,
+            smoothing=smoothing,
+            thresholds={key: observe(seen[key]) for key, kind in kinds.items() if kind == "int8"},
+            importance={k: seen[k].mean_squares.astype(np.float32) for k, kind in kinds.items() if kind == "int4"},
+        )
+
+    def _collect(self, name: str, observer: Observer) -> dict[Key, Statistics]:
+        total = len(self._calibration)
+        found = collect(
+            self._reference,
+            self._calibration,
+            observer,
+            self._cache,
+            name,
+            lambda done: self._progress(f"observing {name}: {done} of {total} samples", 0.3 + 0.2 * done / total),
+        )
+        if not found.looks:
+            self.notes.append(
+                "no calibration sample made the model look again: crops and re-encodes are not in the ranges"
+            )
+        return found.observer.statistics
+
+    def _smoothing(self, draft: Plan, seen: dict[Key, Statistics]) -> dict[str, Smoothing]:
+        found = {}
+        for graph, spec in self._job.specs.items():
+            self._progress(f"smoothing {graph}", 0.5)
+            load = self._job.loader(spec)
+            found[graph] = search(
+                spec.folds,
+                {weight: statistics for (name, weight), statistics in seen.items() if name == graph},
+                lambda weight, load=load: load(weight).double().numpy(),  # type: ignore[misc]
+                lambda weight, graph=graph: draft.kind((graph, weight), 0) == "int4",  # type: ignore[misc]
+            )
+        return found
+
+    def judge(self, candidate: Bundle, plan: Plan) -> Gate:
+        """The candidate against the reference on the held-out samples, first tokens and speed included."""
+        if self._outcomes is None:
+            self._outcomes = self._evaluate(self._reference, "reference")
+        outcomes = self._evaluate(candidate, "candidate")
+        agreement = compare(outcomes, self._outcomes)
+        return _gate(agreement, outcomes, self._outcomes, plan, self._allowed(agreement))
+
+    def _evaluate(self, bundle: Bundle, name: str) -> list[Outcome]:
+        total = len(self.held_out)
+        with Pipeline(bundle) as pipeline:
+            return evaluate(
+                pipeline,
+                self.held_out,
+                METRICS[self._options.metric],
+                lambda done: self._progress(f"judging the {name}: {done} of {total} samples", 0.7 + 0.2 * done / total),
+                max_new_tokens=MAX_NEW_TOKENS,
+                keep_logits=True,
+            )
+
+    def _allowed(self, agreement: Agreement) -> float:
+        if self._options.max_drop is not None:
+            return self._options.max_drop
+        return LABELLED_DROP if agreement.labelled else CHANGED_DROP
+
+    def relieved(self, plan: Plan, gate: Gate) -> Plan:
+        """``plan`` with its most sensitive products in float. Raises ExportError when too many are there already."""
+        errors = self._sensitivity(plan)
+        count = math.ceil(STEP * len(errors))
+        if len(plan.floats) + count > MOST * len(errors):
+            worst = ", ".join(f"{graph} {weight} ({errors[graph, weight]:.1%})" for graph, weight in list(errors)[:8])
+            raise ExportError(
+                f"{self._job.recipe.name} does not hold: {gate.drop:.2f} points are lost, {gate.allowed:.2f} allowed, "
+                f"with {len(plan.floats)} of {len(errors)} products in float already. To blame, with the error that "
+                f"rounding makes in their outputs: {worst}. Give more calibration data, smoothing, or another precision"
+            )
+        blamed = [key for key in errors if key not in plan.floats][:count]
+        reasons = {
+            key: f"rounding changes its output by {errors[key]:.1%}; the gate lost {gate.drop:.2f}" for key in blamed
+        }
+        return replace(plan, floats={**plan.floats, **reasons})
+
+    def _sensitivity(self, plan: Plan) -> dict[Key, float]:
+        """Relative error of each quantized product's output on held-out samples, the largest first."""
+        self._progress("measuring sensitivity", 0.9)
+        bare = replace(plan, floats={})
+        divisors = {(graph, weight): s for graph, part in plan.smoothing.items() for weight, s in part.columns.items()}
+        sensitivity = Sensitivity(divisors, plan.thresholds, lambda key: self._rounded(bare, key))
+        samples: Sequence[Sample] = self.held_out[:SENSITIVITY_SAMPLES]
+        with Pipeline(self._reference, opener=sensitivity) as pipeline:
+            evaluate(pipeline, samples, METRICS[self._options.metric], max_new_tokens=MAX_NEW_TOKENS)
+        errors = {key: math.sqrt(error) for key, error in sensitivity.errors.items() if bare.recipe.kind(*key)}
+        return dict(sorted(errors.items(), key=lambda item: -item[1]))
+
+    def _rounded(self, plan: Plan, key: Key) -> tuple[Array, Array]:
+        graph, weight = key
+        matrix = self._job.loader(self._job.specs[graph])(weight).double().numpy()
+        if graph in plan.smoothing:
+            matrix = plan.smoothing[graph].scaled(weight, matrix)
+        matrix = matrix.T.astype(np.float32)
+        kind = plan.kind(key, len(matrix))
+        if kind == "int8":
+            integers, scale = int8_weight(matrix, axis=1)
+            return matrix, (integers * scale).astype(np.float32)
+        if kind == "int4":
+            integers, scales = int4_weight(matrix, plan.block, plan.importance[key])
+            return matrix, (integers * np.repeat(scales, plan.block, axis=0)).astype(np.float32)[: len(matrix)]
+        return matrix, matrix
+
+
+def _gate(agreement: Agreement, outcomes: list[Outcome], others: list[Outcome], plan: Plan, allowed: float) -> Gate:
+    ours, theirs = latency(outcomes), latency(others)
+    speed = {
+        stage: theirs[stage].median / ours[stage].median
+        for stage in ours
+        if stage in ("vision", "reencode", "prefill", "decode") and ours[stage].median > 0
+    }
+    return Gate(
+        samples=agreement.count,
+        labelled=agreement.labelled,
+        accuracy=agreement.accuracy,
+        float_accuracy=agreement.other_accuracy,
+        answers_equal=agreement.answers_equal,
+        triggers_equal=agreement.triggers_equal,
+        cells_equal=agreement.cells_equal,
+        cells_iou=agreement.cells_iou,
+        first_token_kl=agreement.first_token_kl,
+        drop=agreement.drop,
+        allowed=allowed,
+        held=agreement.within(allowed),
+        speed=speed,
+        floats={f"{graph}/{weight}": reason for (graph, weight), reason in plan.floats.items()},
+    )

@@ -1,0 +1,285 @@
+"""INT8 and INT4 in a graph: which products are quantized, and how each target writes them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+
+from vpt_edge.runtime.errors import ExportError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vpt_edge.calibration.observe import Key
+    from vpt_edge.calibration.smoothing import Smoothing
+    from vpt_edge.export.precision import Recipe
+
+    Array = NDArray[np.float32]
+
+TURNED = ".transposed"
+INT4_OPSET = 21  # the first with INT4 and blocks
+
+
+@dataclass(frozen=True)
+class Product:
+    """A matrix product with a stored weight; ``axis`` is that of the output channels in the weight as stored."""
+
+    node: ir.Node
+    weight: ir.Value
+    axis: int
+
+    @property
+    def name(self) -> str:
+        return (self.weight.name or "").removesuffix(TURNED)
+
+    def read(self) -> Array:
+        """The weight as stored, float32."""
+        assert self.weight.const_value is not None
+        return self.weight.const_value.numpy().astype(np.float32)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Numbers of inputs and outputs."""
+        rows, columns = (int(size) for size in self.weight.shape)  # type: ignore[union-attr, arg-type]
+        return (rows, columns) if self.axis == 1 else (columns, rows)
+
+
+def products(model: ir.Model) -> list[Product]:
+    """Every MatMul and Gemm of ``model`` whose right side is a stored weight."""
+    found = []
+    for node in model.graph:
+        weight = node.inputs[1] if node.op_type in ("MatMul", "Gemm") else None
+        if weight is not None and weight.name in model.graph.initializers:
+            turned = "transB" in node.attributes and node.attributes["transB"].as_int() == 1
+            found.append(Product(node, weight, 0 if turned else 1))
+    return found
+
+
+def int8_weight(weight: Array, axis: int) -> tuple[NDArray[np.int8], Array]:
+    """Symmetric, per output channel: the integers, and one scale a channel."""
+    top = np.abs(weight).max(axis=1 - axis, keepdims=True)
+    scale = (np.where(top > 0, top, 1) / 127).astype(np.float32)
+    return np.clip(np.round(weight / scale), -127, 127).astype(np.int8), scale.ravel()
+
+
+def int4_weight(weight: Array, block: int, importance: Array) -> tuple[NDArray[np.int8], Array]:
+    """Symmetric, in blocks of ``block`` along the inputs: integers -8..7 (inputs, outputs), scales (blocks, outputs).
+
+    Each block's scale is the one of least squared error of the outputs; ``importance`` (inputs,) is the mean square of
+    what each row is multiplied with.
+    """
+    inputs, outputs = weight.shape
+    blocks = -(-inputs // block)
+    padded = np.zeros((blocks * block, outputs), np.float32)
+    padded[:inputs] = weight
+    share = np.zeros(blocks * block, np.float32)
+    share[:inputs] = importance
+    padded, share = padded.reshape(blocks, block, outputs), share.reshape(blocks, block, 1)
+    extreme = np.take_along_axis(padded, np.abs(padded).argmax(1)[:, None], 1)
+    best, error = np.ones((blocks, 1, outputs), np.float32), np.full((blocks, 1, outputs), np.inf, np.float32)
+    for steps in (-8.0, -7.6, -7.2, -6.8, -6.4, 8.0, 7.5, 7.0, 6.5, 6.0):  # of the extreme value's magnitude
+        scale = np.where(extreme == 0, 1, extreme / np.float32(steps)).astype(np.float32)
+        rounded = np.clip(np.round(padded / scale), -8, 7) * scale
+        loss = (share * np.square(padded - rounded)).sum(1, keepdims=True)
+        best, error = np.where(loss < error, scale, best), np.minimum(loss, error)
+    integers = np.clip(np.round(padded / best), -8, 7).astype(np.int8)
+    return integers.reshape(blocks * block, outputs), best[:, 0]
+
+
+class Quantizer:
+    """Rewrites the products of one graph. ``dtype`` is what the graph computes in: float32 or float16."""
+
+    def __init__(self, model: ir.Model, target: str, dtype: str) -> None:
+        self._model, self._target, self._dtype = model, target, np.dtype(dtype)
+        self._activations: dict[tuple[str, float], list[ir.Value]] = {}
+        self._dequantized: dict[str, ir.Value] = {}
+
+    def int8(self, product: Product, threshold: float) -> None:
+        """Q/DQ around the activation and DQ behind an int8 weight.
+
+        TensorRT takes signed activations only; ONNX Runtime's x86 kernels want them unsigned, with the zero point in
+        the middle: the same numbers.
+        """
+        node, name, axis = product.node, product.name, product.axis
+        weight = self._stored(
+            f"{name}.int8", ir.DataType.INT8, product.weight.shape, lambda: int8_weight(product.read(), axis)[0]
+        )
+        scale = self._stored(
+            f"{name}.scale", self._scale_type, [product.sizes[1]], lambda: int8_weight(product.read(), axis)[1]
+        )
+        activation = self._activation(node, threshold)
+        if self._target == "onnxruntime" and node.op_type == "Gemm":  # which ONNX Runtime does not fuse by itself
+            zero = self._constant(f"{name}.zero", np.zeros(product.sizes[1], np.int8))
+            inputs, attributes = [*activation, weight, scale, zero], {"transB": 1 - axis}
+            self._put(product, ir.node("QGemm", inputs, attributes, domain="com.microsoft", name=f"{name}.matmul"))
+            return
+        if (key := activation[0].name or "") not in self._dequantized:
+            self._dequantized[key] = self._dequantize(node, activation)
+        self._replace(product, self._dequantized[key], self._dequantize(node, [weight, scale], axis=axis))
+
+    def int4(self, product: Product, block: int, importance: Array) -> None:
+        """Weights in blocks of ``block``: MatMulNBits of ONNX Runtime, DQ with blocks for TensorRT."""
+        node, name, (inputs, outputs) = product.node, product.name, product.sizes
+        blocks = -(-inputs // block)
+
+        def make() -> tuple[NDArray[np.int8], Array]:
+            return int4_weight(product.read() if product.axis == 1 else product.read().T, block, importance)
+
+        if self._target == "tensorrt":
+            shape = [inputs, outputs]
+            self._model.graph.opset_imports[""] = INT4_OPSET
+            weight = self._stored(
+                f"{name}.int4", ir.DataType.INT4, shape, lambda: make()[0][:inputs].astype(ml_dtypes.int4)
+            )
+            scale = self._stored(f"{name}.scale", self._scale_type, [blocks, outputs], lambda: make()[1])
+            self._replace(product, node.inputs[0], self._dequantize(node, [weight, scale], axis=0, block_size=block))
+            return
+        packed = self._stored(
+            f"{name}.int4", ir.DataType.UINT8, [outputs, blocks, block // 2], lambda: _packed(make()[0], block)
+        )
+        scale = self._stored(f"{name}.scale", self._scale_type, [outputs * blocks], lambda: make()[1].T.reshape(-1))
+        attributes = {"K": inputs, "N": outputs, "bits": 4, "block_size": block, "accuracy_level": 4}
+        fused = ir.node(
+            "MatMulNBits", [node.inputs[0], packed, scale], attributes, domain="com.microsoft", name=f"{name}.matmul"
+        )
+        self._put(product, fused)
+
+    def _put(self, product: Product, fused: ir.Node) -> None:
+        """``fused`` in the place of the product's node."""
+        node, graph = product.node, self._model.graph
+        graph.opset_imports["com.microsoft"] = 1
+        graph.insert_before(node, fused)
+        old, new = node.outputs[0], fused.outputs[0]
+        new.type, new.shape = old.type, old.shape
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        new.name, old.name = old.name, f"{old.name}.float"
+        graph.remove(node, safe=True)
+        self._forget(product.weight)
+
+    @property
+    def _scale_type(self) -> ir.DataType:
+        return ir.DataType.from_numpy(self._dtype)
+
+    def _activation(self, node: ir.Node, threshold: float) -> list[ir.Value]:
+        """The quantized activation of ``node``, its scale and zero point; products of one activation share them."""
+        value = node.inputs[0]
+        assert value is not None
+        key = value.name or "", threshold
+        if key not in self._activations:
+            zero = np.array(128, np.uint8) if self._target == "onnxruntime" else np.array(0, np.int8)
+            step = max(threshold / 127, float(np.finfo(np.float16).tiny))
+            scale = self._constant(f"{value.name}.step", np.array(step, self._dtype))
+            point = self._constant(f"{value.name}.zero", zero)
+            quantize = ir.node("QuantizeLinear", [value, scale, point], name=f"{value.name}.quantize")
+            quantize.outputs[0].name = f"{value.name}.quantized"
+            self._model.graph.insert_before(node, quantize)
+            self._activations[key] = [quantize.outputs[0], scale, point]
+        return self._activations[key]
+
+    def _dequantize(self, before: ir.Node, inputs: list[ir.Value], **attributes: int) -> ir.Value:
+        node = ir.node("DequantizeLinear", inputs, attributes, name=f"{inputs[0].name}.dequantize")
+        node.outputs[0].name = f"{inputs[0].name}.dequantized"
+        self._model.graph.insert_before(before, node)
+        return node.outputs[0]
+
+    def _replace(self, product: Product, activation: ir.Value | None, weight: ir.Value) -> None:
+        product.node.replace_input_with(0, activation)
+        product.node.replace_input_with(1, weight)
+        self._forget(product.weight)
+
+    def _forget(self, weight: ir.Value) -> None:
+        if not weight.uses():
+            del self._model.graph.initializers[weight.name or ""]
+
+    def _constant(self, name: str, array: NDArray[Any]) -> ir.Value:
+        if name in self._model.graph.initializers:
+            return self._model.graph.initializers[name]
+        return self._stored(name, ir.DataType.from_numpy(array.dtype), array.shape, lambda: array)
+
+    def _stored(self, name: str, dtype: ir.DataType, shape: Any, make: Callable[[], NDArray[Any]]) -> ir.Value:
+        sizes = ir.Shape([int(size) for size in shape])
+        value = ir.Value(name=name, shape=sizes, type=ir.TensorType(dtype))
+        value.const_value = ir.LazyTensor(
+            lambda: ir.tensor(np.ascontiguousarray(make(), dtype.numpy()), dtype=dtype),
+            dtype=dtype,
+            shape=sizes,
+            name=name,
+        )
+        self._model.graph.register_initializer(value)
+        return value
+
+
+def _packed(integers: NDArray[np.int8], block: int) -> NDArray[np.uint8]:
+    """(inputs, outputs) of -8..7 -> (outputs, blocks, block / 2): two a byte, the earlier one low, 8 for zero."""
+    rows = (integers.T + 8).astype(np.uint8).reshape(integers.shape[1], -1, block)
+    return rows[..., 0::2] | rows[..., 1::2] << 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a quantized export does to each product, by (graph, weight).
+
+    ``smoothing`` by graph; ``thresholds`` clip the activations of int8 products; ``importance`` is the mean square of
+    what each row of an int4 weight is multiplied with, ``block`` the int4 block; ``floats`` are the products that stay
+    in float, with the reason.
+    """
+
+    recipe: Recipe
+    smoothing: Mapping[str, Smoothing]
+    thresholds: Mapping[Key, float]
+    importance: Mapping[Key, Array]
+    floats: Mapping[Key, str]
+    block: int
+
+    def kind(self, key: Key, inputs: int) -> str | None:
+        """ "int8", "int4" or None; an int4 product whose inputs do not part into blocks becomes int8."""
+        kind = None if key in self.floats else self.recipe.kind(*key)
+        return "int8" if kind == "int4" and inputs % self.block else kind
+
+    def apply(self, model: ir.Model, graph: str, target: str, dtype: str) -> None:
+        """Quantize the products of ``model``, the graph ``graph`` written for ``target``, computing in ``dtype``."""
+        quantizer = Quantizer(model, target, dtype)
+        for product in products(model):
+            key = graph, product.name
+            kind = self.kind(key, product.sizes[0])
+            if kind == "int8":
+                quantizer.int8(product, self.thresholds[key])
+            elif kind == "int4":
+                quantizer.int4(product, self.block, self.importance[key])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Thresholds and strengths of smoothing, by graph, as ``ranges.json`` in the bundle has them."""
+        thresholds: dict[str, dict[str, float]] = {}
+        for (graph, weight), threshold in self.thresholds.items():
+            thresholds.setdefault(graph, {})[weight] = threshold
+        strengths = {graph: part.strengths for graph, part in self.smoothing.items()}
+        return {"thresholds": thresholds, "smoothing": strengths}
+
+
+def check_fused(path: Path) -> None:
+    """Raise ExportError where ONNX Runtime would still compute a quantized product in float."""
+    import onnx
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory(dir=path.parent.parent) as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.optimized_model_filepath = str(optimized)
+        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "optimized.data")
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        graph = onnx.load(str(optimized), load_external_data=False).graph
+    dequantized = {output for node in graph.node if node.op_type == "DequantizeLinear" for output in node.output}
+    loose = [node.name for node in graph.node if node.op_type in ("MatMul", "Gemm") and dequantized & set(node.input)]
+    if loose:
+        raise ExportError(
+            f"ONNX Runtime {onnxruntime.__version__} does not fuse {len(loose)} quantized products of {path.name}, "
+            f"which would make them slower than float: {', '.join(loose[:5])}; use the version in constraints.txt"
+        )

@@ -1,0 +1,140 @@
+"""Weights rounded to INT8 and INT4, and how they stand in the graphs of each target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+from vpt_edge.export.quantize import Quantizer, int4_weight, int8_weight, products
+
+INPUTS, OUTPUTS = 128, 24
+
+
+def weight() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((INPUTS, OUTPUTS)).astype(np.float32)
+
+
+def graph(dtype: str = "float32", gemm: bool = False) -> ir.Model:
+    """One product: x (rows, 128) times a stored weight."""
+    matrix = weight().astype(dtype)
+    stored = onnx.numpy_helper.from_array(matrix.T.copy() if gemm else matrix, "w" if gemm else "w.transposed")
+    attributes: dict[str, Any] = {"transB": 1} if gemm else {}
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    node = onnx.helper.make_node("Gemm" if gemm else "MatMul", ["x", stored.name], ["y"], **attributes)
+    made = onnx.helper.make_graph(
+        [node],
+        "product",
+        [onnx.helper.make_tensor_value_info("x", kind, ["rows", INPUTS])],
+        [onnx.helper.make_tensor_value_info("y", kind, ["rows", OUTPUTS])],
+        [stored],
+    )
+    return ir.from_proto(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=9))
+
+
+def run(model: ir.Model, x: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    (y,) = session.run(None, {"x": x})
+    return np.asarray(y)
+
+
+def test_int8_is_symmetric_a_channel() -> None:
+    integers, scale = int8_weight(weight(), axis=1)
+    assert integers.dtype == np.int8
+    assert np.abs(integers).max(0).tolist() == [127] * OUTPUTS
+    assert np.abs(integers * scale - weight()).max() <= 0.5 * scale.max() + 1e-6
+    turned, same = int8_weight(weight().T, axis=0)
+    np.testing.assert_array_equal(turned.T, integers)
+    np.testing.assert_array_equal(same, scale)
+
+
+def test_a_channel_of_zeros_has_a_scale() -> None:
+    integers, scale = int8_weight(np.zeros((4, 2), np.float32), axis=1)
+    assert not integers.any()
+    assert (scale > 0).all()
+
+
+@pytest.mark.parametrize("block", [32, 64, 128])
+def test_int4_is_at_least_as_good_as_rounding_to_the_extreme(block: int) -> None:
+    importance = np.ones(INPUTS, np.float32)
+    integers, scales = int4_weight(weight(), block, importance)
+    assert integers.min() >= -8
+    assert integers.max() <= 7
+    rounded = integers * np.repeat(scales, block, axis=0)
+    blocks = weight().reshape(-1, block, OUTPUTS)
+    plain = np.abs(blocks).max(1, keepdims=True) / 7
+    naive = np.clip(np.round(blocks / plain), -8, 7) * plain
+    assert np.square(rounded - weight()).sum() < np.square(naive - blocks).sum()
+
+
+def test_int4_spends_its_error_where_little_flows() -> None:
+    importance = np.ones(INPUTS, np.float32)
+    importance[::2] = 1000
+    loud, even = (int4_weight(weight(), 64, share) for share in (importance, np.ones(INPUTS, np.float32)))
+    errors = [np.square(q * np.repeat(s, 64, axis=0) - weight())[::2].sum() for q, s in (loud, even)]
+    assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("gemm", [False, True])
+@pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
+def test_int8_computes_what_it_says(target: str, gemm: bool) -> None:
+    model = graph(gemm=gemm)
+    Quantizer(model, target, "float32").int8(products(model)[0], threshold=3.0)
+    x = np.random.default_rng(1).uniform(-3, 3, (5, INPUTS)).astype(np.float32)
+    integers, scale = int8_weight(weight(), axis=1)
+    step = np.float32(3.0 / 127)
+    expected = (np.clip(np.round(x / step), -128, 127) * step) @ (integers * scale)
+    np.testing.assert_allclose(run(model, x), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_int4_computes_what_it_says() -> None:
+    model = graph()
+    Quantizer(model, "onnxruntime", "float32").int4(products(model)[0], 32, np.ones(INPUTS, np.float32))
+    x = np.random.default_rng(1).standard_normal((5, INPUTS)).astype(np.float32)
+    integers, scales = int4_weight(weight(), 32, np.ones(INPUTS, np.float32))
+    expected = x @ (integers * np.repeat(scales, 32, axis=0))
+    # accuracy_level 4 rounds the activations to 8 bits, block by block
+    np.testing.assert_allclose(run(model, x), expected, atol=0.02 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("gemm", [False, True])
+def test_tensorrt_gets_signed_symmetric_numbers_and_scales_of_its_own_type(gemm: bool) -> None:
+    model = graph("float16", gemm)
+    Quantizer(model, "tensorrt", "float16").int8(products(model)[0], threshold=3.0)
+    stored = model.graph.initializers
+    (quantize,) = (node for node in model.graph if node.op_type == "QuantizeLinear")
+    scale, zero = quantize.inputs[1], quantize.inputs[2]
+    assert scale is not None and zero is not None
+    assert (scale.dtype, zero.dtype) == (ir.DataType.FLOAT16, ir.DataType.INT8)
+    assert not stored[zero.name or ""].const_value.numpy().any()  # type: ignore[union-attr]
+    assert stored["w.scale"].dtype == ir.DataType.FLOAT16
+    assert stored["w.int8"].dtype == ir.DataType.INT8
+    assert {node.domain for node in model.graph} == {""}
+    assert model.graph.opset_imports == {"": 19}
+
+
+def test_int4_for_tensorrt_is_a_block_dequantize_of_opset_21() -> None:
+    model = graph("float16")
+    Quantizer(model, "tensorrt", "float16").int4(products(model)[0], 64, np.ones(INPUTS, np.float32))
+    (node,) = (node for node in model.graph if node.op_type == "DequantizeLinear")
+    assert node.attributes["block_size"].as_int() == 64
+    assert model.graph.initializers["w.int4"].dtype == ir.DataType.INT4
+    assert model.graph.opset_imports[""] == 21
+    onnx.checker.check_model(ir.to_proto(model))
+
+
+def test_products_of_one_activation_share_its_rounding() -> None:
+    model = graph()
+    first = products(model)[0].node
+    value = ir.Value(name="v.transposed", const_value=ir.tensor(weight()), shape=ir.Shape([INPUTS, OUTPUTS]))
+    model.graph.register_initializer(value)
+    second = ir.node("MatMul", [first.inputs[0], value])
+    model.graph.append(second)
+    quantizer = Quantizer(model, "onnxruntime", "float32")
+    for product in products(model):
+        quantizer.int8(product, threshold=3.0)
+    assert sum(node.op_type == "QuantizeLinear" for node in model.graph) == 1
