@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.calibration.observe import Observer
 from vpt_edge.calibration.ranges import Statistics
 from vpt_edge.runtime.bundle import sha256
 from vpt_edge.runtime.errors import ImageError, PromptError
 from vpt_edge.runtime.pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from vpt_edge.calibration.observe import Observer
     from vpt_edge.calibration.samples import Sample
     from vpt_edge.runtime.bundle import Bundle
 

@@ -95,8 +95,8 @@ def search(
         best = min(candidates, key=lambda strength: error(candidates[strength][channel]))
         found.strengths[" + ".join(fold.consumers)] = best
         if best:
-            found.rows |= {name: (fold.start, candidates[best]) for name in fold.producers}
-            found.columns |= {name: candidates[best][channel] for name in fold.consumers}
+            found.rows |= dict.fromkeys(fold.producers, (fold.start, candidates[best]))
+            found.columns |= dict.fromkeys(fold.consumers, candidates[best][channel])
     return found
 
 

@@ -103,7 +103,7 @@ def test_lines_are_samples(tmp_path: Path) -> None:
         ({"image": "a.png", "question": "Q", "perception": "crop"}, "perception is 'crop'"),
         ({"image": "a.png", "question": "Q", "perception": ["free"]}, "perception is"),
         ({"image": "a.png", "question": "Q", "asnwer": "A"}, "unknown asnwer"),
-        ({"image": "a.png", "question": "<image> and <image>"}, "stands for a picture"),
+        ({"image": "a.png", "question": "<image> and <image>"}, "the question holds <image>"),
     ],
 )
 def test_a_bad_line_is_named(line: Any, fault: str, tmp_path: Path) -> None:
