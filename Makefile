@@ -8,13 +8,16 @@ PRECISION ?= fp32
 # Parses and builds without a GPU, which is what the tests need; its dependencies bring a CUDA runtime.
 RTX := tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
 
-.PHONY: demo test eval-demo train-demo lint clean
+.PHONY: demo test eval-demo figures train-demo lint clean
 
 demo: $(BUNDLE)-fp32
 	$(BIN)/python demo/run.py $(BUNDLE)-fp32 --out build/demo
 
 eval-demo: $(BUNDLE)-$(PRECISION)
 	$(BIN)/python demo/evaluate.py $(BUNDLE)-$(PRECISION) --count 1000
+
+figures: $(foreach precision,fp32 fp16 int8 int4,$(BUNDLE)-$(precision))
+	$(BIN)/python demo/figures.py $^
 
 train-demo: $(VENV)/ready
 	$(BIN)/python demo/train.py --out demo/checkpoint
@@ -27,9 +30,16 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py
 
+$(BUNDLE)-int%: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*.py calibration/*.py) build/calibration/data.jsonl
+	$(BIN)/vpt-export demo/checkpoint -o $@ --precision int$* --calibration-data build/calibration/data.jsonl
+	touch $@
+
 $(BUNDLE)-%: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*.py)
 	$(BIN)/vpt-export demo/checkpoint -o $@ --precision $*
 	touch $@
+
+build/calibration/data.jsonl: $(VENV)/ready demo/scenes.py
+	$(BIN)/python demo/scenes.py --seed 5000 --count 64 --out build/calibration
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -162,6 +162,8 @@ def _print_gate(gate: Gate) -> None:
     )
     if gate.floats:
         print(f"{len(gate.floats)} products stayed in float, with their reasons in report.md: {', '.join(gate.floats)}")
+    for note in gate.notes:
+        print(f"note: {note}")
     slower = [f"{stage} ({times:.2f}x)" for stage, times in gate.speed.items() if times < 1]
     if slower:
         print(f"slower than float on this machine: {', '.join(slower)}")

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -128,7 +128,7 @@ class Export:
         rows = verify(Bundle(self.folder, manifest), spec, self.dtype, self.recipe.tolerance, self.loader(spec))
         return replace(manifest, parity=(*manifest.parity, *rows))
 
-    def run(self, progress: Progress, gate: Gate | None = None, notes: Sequence[str] = ()) -> None:
+    def run(self, progress: Progress, gate: Gate | None = None) -> None:
         """Fill the folder."""
         manifest, stages = replace(self.manifest(), gate=gate), 2 * len(self.specs) + 3
         progress("writing embeddings and tokenizer", 1 / stages)
@@ -143,13 +143,13 @@ class Export:
             else:
                 manifest = self.verify(name, manifest)
         progress("sealing the bundle", (stages - 1) / stages)
-        self.seal(manifest, notes)
+        self.seal(manifest)
 
-    def seal(self, manifest: Manifest, notes: Sequence[str]) -> None:
+    def seal(self, manifest: Manifest) -> None:
         """Report, ranges, hashes, manifest."""
         if self.plan:
             (self.folder / "ranges.json").write_text(json.dumps(self.plan.to_dict(), indent=1) + "\n", "utf-8")
-        (self.folder / "report.md").write_text(report(manifest, self.folder, notes), "utf-8")
+        (self.folder / "report.md").write_text(report(manifest, self.folder), "utf-8")
         files = {path.name: sha256(path) for path in sorted(self.folder.iterdir())}
         write_manifest(replace(manifest, files=files), self.folder)
 
@@ -217,7 +217,9 @@ def _quantized(job: Export, calibration: Calibration, cache: Path, progress: Pro
             if gate.held:
                 break
             plan = planner.relieved(plan, gate)
-    replace(job, plan=plan).run(progress, gate, planner.notes)
+        page = planner.page(plan)
+    (job.folder / "report.html").write_text(page, "utf-8")
+    replace(job, plan=plan).run(progress, gate)
 
 
 @contextmanager

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vpt_edge.calibration.collect import Cache, cache_key, collect
-from vpt_edge.calibration.evaluation import Agreement, compare, evaluate, latency
+from vpt_edge.calibration.evaluation import Agreement, Evaluation, compare, evaluate, latency
 from vpt_edge.calibration.metrics import METRICS
 from vpt_edge.calibration.observe import Observer, Sensitivity
-from vpt_edge.calibration.ranges import OBSERVERS
-from vpt_edge.calibration.samples import read_samples, split
+from vpt_edge.calibration.ranges import OBSERVERS, minmax
+from vpt_edge.calibration.report import bars, page, paragraph, table
+from vpt_edge.calibration.samples import Samples, read_samples, split
 from vpt_edge.calibration.smoothing import Smoothing, search
-from vpt_edge.export.quantize import Plan, int4_weight, int8_weight
+from vpt_edge.export.quantize import EVERY, Plan, int4_weight, int8_weight
 from vpt_edge.runtime.bundle import Gate
 from vpt_edge.runtime.errors import ExportError
 from vpt_edge.runtime.pipeline import Pipeline
+from vpt_edge.runtime.result import STAGES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-FEWEST = 8  # samples that say anything about ranges
-SENSITIVITY_SAMPLES = 8
+FEW, FEWEST = 64, 12  # samples, below which the result is called little proven, and none is held out
+SENSITIVITY_SAMPLES = SPEED_SAMPLES = 8
+LISTED = 24  # products in a plot
 STEP, MOST = 0.05, 0.5  # shares of the products: that return to float at a time, and that may do so at all
 MAX_NEW_TOKENS = 64
 LABELLED_DROP, CHANGED_DROP = 0.5, 1.0  # points of accuracy; percent of answers changed, without labels
@@ -65,24 +68,34 @@ class Planner:
     ) -> None:
         self._job, self._reference, self._options, self._progress = job, reference, calibration, progress
         samples = read_samples(calibration.data)
-        self.notes = [*samples.unreadable]
-        if len(samples.samples) < FEWEST:
-            raise ExportError(
-                f"{calibration.data} holds {len(samples.samples)} readable samples, expected {FEWEST} at least and "
-                "some hundred for ranges to be trusted; add pictures and questions"
+        self.notes = list(samples.unreadable)
+        if len(samples.samples) < FEW:
+            self.notes.append(
+                f"only {len(samples.samples)} samples: ranges and gate say little about other pictures; "
+                f"give {FEW} or more"
             )
         self._calibration, self.held_out = split(samples.samples)
+        if len(samples.samples) < FEWEST:
+            self.notes.append("too few samples to hold any out: the gate judges on the calibration samples")
+            self._calibration = self.held_out = samples.samples
         self._cache = Cache(cache, cache_key(reference, self._calibration))
-        self._outcomes: list[Outcome] | None = None
+        self._others: list[Outcome] | None = None
+        self._evaluation: Evaluation | None = None
+        self._seen: dict[Key, Statistics] = {}
 
     def plan(self) -> Plan:
         """Ranges, smoothing and importance, with every product quantized as the recipe says."""
         seen = self._collect("ranges", Observer())
-        draft = Plan(self._job.recipe, {}, {}, {}, {}, self._options.block)
+        unseen = [
+            graph for graph in self._job.recipe.products if graph in self._job.specs and graph not in dict(seen.keys())
+        ]
+        floats = {(graph, EVERY): "no calibration sample ran this graph" for graph in unseen}
+        draft = Plan(self._job.recipe, {}, {}, {}, floats, self._options.block)
         smoothing = self._smoothing(draft, seen) if self._options.smoothing else {}
         divisors = {(graph, weight): s for graph, part in smoothing.items() for weight, s in part.columns.items()}
         if divisors:
             seen = self._collect("smoothed ranges", Observer(divisors))
+        self._seen = seen
         observe = OBSERVERS[self._options.observer]
         kinds = {key: draft.kind(key, len(found.maxima)) for key, found in seen.items()}
         return replace(
@@ -123,11 +136,32 @@ class Planner:
 
     def judge(self, candidate: Bundle, plan: Plan) -> Gate:
         """The candidate against the reference on the held-out samples, first tokens and speed included."""
-        if self._outcomes is None:
-            self._outcomes = self._evaluate(self._reference, "reference")
+        if self._others is None:
+            self._others = self._evaluate(self._reference, "reference")
         outcomes = self._evaluate(candidate, "candidate")
-        agreement = compare(outcomes, self._outcomes)
-        return _gate(agreement, outcomes, self._outcomes, plan, self._allowed(agreement))
+        agreement = compare(outcomes, self._others)
+        allowed = self._allowed(agreement)
+        data, name = Samples(self.held_out), self._job.recipe.name
+        self._evaluation = Evaluation(
+            name, self._options.metric, data, outcomes, "fp32", self._others, agreement, allowed
+        )
+        return Gate(
+            samples=agreement.count,
+            labelled=agreement.labelled,
+            accuracy=agreement.accuracy,
+            float_accuracy=agreement.other_accuracy,
+            answers_equal=agreement.answers_equal,
+            triggers_equal=agreement.triggers_equal,
+            cells_equal=agreement.cells_equal,
+            cells_iou=agreement.cells_iou,
+            first_token_kl=agreement.first_token_kl,
+            drop=agreement.drop,
+            allowed=allowed,
+            held=agreement.within(allowed),
+            speed=self._speed(candidate),
+            floats={f"{graph}/{weight}": reason for (graph, weight), reason in plan.floats.items()},
+            notes=tuple(self.notes),
+        )
 
     def _evaluate(self, bundle: Bundle, name: str) -> list[Outcome]:
         total = len(self.held_out)
@@ -140,6 +174,39 @@ class Planner:
                 max_new_tokens=MAX_NEW_TOKENS,
                 keep_logits=True,
             )
+
+    def _speed(self, candidate: Bundle) -> dict[str, float]:
+        """The reference's median seconds over the candidate's, by stage, asked in turn so that noise strikes both."""
+        metric, samples = METRICS[self._options.metric], self.held_out[:SPEED_SAMPLES]
+        runs: tuple[list[Outcome], list[Outcome]] = ([], [])
+        with Pipeline(self._reference) as one, Pipeline(candidate) as other:
+            for sample in (samples[0], *samples):
+                for pipeline, outcomes in zip((one, other), runs, strict=True):
+                    outcomes += evaluate(pipeline, [sample], metric, max_new_tokens=MAX_NEW_TOKENS)
+        theirs, ours = (latency(outcomes[1:]) for outcomes in runs)  # the first run of each warms up
+        timed = [stage for stage in ours if stage in STAGES[1:] and ours[stage].median > 0]
+        return {stage: theirs[stage].median / ours[stage].median for stage in timed}
+
+    def page(self, plan: Plan) -> str:
+        """The report of the last judgement: agreement, error and range by product, what stayed in float, samples."""
+        assert self._evaluation is not None
+        errors = self._sensitivity(plan)
+        worst = list(errors)[:LISTED]
+        widest = sorted(self._seen, key=lambda key: -minmax(self._seen[key]))[:LISTED]
+        ranges = {
+            "largest value": [minmax(self._seen[key]) for key in widest],
+            "clipped at": [plan.thresholds.get(key, 0.0) for key in widest],
+        }
+        floats = [(f"{graph} {weight}", reason) for (graph, weight), reason in plan.floats.items()]
+        more = [
+            (
+                "Error of the products' outputs, percent",
+                bars(_named(worst), {"error": [100 * errors[k] for k in worst]}),
+            ),
+            ("Widest ranges", bars(_named(widest), ranges)),
+            ("Left in float", table(["product", "why"], floats) if floats else paragraph("Nothing.")),
+        ]
+        return page(self._evaluation, more)
 
     def _allowed(self, agreement: Agreement) -> float:
         if self._options.max_drop is not None:
@@ -191,26 +258,5 @@ class Planner:
         return matrix, matrix
 
 
-def _gate(agreement: Agreement, outcomes: list[Outcome], others: list[Outcome], plan: Plan, allowed: float) -> Gate:
-    ours, theirs = latency(outcomes), latency(others)
-    speed = {
-        stage: theirs[stage].median / ours[stage].median
-        for stage in ours
-        if stage in ("vision", "reencode", "prefill", "decode") and ours[stage].median > 0
-    }
-    return Gate(
-        samples=agreement.count,
-        labelled=agreement.labelled,
-        accuracy=agreement.accuracy,
-        float_accuracy=agreement.other_accuracy,
-        answers_equal=agreement.answers_equal,
-        triggers_equal=agreement.triggers_equal,
-        cells_equal=agreement.cells_equal,
-        cells_iou=agreement.cells_iou,
-        first_token_kl=agreement.first_token_kl,
-        drop=agreement.drop,
-        allowed=allowed,
-        held=agreement.within(allowed),
-        speed=speed,
-        floats={f"{graph}/{weight}": reason for (graph, weight), reason in plan.floats.items()},
-    )
+def _named(keys: Sequence[Key]) -> list[str]:
+    return [weight.removesuffix(".weight") for _, weight in keys]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float32]
 
 TURNED = ".transposed"
+EVERY = "*"
 INT4_OPSET = 21  # the first with INT4 and blocks
 
 
@@ -100,25 +102,31 @@ class Quantizer:
         self._model, self._target, self._dtype = model, target, np.dtype(dtype)
         self._activations: dict[tuple[str, float], list[ir.Value]] = {}
         self._dequantized: dict[str, ir.Value] = {}
+        self._make: dict[str, Callable[[], tuple[NDArray[np.int8], Array]]] = {}
+        # Weight and scale are written one behind the other: rounded once, and never two weights at a time.
+        self._rounded = lru_cache(maxsize=1)(lambda name: self._make[name]())
 
     def int8(self, product: Product, threshold: float) -> None:
-        """Q/DQ around the activation and DQ behind an int8 weight.
+        """Signed Q/DQ around the activation and DQ behind the weight for TensorRT; one operator for ONNX Runtime.
 
-        TensorRT takes signed activations only; ONNX Runtime's x86 kernels want them unsigned, with the zero point in
-        the middle: the same numbers.
+        ONNX Runtime's x86 kernels want unsigned activations, with the zero point in the middle: the same numbers. Its
+        operators are written as it would fuse them, because it fuses Q/DQ only where no other fusion comes first.
         """
         node, name, axis = product.node, product.name, product.axis
-        weight = self._stored(
-            f"{name}.int8", ir.DataType.INT8, product.weight.shape, lambda: int8_weight(product.read(), axis)[0]
-        )
-        scale = self._stored(
-            f"{name}.scale", self._scale_type, [product.sizes[1]], lambda: int8_weight(product.read(), axis)[1]
-        )
+        self._make[name] = lambda: int8_weight(product.read(), axis)
+        integers, scales = (lambda: self._rounded(name)[0]), (lambda: self._rounded(name)[1])
+        weight = self._stored(f"{name}.int8", ir.DataType.INT8, product.weight.shape, integers)
+        scale = self._stored(f"{name}.scale", self._scale_type, [product.sizes[1]], scales)
         activation = self._activation(node, threshold)
-        if self._target == "onnxruntime" and node.op_type == "Gemm":  # which ONNX Runtime does not fuse by itself
+        if self._target == "onnxruntime":
             zero = self._constant(f"{name}.zero", np.zeros(product.sizes[1], np.int8))
-            inputs, attributes = [*activation, weight, scale, zero], {"transB": 1 - axis}
-            self._put(product, ir.node("QGemm", inputs, attributes, domain="com.microsoft", name=f"{name}.matmul"))
+            quantized, step, point = activation
+            if node.op_type == "Gemm":
+                operator, inputs = "QGemm", [quantized, step, point, weight, scale, zero]
+            else:
+                operator, inputs = "MatMulIntegerToFloat", [quantized, weight, step, scale, point, zero]
+            attributes = {"transB": 1 - axis} if node.op_type == "Gemm" else {}
+            self._put(product, ir.node(operator, inputs, attributes, domain="com.microsoft", name=f"{name}.matmul"))
             return
         if (key := activation[0].name or "") not in self._dequantized:
             self._dequantized[key] = self._dequantize(node, activation)
@@ -132,19 +140,25 @@ class Quantizer:
         def make() -> tuple[NDArray[np.int8], Array]:
             return int4_weight(product.read() if product.axis == 1 else product.read().T, block, importance)
 
+        self._make[name] = make
         if self._target == "tensorrt":
             shape = [inputs, outputs]
             self._model.graph.opset_imports[""] = INT4_OPSET
             weight = self._stored(
-                f"{name}.int4", ir.DataType.INT4, shape, lambda: make()[0][:inputs].astype(ml_dtypes.int4)
+                f"{name}.int4", ir.DataType.INT4, shape, lambda: self._rounded(name)[0].astype(ml_dtypes.int4)
             )
-            scale = self._stored(f"{name}.scale", self._scale_type, [blocks, outputs], lambda: make()[1])
+            scale = self._stored(f"{name}.scale", self._scale_type, [blocks, outputs], lambda: self._rounded(name)[1])
             self._replace(product, node.inputs[0], self._dequantize(node, [weight, scale], axis=0, block_size=block))
             return
         packed = self._stored(
-            f"{name}.int4", ir.DataType.UINT8, [outputs, blocks, block // 2], lambda: _packed(make()[0], block)
+            f"{name}.int4",
+            ir.DataType.UINT8,
+            [outputs, blocks, block // 2],
+            lambda: _packed(self._rounded(name)[0], block),
         )
-        scale = self._stored(f"{name}.scale", self._scale_type, [outputs * blocks], lambda: make()[1].T.reshape(-1))
+        scale = self._stored(
+            f"{name}.scale", self._scale_type, [outputs * blocks], lambda: self._rounded(name)[1].T.reshape(-1)
+        )
         attributes = {"K": inputs, "N": outputs, "bits": 4, "block_size": block, "accuracy_level": 4}
         fused = ir.node(
             "MatMulNBits", [node.inputs[0], packed, scale], attributes, domain="com.microsoft", name=f"{name}.matmul"
@@ -228,7 +242,7 @@ class Plan:
 
     ``smoothing`` by graph; ``thresholds`` clip the activations of int8 products; ``importance`` is the mean square of
     what each row of an int4 weight is multiplied with, ``block`` the int4 block; ``floats`` are the products that stay
-    in float, with the reason.
+    in float, with the reason; the weight "*" stands for every product of a graph.
     """
 
     recipe: Recipe
@@ -240,7 +254,8 @@ class Plan:
 
     def kind(self, key: Key, inputs: int) -> str | None:
         """ "int8", "int4" or None; an int4 product whose inputs do not part into blocks becomes int8."""
-        kind = None if key in self.floats else self.recipe.kind(*key)
+        kept = key in self.floats or (key[0], EVERY) in self.floats
+        kind = None if kept else self.recipe.kind(*key)
         return "int8" if kind == "int4" and inputs % self.block else kind
 
     def apply(self, model: ir.Model, graph: str, target: str, dtype: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +9,10 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Gate, Manifest
 
 
-def report(manifest: Manifest, folder: Path, notes: Sequence[str]) -> str:
+def report(manifest: Manifest, folder: Path) -> str:
     """Markdown: the sizes of the files in ``folder`` and the differences from torch."""
     files = [(path.name, path.stat().st_size) for path in sorted(folder.iterdir())]
-    judged = [*_gate(manifest.gate), *(f"- {note}" for note in notes)] if manifest.gate else []
+    judged = _gate(manifest.gate) if manifest.gate else []
     rows = [
         f"| {row.graph} | {row.output} | {row.size} | {row.difference:.1e} | {row.tolerance:.0e} |"
         for row in manifest.parity
@@ -53,6 +52,7 @@ def _gate(gate: Gate) -> list[str]:
         f"Speed against float on the exporting machine: {speed}.",
         "",
         *(["Left in float:", *(f"- {name}: {why}" for name, why in gate.floats.items())] if gate.floats else []),
+        *(f"- {note}" for note in gate.notes),
         "Norms, softmax, rotary embedding, convolutions and the condition's projector compute in float by design.",
         "",
     ]

@@ -120,7 +120,8 @@ class Gate:
     """How a quantized bundle held against its float self on held-out samples; shares, and ``drop`` in points.
 
     ``allowed``: the largest drop that the gate lets through; ``speed``: float's median time over ours, by stage, on the
-    machine that exported; ``floats``: products that stayed in float, with the reason.
+    machine that exported; ``floats``: products that stayed in float, with the reason; ``notes``: what to know of the
+    calibration data.
     """
 
     samples: int
@@ -137,6 +138,7 @@ class Gate:
     held: bool
     speed: dict[str, float]
     floats: dict[str, str]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

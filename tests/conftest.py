@@ -1,11 +1,15 @@
-"""Bundles exported once a session."""
+"""Bundles exported once a session, and samples to calibrate the quantized ones with."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
+import scenes
+from golden import DEMO, own_samples
 
 from vpt_edge.runtime import Bundle
 
@@ -14,16 +18,39 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Exporter:
-    """Exports a checkpoint folder; each combination once."""
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve scenes of the demo with five questions each."""
+    folder, rng = tmp_path_factory.mktemp("data"), Random(31)
+    with (folder / "data.jsonl").open("w") as lines:
+        for index in range(12):
+            picture, samples = scenes.scene(rng)
+            picture.save(folder / f"{index}.png")
+            for sample in samples:
+                entry = {"image": f"{index}.png", "question": sample.question, "answer": sample.answer}
+                lines.write(json.dumps({**entry, "perception": sample.perception}) + "\n")
+    return folder / "data.jsonl"
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Exporter:
+    """Exports a checkpoint folder, quantized ones calibrated with ``data``; each combination once."""
     from vpt_edge.export.exporter import export
+    from vpt_edge.export.planner import Calibration
+    from vpt_edge.export.precision import RECIPES
 
     root, made = tmp_path_factory.mktemp("bundles"), dict[tuple[str, str, str], Bundle]()
 
     def make(checkpoint: Path, precision: str = "fp32", target: str = "onnxruntime") -> Bundle:
         key = checkpoint.name, precision, target
         if key not in made:
-            made[key] = export(str(checkpoint), root / "_".join(key), precision=precision, target=target)
+            samples = data if checkpoint == DEMO else own_samples(checkpoint, root)
+            made[key] = export(
+                str(checkpoint),
+                root / "_".join(key),
+                precision=precision,
+                target=target,
+                calibration=Calibration(str(samples), max_drop=100) if RECIPES[precision].quantized else None,
+            )
         return made[key]
 
     return make

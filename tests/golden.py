@@ -44,6 +44,15 @@ class Case:
             return pipeline.ask(self.image, self.conversation["question"], keep_logits=True)
 
 
+def own_samples(model: Path, folder: Path) -> Path:
+    """The questions of a golden model about its own pictures, to which it is over-fitted, as calibration data."""
+    cases = [case for case in map(Case, CASES) if case.model.name == model.name]
+    lines = [{"image": str(case.image), "question": case.conversation["question"]} for case in cases]
+    path = folder / f"{model.name}.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
 def check_decisions(answer: runtime.Answer, case: Case) -> None:
     """Ids, boxes, decisions and texts are the authors'."""
     rounds = ["round1", "round2"][: 1 + case.expected["second_round"]]

@@ -26,11 +26,30 @@ def graphs(bundle: Bundle) -> dict[str, onnx.ModelProto]:
     }
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4"])
 def test_tensorrt_graphs_hold_the_limits_of_10_3(precision: str, exported: Exporter) -> None:
     for name, model in graphs(exported(DEMO, precision, "tensorrt")).items():
-        assert {entry.domain: entry.version for entry in model.opset_import} == {"": 19}, name
+        blocks = precision == "int4" and name == "decoder"  # INT4 came with opset 21
+        assert {entry.domain: entry.version for entry in model.opset_import} == {"": 21 if blocks else 19}, name
         assert not {node.op_type for node in model.graph.node} & REFUSED, name
+        check_scales(model)
+
+
+def check_scales(model: onnx.ModelProto) -> None:
+    """Q/DQ is signed and symmetric, its scales are FP16 and positive, and only weights have one a channel."""
+    stored = {item.name: item for item in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        scale = stored[node.input[1]]
+        assert scale.data_type == onnx.TensorProto.FLOAT16
+        if len(node.input) > 2:
+            zero = stored[node.input[2]]
+            assert zero.data_type == onnx.TensorProto.INT8
+            assert not onnx.numpy_helper.to_array(zero).any()
+            assert onnx.numpy_helper.to_array(scale) > 0
+        else:
+            assert stored[node.input[0]].data_type in (onnx.TensorProto.INT8, onnx.TensorProto.INT4)
 
 
 def test_onnxruntime_graphs_use_one_contrib_attention_a_layer(exported: Exporter) -> None:

@@ -33,7 +33,7 @@ def build(path: Path, graph: Graph) -> int:
     return int(plan.nbytes)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4"])
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda path: path.name)
 def test_every_graph_builds(checkpoint: Path, precision: str, exported: Exporter) -> None:
     bundle = exported(checkpoint, precision, "tensorrt")
