@@ -1,0 +1,139 @@
+"""How well a checkpoint answers questions about unseen scenes, with its own looks.
+
+python demo/measure.py --checkpoint demo/checkpoint
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING
+
+import torch
+from network import MAX_PIXELS, MIN_PIXELS, RESOLUTION, Network, load, rope
+from scenes import ASK, CELL, FORMS, GRID, draw, layout
+from talk import ACTION, Talk, region
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from vpt_edge.runtime import image
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+REGION = re.compile(r"<\|region_token_start\|>((?:<\|[xy]_[0-7]\|>)+)<\|region_token_end\|>")
+LONGEST = 12
+MODES = {
+    "region questions with looks": (("letter",), "region"),
+    "region questions without looks": (("letter",), "free"),
+    "reencode": (("quarter",), "reencode"),
+    "reencode questions answered at once": (("quarter",), "free"),
+    "direct": (("colour", "shape"), "free"),
+}
+
+
+@torch.no_grad()
+def measure(network: Network, tokenizer: Tokenizer, count: int, seed: int) -> dict[str, float]:
+    """Share of right answers for each way of asking, over ``count`` scenes; looks that were made; right places."""
+    rng, talk = Random(seed), Talk(tokenizer)
+    network.eval()
+    right = dict.fromkeys((*MODES, "region tokens right"), 0)
+    for _ in range(count):
+        plan = layout(rng)
+        picture = draw(plan)
+        for name, (kinds, perception) in MODES.items():
+            sample = ASK[rng.choice(kinds)](plan, rng, rng.randrange(FORMS))
+            answer, first = reply(network, talk, picture, sample.question, perception)
+            right[name] += answer == sample.answer
+            if perception == "region":
+                right["region tokens right"] += region(sample.about[0].cell) == first
+    network.train()
+    return {name: hits / count for name, hits in right.items()}
+
+
+def reply(network: Network, talk: Talk, picture: Image.Image, question: str, perception: str) -> tuple[str, str]:
+    """The final answer and round 1's text, greedy, each round from its first token."""
+    device = network.decoder.lm_head.weight.device
+    patches, grid = see(picture, device)
+    features = network.see(patches, grid)
+    prompt = [*talk.opening, *[talk.image_pad] * features.shape[1], *talk.asked(question, perception)]
+    first = generate(network, talk, prompt, [features], [grid])
+    if ACTION in first:
+        prompt += [*talk.said(ACTION), *talk.turn(talk.clip_pad, features.shape[1]), *talk.looked]
+        return generate(network, talk, prompt, [features], [grid]), first
+    area = box(first)
+    if not area:
+        return first, first
+    crop, crop_grid = see(picture.crop(area), device)
+    closer = network.see(crop, crop_grid)
+    prompt += [*talk.said(first), *talk.turn(talk.image_pad, closer.shape[1]), *talk.looked]
+    return generate(network, talk, prompt, [features, closer], [grid, crop_grid]), first
+
+
+def see(picture: Image.Image, device: torch.device) -> tuple[Tensor, tuple[int, int]]:
+    view = image.view(picture, RESOLUTION, MIN_PIXELS, MAX_PIXELS)
+    return torch.from_numpy(view.patches)[None].to(device), view.grid
+
+
+def box(text: str) -> tuple[int, int, int, int] | None:
+    """The crop of a region reply, if it is one."""
+    found = REGION.search(text)
+    columns, rows = ([int(i) for i in re.findall(rf"{axis}_(\d)", found[1] if found else "")] for axis in "xy")
+    if not columns or not rows:
+        return None
+    left, top = max(min(columns) - 1, 0), max(min(rows) - 1, 0)
+    right, bottom = min(max(columns) + 1, GRID - 1), min(max(rows) + 1, GRID - 1)
+    return left * CELL, top * CELL, (right + 1) * CELL, (bottom + 1) * CELL
+
+
+def generate(
+    network: Network, talk: Talk, prompt: list[int], features: list[Tensor], grids: list[tuple[int, int]]
+) -> str:
+    """Greedy continuation of ``prompt``, with the action token forced behind its start token.
+
+    The action's embedding is the post-norm hidden state at its start token; clip pads take the first picture's
+    features, conditioned by the same state.
+    """
+    device = features[0].device
+    ids = list(prompt)
+    whole = rope([*ids, *[talk.end] * LONGEST], grids, talk.image_pad, device)
+    tokens = torch.tensor([ids], device=device)
+    embeds = network.embed(tokens)
+    embeds[tokens == talk.image_pad] = torch.cat(features, 1)[0]
+    start = ids.index(talk.action) if talk.action in ids else len(ids)
+    stream, past = network.read(embeds[:, :start], (whole[0][:start], whole[1][:start]))
+    hidden = network.decoder.norm(stream[:, -1])
+    if start < len(ids):
+        rest, pads = embeds[:, start:], tokens[:, start:] == talk.clip_pad
+        rest[:, 0] = hidden
+        rest[pads] = network.projector(features[0], hidden)[0]
+        stream, past = network.read(rest, (whole[0][start : len(ids)], whole[1][start : len(ids)]), past)
+        hidden = network.decoder.norm(stream[:, -1])
+    while len(ids) < len(prompt) + LONGEST:
+        forced = len(ids) > len(prompt) and ids[-1] == talk.action_start
+        token = talk.action if forced else int(network.decoder.lm_head(hidden).argmax())
+        if token == talk.end:
+            break
+        embed = hidden[:, None] if token == talk.action else network.embed(torch.tensor([[token]], device=device))
+        place = slice(len(ids), len(ids) + 1)
+        stream, past = network.read(embed, (whole[0][place], whole[1][place]), past)
+        hidden = network.decoder.norm(stream[:, -1])
+        ids.append(token)
+    return talk.tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=Path(__file__).parent / "checkpoint")
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=10**6)
+    options = parser.parse_args()
+    tokenizer = Tokenizer.from_file(str(options.checkpoint / "tokenizer.json"))
+    for name, share in measure(load(options.checkpoint), tokenizer, options.count, options.seed).items():
+        print(f"{share:7.1%}  {name}")
+
+
+if __name__ == "__main__":
+    main()

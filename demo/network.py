@@ -1,0 +1,235 @@
+"""The demo's network: its geometry, how it runs in torch, and how it is written as a released checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
+from scenes import GRID
+from torch import Tensor, nn
+from vocabulary import dump, write
+
+from vpt_edge.export.geometry import TextConfig, VisionConfig
+from vpt_edge.export.modules import Cache, Decoder, PlainAttention, Projector, VisionEncoder
+from vpt_edge.runtime import positions
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+RESOLUTION = 28 * GRID  # one visual token of the first view is one cell of the grid
+MIN_PIXELS, MAX_PIXELS = 3136, 12845056
+VISION = VisionConfig(hidden_size=128, embed_dim=96, depth=3, num_heads=3)
+TEXT = TextConfig(
+    hidden_size=128,
+    intermediate_size=384,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    vocab_size=512,
+    rms_norm_eps=1e-6,
+    rope_theta=10.0,  # columns turn with the lowest frequencies: a small base lets them differ within eight cells
+    mrope_section=(4, 6, 6),
+    tie_word_embeddings=True,
+)
+
+
+class FusedAttention(PlainAttention):
+    """The same attention with torch's fused kernel, which trains in half the time."""
+
+    def full(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def causal(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        past: Cache | None,
+        lengths: tuple[Tensor, ...],
+        heads: int,
+        kv_heads: int,
+    ) -> tuple[Tensor, Cache]:
+        keys, values = (k, v) if past is None else (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1))
+        seq, total = q.shape[1], keys.shape[1]
+        seen = torch.ones(seq, total, dtype=torch.bool, device=q.device).tril(total - seq)
+        q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
+        group = heads // kv_heads
+        k, v = (t.unflatten(-1, (kv_heads, -1)).transpose(1, 2).repeat_interleave(group, 1) for t in (keys, values))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2), (keys, values)
+
+
+class Network(nn.Module):
+    """Vision encoder, language model and CLIP projector of one checkpoint."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.visual = VisionEncoder(VISION, FusedAttention())
+        self.decoder = Decoder(TEXT, FusedAttention())
+        self.projector = Projector(TEXT.hidden_size)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(self.decoder.lm_head.weight, std=0.09)
+        nn.init.normal_(self.projector.linear_condition.weight, std=0.01)
+
+    def see(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Patches (batch, rows * columns, 1176) -> features (batch, rows * columns / 4, hidden)."""
+        cos, sin = (torch.from_numpy(t).to(patches.device) for t in positions.vision_rope(grid, VISION.head_dim))
+        return self.visual(patches, cos, sin)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Tied embeddings: ids (batch, seq) -> (batch, seq, hidden)."""
+        return F.embedding(ids, self.decoder.lm_head.weight)
+
+    def read(
+        self, embeds: Tensor, rope: tuple[Tensor, Tensor], past: Sequence[Cache] = ()
+    ) -> tuple[Tensor, list[Cache]]:
+        """Embeddings (batch, seq, hidden) behind ``past`` -> the stream before the final norm, and the whole cache."""
+        return self.decoder.residual(embeds, *rope, past)
+
+
+def rope(ids: list[int], grids: list[tuple[int, int]], image_pad: int, device: Any) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (seq, head_dim / 2) of a conversation's positions."""
+    place = positions.mrope_positions(ids, grids, image_pad)
+    cos, sin = positions.mrope(place, TEXT.head_dim, TEXT.rope_theta, TEXT.mrope_section)
+    return torch.from_numpy(cos).to(device), torch.from_numpy(sin).to(device)
+
+
+def save(network: Network, tokenizer: Tokenizer, folder: Path) -> None:
+    """Everything a released checkpoint folder holds."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder, tokenizer)
+    dump(folder / "config.json", config(tokenizer))
+    dump(folder / "preprocessor_config.json", preprocessor())
+    dump(folder / "generation_config.json", generation(tokenizer))
+    save_file(tensors(network), folder / "model.safetensors", {"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
+
+
+def load(folder: Path) -> Network:
+    """The network of a folder that ``save`` wrote."""
+    network, state = Network(), load_file(folder / "model.safetensors")
+    names = {name: state[released(name)] for name in network.state_dict()}
+    patch = "visual.patch_embed.proj.weight"
+    network.load_state_dict(names | {patch: names[patch].flatten(1)})
+    return network.eval()
+
+
+def released(name: str) -> str:
+    """A parameter's name in the checkpoint."""
+    name = name.replace("decoder.lm_head.", "model.embed_tokens.").replace("projector.", "clip_projector.")
+    return name.replace("decoder.", "model.")
+
+
+def tensors(network: Network) -> dict[str, Tensor]:
+    state = {released(name): tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    patch = "visual.patch_embed.proj.weight"
+    state[patch] = state[patch].unflatten(1, (3, VISION.temporal_patch_size, VISION.patch_size, VISION.patch_size))
+    # The released format carries the projector's feature half, which the CLIP kind never runs.
+    state["clip_projector.linear_feature.weight"] = torch.eye(TEXT.hidden_size)
+    state["clip_projector.linear_feature.bias"] = torch.zeros(TEXT.hidden_size)
+    state["clip_projector.layernorm_feature.weight"] = torch.ones(TEXT.hidden_size)
+    state["clip_projector.layernorm_feature.bias"] = torch.zeros(TEXT.hidden_size)
+    return dict(sorted(state.items()))
+
+
+def config(tokenizer: Tokenizer) -> dict[str, Any]:
+    token = tokenizer.token_to_id
+    keys = ("action_id", "action_start_id", "image_token_id")
+    absent = [f"{kind}_{key}" for kind in ("detection", "seg") for key in keys]
+    return {
+        "alignment": False,
+        "architectures": ["VPT_Qwen2VLForConditionalGeneration"],
+        "attention_dropout": 0.0,
+        "bos_token_id": token("<|endoftext|>"),
+        "clip_action_id": token("<|clip_action|>"),
+        "clip_action_start_id": token("<|clip_action_start|>"),
+        "clip_image_token_id": token("<|clip_image_pad|>"),
+        **dict.fromkeys(absent),
+        "eos_token_id": token("<|im_end|>"),
+        "hidden_act": "silu",
+        "hidden_size": TEXT.hidden_size,
+        "image_token_id": token("<|image_pad|>"),
+        "initializer_range": 0.02,
+        "intermediate_size": TEXT.intermediate_size,
+        "max_position_embeddings": 32768,
+        "max_window_layers": TEXT.num_hidden_layers,
+        "model_type": "qwen2_vl_vpt",
+        "num_attention_heads": TEXT.num_attention_heads,
+        "num_hidden_layers": TEXT.num_hidden_layers,
+        "num_inner_forward_run": 2,
+        "num_key_value_heads": TEXT.num_key_value_heads,
+        "para_end_id": token("<|im_end|>"),
+        "para_mask_id": 0,
+        "para_mask_ratio": 0.0,
+        "para_start_id": token("<|im_start|>"),
+        "projector_scale": 1,
+        "rms_norm_eps": TEXT.rms_norm_eps,
+        "rope_scaling": {"mrope_section": list(TEXT.mrope_section), "rope_type": "default", "type": "default"},
+        "rope_theta": TEXT.rope_theta,
+        "sliding_window": 32768,
+        "tie_word_embeddings": TEXT.tie_word_embeddings,
+        "torch_dtype": "float32",
+        "transformers_version": "4.45.2",
+        "use_cache": True,
+        "use_sliding_window": False,
+        "video_token_id": token("<|video_pad|>"),
+        "vision_config": {
+            "depth": VISION.depth,
+            "embed_dim": VISION.embed_dim,
+            "hidden_size": VISION.hidden_size,
+            "in_chans": VISION.in_channels,
+            "model_type": "qwen2_vl",
+            "num_heads": VISION.num_heads,
+            "spatial_patch_size": VISION.patch_size,
+        },
+        "vision_encoder_ls": ["clip"],
+        "vision_end_token_id": token("<|vision_end|>"),
+        "vision_start_token_id": token("<|vision_start|>"),
+        "vision_token_id": token("<|vision_pad|>"),
+        "vocab_size": TEXT.vocab_size,
+    }
+
+
+def preprocessor() -> dict[str, Any]:
+    return {
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "image_resolution": RESOLUTION,
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "max_pixels": MAX_PIXELS,
+        "merge_size": VISION.merge_size,
+        "min_pixels": MIN_PIXELS,
+        "patch_size": VISION.patch_size,
+        "processor_class": "Qwen2VLProcessor",
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "size": {"max_pixels": MAX_PIXELS, "min_pixels": MIN_PIXELS},
+        "temporal_patch_size": VISION.temporal_patch_size,
+    }
+
+
+def generation(tokenizer: Tokenizer) -> dict[str, Any]:
+    pad, end = tokenizer.token_to_id("<|endoftext|>"), tokenizer.token_to_id("<|im_end|>")
+    return {
+        "bos_token_id": pad,
+        "do_sample": True,
+        "eos_token_id": [end, pad],
+        "pad_token_id": pad,
+        "repetition_penalty": 1.0,
+        "temperature": 0.01,
+        "top_k": 1,
+        "top_p": 0.001,
+        "transformers_version": "4.45.2",
+    }
