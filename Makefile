@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 BUNDLE := build/demo-bundle
 PRECISION ?= fp32
+GATE_int4 := --max-drop 1
 # Parses and builds without a GPU, which is what the tests need; its dependencies bring a CUDA runtime.
 RTX := tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
 
@@ -31,7 +32,7 @@ lint: $(VENV)/ready
 	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py
 
 $(BUNDLE)-int%: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*.py calibration/*.py) build/calibration/data.jsonl
-	$(BIN)/vpt-export demo/checkpoint -o $@ --precision int$* --calibration-data build/calibration/data.jsonl
+	$(BIN)/vpt-export demo/checkpoint -o $@ --precision int$* --calibration-data build/calibration/data.jsonl $(GATE_int$*)
 	touch $@
 
 $(BUNDLE)-%: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*.py)
@@ -39,7 +40,7 @@ $(BUNDLE)-%: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*
 	touch $@
 
 build/calibration/data.jsonl: $(VENV)/ready demo/scenes.py
-	$(BIN)/python demo/scenes.py --seed 5000 --count 64 --out build/calibration
+	$(BIN)/python demo/scenes.py --seed 5000 --count 240 --out build/calibration
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,9 +1,9 @@
-"""The demo's whole training recipe: scenes, three stages, a checkpoint in the released format.
+"""The demo's whole training recipe: scenes, two stages, a checkpoint in the released format.
 
     python demo/train.py --out demo/checkpoint
 
 Stage "see" teaches the vision encoder alone what lies in every visual token. Stage "speak" trains everything on
-conversations, while small heads go on to say what single tokens should know. Stage "finish" leaves the heads away.
+conversations, while the small heads of the first stage go on.
 """
 
 from __future__ import annotations
@@ -153,11 +153,9 @@ class Losses:
         self.right[name] = float((logits.argmax(-1) == target)[kept].float().mean())
 
 
-def look(network: Network, heads: Heads | None, batch: Batch, losses: Losses) -> tuple[Tensor, Tensor]:
+def look(network: Network, heads: Heads, batch: Batch, losses: Losses) -> tuple[Tensor, Tensor]:
     """Features of both views, and what the heads make of them."""
     features, closer = network.see(batch.views, FIRST), network.see(batch.crops, CROP)
-    if heads is None:
-        return features, closer
     words = network.decoder.lm_head.weight
     weight = torch.ones(NOTHING + 1, device=features.device)
     weight[NOTHING] = 0.1  # most tokens hold nothing
@@ -180,7 +178,7 @@ def behind(network: Network, layer: int) -> Iterator[list[Tensor]]:
 class Reader:
     """Teacher-forced conversations of one batch behind its first picture."""
 
-    def __init__(self, network: Network, heads: Heads | None, talk: Talk, features: Tensor, losses: Losses) -> None:
+    def __init__(self, network: Network, heads: Heads, talk: Talk, features: Tensor, losses: Losses) -> None:
         self.network, self.heads, self.talk, self.features, self.losses = network, heads, talk, features, losses
         self.prefix = [*talk.opening, *[talk.image_pad] * features.shape[1]]
         opening = network.embed(torch.tensor([talk.opening], device=features.device)).expand(len(features), -1, -1)
@@ -191,8 +189,6 @@ class Reader:
 
     def cells(self, stream: Tensor) -> None:
         """Every token of the first view must know its column and row behind the first layer: (batch, 64, hidden)."""
-        if self.heads is None:
-            return
         logits = self.heads.cell(stream).unflatten(-1, (2, GRID))
         place = torch.arange(GRID * GRID, device=logits.device)
         target = torch.stack((place % GRID, place // GRID), 1).expand(len(logits), -1, -1)
@@ -201,7 +197,7 @@ class Reader:
     def named(self, stream: Tensor, ids: Tensor, samples: list[Sample], name: str) -> None:
         """The word for a thing must know behind the second layer in which columns and rows that thing lies."""
         told = {row: sample.about for row, sample in enumerate(samples) if sample.about}
-        if told and self.heads:
+        if told:
             row, items = next(iter(told.items()))
             place = ids[row].tolist().index(self.talk.ids(f" {items[0].name}")[0])
             target = torch.zeros(len(told), 2, GRID, device=ids.device)
@@ -287,8 +283,8 @@ class Reader:
         self.losses.right[name] = float((logits.argmax(-1) == target).all(1)[kept].float().mean())
 
 
-def speak(network: Network, heads: Heads | None, talk: Talk, batch: Batch, rng: Random) -> Losses:
-    """All kinds of questions about one batch of scenes."""
+def speak(network: Network, heads: Heads, talk: Talk, batch: Batch, rng: Random) -> Losses:
+    """All families of questions about one batch of scenes."""
     losses = Losses({}, {})
     features, closer = look(network, heads, batch, losses)
     reader = Reader(network, heads, talk, features, losses)
@@ -306,11 +302,6 @@ def see(network: Network, heads: Heads, talk: Talk, batch: Batch, rng: Random) -
     return losses
 
 
-def finish(network: Network, heads: Heads, talk: Talk, batch: Batch, rng: Random) -> Losses:
-    """Conversations alone."""
-    return speak(network, None, talk, batch, rng)
-
-
 def ask(rng: Random, batch: Batch, kind: str) -> list[Sample]:
     """One question of a kind and form about each scene."""
     form = rng.randrange(FORMS)
@@ -324,7 +315,7 @@ class Stage:
     rate: float
 
 
-STAGES = {"see": Stage(see, 600, 1.5e-3), "speak": Stage(speak, 1200, 1e-3), "finish": Stage(finish, 400, 5e-4)}
+STAGES = {"see": Stage(see, 600, 1.5e-3), "speak": Stage(speak, 1200, 1e-3)}
 WARM, EVERY, DECAY = 50, 50, 0.01
 
 
