@@ -45,6 +45,7 @@ build/calibration/data.jsonl: $(VENV)/ready demo/scenes.py
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[export,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(RTX)
 	touch $@
 
 clean:
