@@ -29,7 +29,7 @@ test: lint
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py
+	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py tests/bench/*.py
 
 $(BUNDLE)-int%: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*.py calibration/*.py) build/calibration/data.jsonl
 	$(BIN)/vpt-export demo/checkpoint -o $@ --precision int$* --calibration-data build/calibration/data.jsonl $(GATE_int$*)

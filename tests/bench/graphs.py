@@ -165,9 +165,9 @@ def main() -> None:
         print("|---|" + "---:|" * (len(times["fp32"]) + 1))
         for name in precisions:
             cells = []
-            for what, taken in times[name].items():
-                ratios = [base / own for base, own in zip(times["fp32"][what], taken, strict=True)]
-                cells.append(f"{1000 * float(np.median(taken)):.1f} ms ({float(np.median(ratios)):.2f}x)")
+            for what, rounds in times[name].items():
+                ratios = [base / own for base, own in zip(times["fp32"][what], rounds, strict=True)]
+                cells.append(f"{1000 * float(np.median(rounds)):.1f} ms ({float(np.median(ratios)):.2f}x)")
             size = sum(path.stat().st_size for path in bundles[name].path.iterdir())
             print(f"| {name} | " + " | ".join(cells) + f" | {size:,} |")
 
