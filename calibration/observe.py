@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,7 @@ Key = tuple[str, str]  # graph and weight, such as ("decoder", "layers.0.mlp.dow
 
 PRODUCTS = ("MatMul", "Gemm")
 TURNED = ".transposed"
-ROWS = 64  # of an activation, that sensitivity is measured on
+ROWS, ROWS_A_RUN = 256, 32  # of an activation, that sensitivity is measured on
 
 
 def products(model: onnx.ModelProto) -> dict[str, str]:
@@ -53,35 +52,36 @@ class Observer:
 
 
 class Sensitivity(Observer):
-    """Measures instead what rounding does to each product's output.
+    """Keeps some rows of what flows into each product, to measure what rounding does to its output.
 
-    ``round_weight`` gives a product's weight (inputs, outputs) float and as it is stored, smoothing folded in;
-    ``thresholds`` clip the activations of those that round them too. ``errors`` are relative mean squares.
+    ``thresholds`` clip the activations of the products that round them too. Memory does not grow with the samples,
+    and no more than one weight is held at a time.
     """
 
-    def __init__(
-        self,
-        divisors: Mapping[Key, NDArray[np.floating]],
-        thresholds: Mapping[Key, float],
-        round_weight: Callable[[Key], tuple[NDArray[np.float32], NDArray[np.float32]]],
-    ) -> None:
+    def __init__(self, divisors: Mapping[Key, NDArray[np.floating]], thresholds: Mapping[Key, float]) -> None:
         super().__init__(divisors)
-        self._thresholds, self._round_weight = thresholds, cache(round_weight)
-        self._sums: dict[Key, NDArray[np.float64]] = {}
+        self._thresholds = thresholds
+        self._rows: dict[Key, list[NDArray[np.float32]]] = {}
 
     def watch(self, key: Key, tensor: NDArray[np.float32]) -> None:
-        rows = tensor.reshape(-1, tensor.shape[-1])[-ROWS:]
-        rows = rows / self.divisors[key] if key in self.divisors else rows
-        weight, rounded = self._round_weight(key)
+        kept = self._rows.setdefault(key, [])
+        room = ROWS - sum(len(rows) for rows in kept)
+        if room > 0:
+            rows = tensor.reshape(-1, tensor.shape[-1])[-min(room, ROWS_A_RUN) :]
+            kept.append(rows / self.divisors[key] if key in self.divisors else rows.copy())
+
+    def error(self, key: Key, weight: NDArray[np.float32], rounded: NDArray[np.float32]) -> float:
+        """Mean square of the output's change over its own, for a weight (inputs, outputs) and as it is stored."""
+        rows = np.concatenate(self._rows[key]).astype(np.float32)
         step = self._thresholds[key] / 127 if key in self._thresholds else 0.0
         seen = np.clip(np.round(rows / step), -127, 127) * step if step else rows
         exact = rows @ weight
-        error = np.array([np.square(seen @ rounded - exact).sum(), np.square(exact).sum()], np.float64)
-        self._sums[key] = self._sums.get(key, np.zeros(2)) + error
+        return float(np.square(seen @ rounded - exact).sum() / max(np.square(exact).sum(), 1e-30))
 
     @property
-    def errors(self) -> dict[Key, float]:
-        return {key: float(error / max(size, 1e-30)) for key, (error, size) in self._sums.items()}
+    def keys(self) -> list[Key]:
+        """The products that were run."""
+        return list(self._rows)
 
 
 class ObservingSession:

@@ -235,11 +235,12 @@ class Planner:
         self._progress("measuring sensitivity", 0.9)
         bare = replace(plan, floats={})
         divisors = {(graph, weight): s for graph, part in plan.smoothing.items() for weight, s in part.columns.items()}
-        sensitivity = Sensitivity(divisors, plan.thresholds, lambda key: self._rounded(bare, key))
+        sensitivity = Sensitivity(divisors, plan.thresholds)
         samples: Sequence[Sample] = self.held_out[:SENSITIVITY_SAMPLES]
         with Pipeline(self._reference, opener=sensitivity) as pipeline:
             evaluate(pipeline, samples, METRICS[self._options.metric], max_new_tokens=MAX_NEW_TOKENS)
-        errors = {key: math.sqrt(error) for key, error in sensitivity.errors.items() if bare.recipe.kind(*key)}
+        quantized = [key for key in sensitivity.keys if bare.recipe.kind(*key)]
+        errors = {key: math.sqrt(sensitivity.error(key, *self._rounded(bare, key))) for key in quantized}
         return dict(sorted(errors.items(), key=lambda item: -item[1]))
 
     def _rounded(self, plan: Plan, key: Key) -> tuple[Array, Array]:
