@@ -116,5 +116,8 @@ class ObservingSession:
         for weight, tensor in self._inputs.items():
             self._observer.watch((self._name, weight), tensors[tensor])
 
+    def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> NDArray[Any]:
+        return np.zeros(shape, dtype)
+
     def close(self) -> None:
         self._session = None

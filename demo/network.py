@@ -50,7 +50,7 @@ class FusedAttention(PlainAttention):
         k: Tensor,
         v: Tensor,
         past: Cache | None,
-        lengths: tuple[Tensor, ...],
+        visibility: tuple[Tensor, ...],
         heads: int,
         kv_heads: int,
     ) -> tuple[Tensor, Cache]:

@@ -15,6 +15,8 @@ from vpt_edge.export.folds import decoder_folds, dinov2_folds, sam_folds, vision
 from vpt_edge.export.geometry import Dinov2Config, SamConfig
 from vpt_edge.export.sam import SegmentationFeatures
 from vpt_edge.runtime import bundle
+from vpt_edge.runtime.image import most_tokens
+from vpt_edge.runtime.kv_cache import BLOCK, whole_blocks
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.smoothing import Fold
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from vpt_edge.export.precision import Recipe
 
 OPSET = 19  # the newest that TensorRT 10.3 takes in full; FP16 scales of Q/DQ need it
-MAX_PATCHES = 4 * 4096
+PREFILL = 512  # tokens of one pass: a longer prompt goes in pieces, so that activations stay small
 
 
 class OnnxRuntimeAttention:
@@ -41,19 +43,22 @@ class OnnxRuntimeAttention:
     def full(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         return _contrib("MultiHeadAttention", [q, k, v], {"num_heads": heads}, [q])[0]
 
+    def visibility(self, seq: int, past: Cache | None, lengths: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return lengths
+
     def causal(
         self,
         q: Tensor,
         k: Tensor,
         v: Tensor,
         past: Cache | None,
-        lengths: tuple[Tensor, ...],
+        visibility: tuple[Tensor, ...],
         heads: int,
         kv_heads: int,
     ) -> tuple[Tensor, Cache]:
         assert past is not None, "the cache's buffers are inputs of the graph"
         attributes = {"num_heads": heads, "kv_num_heads": kv_heads}
-        out, key, value = _contrib("GroupQueryAttention", [q, k, v, *past, *lengths], attributes, [q, *past])
+        out, key, value = _contrib("GroupQueryAttention", [q, k, v, *past, *visibility], attributes, [q, *past])
         return out, (key, value)
 
 
@@ -121,12 +126,12 @@ def _floats(name: str, *shape: int | str) -> bundle.Tensor:
 
 def _vision_encoder(checkpoint: Checkpoint) -> Spec:
     vision = checkpoint.vision
-    rope = ("patches", vision.head_dim // 2)
+    rope, most = ("patches", vision.head_dim // 2), most_tokens(checkpoint.image)
     graph = bundle.Graph(
         file="vision_encoder.onnx",
         inputs=(_floats("patches", 1, "patches", vision.patch_width), _floats("cos", *rope), _floats("sin", *rope)),
         outputs=(_floats("features", 1, "tokens", vision.hidden_size),),
-        bounds={"patches": (4, 1024, MAX_PATCHES), "tokens": (1, 256, MAX_PATCHES // 4)},
+        bounds={"patches": (4, 4 * min(256, most), 4 * most), "tokens": (1, min(256, most), most)},
     )
     return Spec(
         graph,
@@ -142,22 +147,25 @@ def _decoder(checkpoint: Checkpoint, recipe: Recipe, target: str, cache_tokens: 
     rope = ("sequence", text.head_dim // 2)
     inputs = [_floats("embeds", 1, "sequence", text.hidden_size), _floats("cos", *rope), _floats("sin", *rope)]
     outputs = [_floats("logits", 1, text.vocab_size), _floats("hidden", 1, text.hidden_size)]
-    bounds = {"sequence": (1, 256, cache_tokens)}
+    most = min(PREFILL, cache_tokens)
+    bounds = {"sequence": (1, min(256, most), most)}
+    picks = TARGETS[target].layout == "appended"  # on a CPU the logits need no journey, and numpy finds the largest
     if TARGETS[target].layout == "shared":
         past = present = (1, text.num_key_value_heads, "capacity", text.head_dim)  # type: tuple[int | str, ...]
         bounds["capacity"] = (1, cache_tokens, cache_tokens)
         lengths = [bundle.Tensor("seqlens_k", "int32", (1,)), bundle.Tensor("total_sequence_length", "int32", ())]
     else:
         past, present = ((1, axis, text.num_key_value_heads * text.head_dim) for axis in ("past", "sequence"))
-        bounds["past"] = (0, 512, cache_tokens)
-        lengths = []
+        bounds["past"] = (BLOCK, min(2 * BLOCK, whole_blocks(cache_tokens)), whole_blocks(cache_tokens))
+        lengths = [bundle.Tensor("filled", "int32", ())]
+        outputs.append(bundle.Tensor("token", "int64", (1,)))
     parts = [f"{layer}.{part}" for layer in range(text.num_hidden_layers) for part in ("key", "value")]
     inputs += [bundle.Tensor(f"past.{part}", recipe.dtype[target], past) for part in parts] + lengths
     outputs += [bundle.Tensor(f"present.{part}", recipe.dtype[target], present) for part in parts]
     graph = bundle.Graph("decoder.onnx", tuple(inputs), tuple(outputs), bounds)
     return Spec(
         graph,
-        lambda attention: modules.Decoder(text, attention),
+        lambda attention: modules.Decoder(text, attention, picks),
         checkpoint.decoder_tensor,
         folds=decoder_folds(text),
     )
@@ -185,10 +193,11 @@ def _reencoder_features(checkpoint: Checkpoint) -> Spec:
 
 def _reencoder_projector(checkpoint: Checkpoint) -> Spec:
     hidden = checkpoint.text.hidden_size
+    most = max(most_tokens(checkpoint.image), 256)
     graph = bundle.Graph(
         file="reencoder_projector.onnx",
         inputs=(_floats("features", 1, "tokens", hidden), _floats("condition", 1, hidden)),
         outputs=(_floats("projected", 1, "tokens", hidden),),
-        bounds={"tokens": (1, 256, MAX_PATCHES // 4)},
+        bounds={"tokens": (1, 256, most)},
     )
     return Spec(graph, lambda attention: modules.Projector(hidden), lambda name: f"{checkpoint.kind}_projector.{name}")

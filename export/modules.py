@@ -76,13 +76,16 @@ class Attention(Protocol):
     def full(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         """Every position sees every other: (batch, seq, heads * dim) -> the same."""
 
+    def visibility(self, seq: int, past: Cache | None, lengths: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """What ``causal`` needs to know of who sees whom, computed once for all layers."""
+
     def causal(
         self,
         q: Tensor,
         k: Tensor,
         v: Tensor,
         past: Cache | None,
-        lengths: tuple[Tensor, ...],
+        visibility: tuple[Tensor, ...],
         heads: int,
         kv_heads: int,
     ) -> tuple[Tensor, Cache]:
@@ -93,7 +96,8 @@ class PlainAttention:
     """Plain operators: the numerics of reference in eager torch, and what TensorRT 10.3's parser takes.
 
     The cache is sequence-major: past keys and values (batch, past, kv_heads * dim); the new ones are returned alone,
-    in the same layout, so that a runtime writes them right behind the past.
+    in the same layout, so that a runtime moves them right behind the past. ``lengths``: how many rows of the past
+    are filled () int32; none where all are.
     """
 
     def rotary(self, x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
@@ -110,24 +114,29 @@ class PlainAttention:
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
         return (scores.float().softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2)
 
+    def visibility(self, seq: int, past: Cache | None, lengths: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The keys (seq, past + seq) that a query does not see: those behind it, and empty rows of the past."""
+        before = 0 if past is None else past[0].shape[1]
+        query, key = torch.arange(seq)[:, None] + before, torch.arange(before + seq)[None, :]
+        hidden = key > query
+        return (hidden | ((key >= lengths[0]) & (key < before)),) if lengths else (hidden,)
+
     def causal(
         self,
         q: Tensor,
         k: Tensor,
         v: Tensor,
         past: Cache | None,
-        lengths: tuple[Tensor, ...],
+        visibility: tuple[Tensor, ...],
         heads: int,
         kv_heads: int,
     ) -> tuple[Tensor, Cache]:
         keys, values = (k, v) if past is None else (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1))
-        seq, total, group = q.shape[1], keys.shape[1], heads // kv_heads
+        group = heads // kv_heads
         q = q.unflatten(-1, (kv_heads, group, -1)).permute(0, 2, 3, 1, 4)  # (batch, kv_heads, group, seq, dim)
         keys, values = (t.unflatten(-1, (kv_heads, -1)).transpose(1, 2)[:, :, None] for t in (keys, values))
         scores = ((q * q.shape[-1] ** -0.5) @ keys.transpose(-1, -2)).float()  # (batch, kv_heads, group, seq, total)
-        place = torch.arange(total, device=q.device)
-        hidden = place[None, :] > place[total - seq :, None]  # a key behind its query
-        out = scores.masked_fill(hidden, torch.finfo(torch.float32).min).softmax(-1).to(values.dtype) @ values
+        out = scores.masked_fill(visibility[0], torch.finfo(torch.float32).min).softmax(-1).to(values.dtype) @ values
         return out.permute(0, 3, 1, 2, 4).flatten(2), (k, v)
 
 
@@ -194,13 +203,15 @@ class Decoder(nn.Module):
 
     ``embeds`` (batch, seq, hidden) float32, ``cos`` and ``sin`` (seq, head_dim / 2) float32, layer by layer what the
     attention keeps of the past, and the lengths that it may need to know -> logits (batch, vocabulary) and post-norm
-    hidden state (batch, hidden) of the LAST position, float32, and the layers' new keys and values.
+    hidden state (batch, hidden) of the LAST position, float32, with ``picks`` the likeliest token (batch,) int64, and
+    the layers' new keys and values.
     """
 
     derived: Derived = {}
 
-    def __init__(self, config: TextConfig, attention: Attention) -> None:
+    def __init__(self, config: TextConfig, attention: Attention, picks: bool = False) -> None:
         super().__init__()
+        self.attention, self.picks = attention, picks
         self.layers = nn.ModuleList(DecoderLayer(config, attention) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.lm_head = Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -210,17 +221,19 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, list[Cache]]:
         """The residual stream (batch, seq, hidden) behind the last layer, BEFORE the final norm, and the cache."""
         x, present = embeds, []
+        visibility = self.attention.visibility(embeds.shape[1], past[0] if past else None, lengths)
         for index, layer in enumerate(self.layers):
-            x, new = layer(x, cos, sin, past[index] if past else None, lengths)
+            x, new = layer(x, cos, sin, past[index] if past else None, visibility)
             present.append(new)
         return x, present
 
     def forward(
         self, embeds: Tensor, cos: Tensor, sin: Tensor, past: Sequence[Cache] = (), lengths: tuple[Tensor, ...] = ()
-    ) -> tuple[Tensor, Tensor, list[Cache]]:
+    ) -> tuple[Any, ...]:
         x, present = self.residual(embeds, cos, sin, past, lengths)
         hidden = self.norm(x[:, -1])
-        return self.lm_head(hidden).float(), hidden, present
+        logits = self.lm_head(hidden).float()
+        return (logits, hidden, logits.argmax(-1), present) if self.picks else (logits, hidden, present)
 
 
 class DecoderLayer(nn.Module):
@@ -241,12 +254,12 @@ class DecoderLayer(nn.Module):
         self.attention, self.heads, self.kv_heads = attention, config.num_attention_heads, config.num_key_value_heads
 
     def forward(
-        self, x: Tensor, cos: Tensor, sin: Tensor, past: Cache | None, lengths: tuple[Tensor, ...]
+        self, x: Tensor, cos: Tensor, sin: Tensor, past: Cache | None, visibility: tuple[Tensor, ...]
     ) -> tuple[Tensor, Cache]:
         h = self.input_layernorm(x)
         q = self.attention.rotary(self.self_attn.q_proj(h), cos, sin, self.heads)
         k = self.attention.rotary(self.self_attn.k_proj(h), cos, sin, self.kv_heads)
-        out, new = self.attention.causal(q, k, self.self_attn.v_proj(h), past, lengths, self.heads, self.kv_heads)
+        out, new = self.attention.causal(q, k, self.self_attn.v_proj(h), past, visibility, self.heads, self.kv_heads)
         x = x + self.self_attn.o_proj(out).float()
         h = self.post_attention_layernorm(x)
         return x + self.mlp.down_proj(F.silu(self.mlp.gate_proj(h)) * self.mlp.up_proj(h)).float(), new

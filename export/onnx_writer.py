@@ -58,9 +58,7 @@ def _drop_storage(module: nn.Module) -> None:
 
 def _example_inputs(spec: Spec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Arguments for the trace and their dynamic axes; the cache's tensors are nested as the module takes them."""
-    axes = {
-        axis: torch.export.Dim(axis, min=max(low, 1), max=high) for axis, (low, _, high) in spec.graph.bounds.items()
-    }
+    axes = {axis: torch.export.Dim(axis, min=1, max=high) for axis, (_, _, high) in spec.graph.bounds.items()}
     sizes = dict(TRACE_SIZES)
     for axis, (root, ratio) in spec.ratios.items():
         axes[axis], sizes[axis] = ratio * axes[root], ratio * sizes[root]
@@ -91,7 +89,9 @@ def _name_interface(model: ir.Model, spec: Spec) -> None:
         for value, tensor in zip(values, tensors, strict=True):
             value.name = tensor.name
             value.shape = ir.Shape(tensor.shape)
-            value.dtype = ir.DataType[{"float32": "FLOAT", "float16": "FLOAT16", "int32": "INT32"}[tensor.dtype]]
+            value.dtype = ir.DataType[
+                {"float32": "FLOAT", "float16": "FLOAT16", "int32": "INT32", "int64": "INT64"}[tensor.dtype]
+            ]
 
 
 @contextlib.contextmanager

@@ -120,9 +120,11 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
             "logits": np.empty((1, text.vocab_size), np.float32),
             "hidden": np.empty((1, text.hidden_size), np.float32),
         }
+        if "token" in (tensor.name for tensor in bundle.graph(name).outputs):
+            got["token"] = np.empty(1, np.int64)
         cache_inputs, cache_outputs = cache.bindings(count)
         session.run({**inputs, **cache_inputs}, {**got, **cache_outputs})
-        logits, hidden, new = module(*(torch.from_numpy(array) for array in inputs.values()), past)
+        logits, hidden, *_, new = module(*(torch.from_numpy(array) for array in inputs.values()), past)
         size = f"{count} tokens behind {cache.length}"
         cache.append(count)
         past = (
@@ -130,9 +132,7 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
             if past
             else new
         )
-        keys = cache.read(text.layers - 1, "key")
-        yield (
-            size,
-            {**got, "keys": keys},
-            {"logits": logits.numpy(), "hidden": hidden.numpy(), "keys": past[-1][0][0].numpy()},
-        )
+        want = {"logits": logits.numpy(), "hidden": hidden.numpy(), "keys": past[-1][0][0].numpy()}
+        if "token" in got:
+            want["token"] = got["logits"].argmax(-1)
+        yield size, {**got, "keys": cache.read(text.layers - 1, "key")}, want

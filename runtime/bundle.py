@@ -18,7 +18,7 @@ import numpy as np
 
 from vpt_edge.runtime.errors import BundleError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 EXPORT_AGAIN = "export the checkpoint again: vpt-export CHECKPOINT -o BUNDLE"
 
@@ -96,7 +96,7 @@ class Text:
 class Cache:
     """``layout`` "shared": (1, kv_heads, capacity, head_dim), past and present are one buffer.
 
-    ``layout`` "appended": (1, capacity, kv_heads * head_dim), new keys and values go right behind the past.
+    ``layout`` "appended": (1, capacity, kv_heads * head_dim), the graph gives new keys and values alone.
     """
 
     layout: str

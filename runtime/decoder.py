@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.session import Session
 
     Floats = NDArray[np.float32]
+    Scores = Floats | int  # the logits (vocabulary,), or the token that they make the likeliest
 
 
 class Projector(Protocol):
@@ -47,18 +48,27 @@ class Decoder:
     def __init__(self, bundle: Bundle, session: Session, project: Projector) -> None:
         self._manifest, self._session, self._project = bundle.manifest, session, project
         self._embeddings = bundle.embeddings()
-        self._cache = KVCache(bundle.manifest)
-        text = bundle.manifest.text
-        self._logits = np.empty((1, text.vocab_size), np.float32)
+        self._cache = KVCache(bundle.manifest, session.zeros)
+        text, graph = bundle.manifest.text, bundle.graph("decoder")
+        self._piece = graph.bounds["sequence"][2]
+        self._picks = any(tensor.name == "token" for tensor in graph.outputs)
+        self._logits, self._token = np.empty((1, text.vocab_size), np.float32), np.empty(1, np.int64)
         self._hidden = np.empty((1, text.hidden_size), np.float32)
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin a new request."""
-        self._cache.rewind(0)
         self._ids: list[int] = []
         self._conditions: dict[int, Floats] = {}  # by the index of an action token: the state in front of it
-        self._next_position = 0
+        self._hidden_of = self._picture_tokens = self._next_position = 0
+        self.reset()
+
+    def reset(self, same_picture: bool = False, greedy: bool = False) -> None:
+        """Begin a new request.
+
+        What is computed stays as far as the next prompt may begin alike: up to the first picture, or if that is the
+        ``same_picture``, up to the next one. A ``greedy`` request needs no logits where the graph finds the token.
+        """
+        self._greedy = greedy and self._picks
+        pads = self._manifest.tokens.image_pad, self._manifest.tokens.reencode_pad
+        places = [index for index, token in enumerate(self._ids) if token in pads]
+        self._keep(next(iter(places[self._picture_tokens if same_picture else 0 :]), len(self._ids)))
         self.computed_tokens = self.reused_tokens = 0
 
     @property
@@ -66,11 +76,12 @@ class Decoder:
         """How many more tokens the cache can take."""
         return self._cache.capacity - self._cache.length
 
-    def prefill(self, context: Context) -> Floats:
+    def prefill(self, context: Context) -> Scores:
         """Compute what is new in ``context``, behind the common prefix with what is computed already.
 
-        Returns the logits (vocabulary,) of the last position; the array is written again by the next call. The pass
-        stops in front of each action token, whose embedding is the state there (PROTOCOL 5.1): one pass, not two.
+        Returns the logits (vocabulary,) of the last position, in an array that the next call writes again, or the
+        likeliest token. The pass stops in front of each action token, whose embedding is the state there (PROTOCOL
+        5.1): one pass, not two. What is longer than the graph takes at once goes in pieces.
         """
         ids = context.ids
         if len(ids) > self._cache.capacity:
@@ -79,32 +90,41 @@ class Decoder:
                 f"export with more: vpt-export CHECKPOINT -o BUNDLE --cache-tokens {len(ids) + 1024}"
             )
         start = self._common_prefix(ids)
-        if self._ids:
-            self.reused_tokens += start
+        self.reused_tokens += start
+        self._picture_tokens = len(context.views[0]) if context.views else 0
         positions = mrope_positions(ids, context.grids, self._manifest.tokens.image_pad)
         actions = [i for i in range(start + 1, len(ids)) if ids[i] == self._manifest.tokens.action]
-        for stop in [*actions, len(ids)]:
-            self._run(ids[start:stop], self._embed(context, start, stop), positions[:, start:stop])
-            start = stop
+        for end in [*actions, len(ids)]:
+            while start < end:
+                stop = min(start + self._piece, end)
+                self._run(ids[start:stop], self._embed(context, start, stop), positions[:, start:stop])
+                start = stop
         self._next_position = int(positions.max()) + 1
-        return self._logits[0]
+        return self._scores()
 
-    def step(self, token: int) -> Floats:
-        """Compute one generated ``token``; returns the logits (vocabulary,) behind it."""
+    def step(self, token: int) -> Scores:
+        """Compute one generated ``token``; returns the logits (vocabulary,) behind it, or the likeliest token."""
         self._run([token], self._rows(len(self._ids), [token]), np.full((3, 1), self._next_position))
         self._next_position += 1
-        return self._logits[0]
+        return self._scores()
+
+    def _scores(self) -> Scores:
+        return int(self._token[0]) if self._greedy else self._logits[0]
 
     def _common_prefix(self, ids: Sequence[int]) -> int:
         """Rewind to the longest prefix that ``ids`` shares with what is computed, and leave at least one to compute."""
         shared = min(len(self._ids), len(ids) - 1)
         start = next((i for i in range(shared) if self._ids[i] != ids[i]), shared)
-        while ids[start] == self._manifest.tokens.action and start != len(self._ids):
+        while ids[start] == self._manifest.tokens.action and start != self._hidden_of:
             start -= 1  # its embedding is the state in front of it, which is gone
-        self._cache.rewind(start)
-        self._ids = self._ids[:start]
-        self._conditions = {index: state for index, state in self._conditions.items() if index < start}
+        self._keep(start)
         return start
+
+    def _keep(self, count: int) -> None:
+        """Forget all but the first ``count`` tokens."""
+        self._cache.rewind(count)
+        self._ids = self._ids[:count]
+        self._conditions = {index: state for index, state in self._conditions.items() if index < count}
 
     def _embed(self, context: Context, start: int, stop: int) -> Floats:
         """Input embeddings (stop - start, hidden) of ``context``: the table's rows, states and features spliced in."""
@@ -136,9 +156,11 @@ class Decoder:
         cos, sin = mrope(positions, text.head_dim, text.rope_theta, text.mrope_section)
         inputs, outputs = self._cache.bindings(len(ids))
         inputs = {"embeds": embeds[None], "cos": cos, "sin": sin, **inputs}
-        self._session.run(inputs, {"logits": self._logits, "hidden": self._hidden, **outputs})
+        scores = {"token": self._token} if self._greedy else {"logits": self._logits}
+        self._session.run(inputs, {**scores, "hidden": self._hidden, **outputs})
         self._cache.append(len(ids))
         self._ids += ids
+        self._hidden_of = len(self._ids)
         self.computed_tokens += len(ids)
 
 
@@ -158,11 +180,14 @@ class Sampler:
             raise PromptError(f"top_k is {top_k}, expected 1 or more")
         if top_p is not None and not 0 < top_p <= 1:
             raise PromptError(f"top_p is {top_p}, expected more than 0 and at most 1")
+        self.greedy = temperature == 0
         self._temperature, self._top_k, self._top_p = temperature, top_k, top_p
         self._random = np.random.default_rng(seed) if temperature else None
 
-    def choose(self, logits: Floats) -> int:
+    def choose(self, logits: Scores) -> int:
         """One id from ``logits`` (vocabulary,); NaN counts as 0 and infinities as the largest numbers."""
+        if isinstance(logits, int):
+            return logits
         best = int(logits.argmax())
         if not np.isfinite(logits[best]):
             logits = np.nan_to_num(logits)

@@ -17,6 +17,8 @@ from vpt_edge.runtime.errors import ImageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from vpt_edge.runtime.bundle import ImageLimits
+
 Picture: TypeAlias = "str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8]"
 Box: TypeAlias = tuple[int, int, int, int]
 
@@ -115,6 +117,15 @@ def smart_resize(width: int, height: int, min_pixels: int, max_pixels: int) -> t
     if 0 in (new_width, new_height):
         raise ImageError(f"a picture of {width}x{height} pixels does not fit into max_pixels {max_pixels}; crop it")
     return new_width, new_height
+
+
+def most_tokens(limits: ImageLimits) -> int:
+    """No picture or crop takes more visual tokens than this."""
+    factor = PATCH * MERGE
+    side, ratio = max(limits.limit, MIN_SIDE), max(limits.limit, MIN_SIDE) / MIN_SIDE
+    rounded = min(round(side / factor) ** 2, limits.max_pixels // factor**2)
+    long, short = math.sqrt(limits.min_pixels * ratio) / factor + 1, math.sqrt(limits.min_pixels / ratio) / factor + 1
+    return max(rounded, int(long * short))  # the latter is what is enlarged to min_pixels, each side rounded up
 
 
 def view(picture: Image.Image, limit: int, min_pixels: int, max_pixels: int) -> View:

@@ -9,49 +9,68 @@ import numpy as np
 from vpt_edge.runtime.errors import PromptError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from vpt_edge.runtime.bundle import Manifest
+    from vpt_edge.runtime.session import Array
+
+BLOCK = 256  # an appended cache's past is bound in whole blocks: few shapes, each captured once on a GPU
+
+
+def whole_blocks(tokens: int) -> int:
+    """``tokens`` rounded up to whole blocks, at least one."""
+    return max(-(-tokens // BLOCK), 1) * BLOCK
 
 
 class KVCache:
-    """Buffers for ``capacity`` tokens, of which the first ``length`` are filled. Rewinding only sets the number."""
+    """Buffers for ``capacity`` tokens, of which the first ``length`` are filled. Rewinding only sets the number.
 
-    def __init__(self, manifest: Manifest) -> None:
+    A "shared" cache is written by the graph itself. Into an "appended" one the graph's new rows, which have a place of
+    their own, are moved behind the past by one strided copy; nothing else of the cache is ever copied. ``zeros``
+    allocates where the session computes.
+    """
+
+    def __init__(self, manifest: Manifest, zeros: Callable[..., Array] = np.zeros) -> None:
         text, cache = manifest.text, manifest.cache
         self.capacity, self.length = cache.capacity, 0
         self._shared = cache.layout == "shared"
-        shape = (
-            (text.kv_heads, self.capacity, text.head_dim)
-            if self._shared
-            else (self.capacity, text.kv_heads * text.head_dim)
-        )
-        self._buffers = {
-            f"{layer}.{part}": np.zeros((1, *shape), cache.dtype)
-            for layer in range(text.layers)
-            for part in ("key", "value")
-        }
-        self._past = {f"past.{name}": buffer for name, buffer in self._buffers.items()}
-        self._present = {f"present.{name}": buffer for name, buffer in self._buffers.items()}
+        self._names = [f"{layer}.{part}" for layer in range(text.layers) for part in ("key", "value")]
+        count, width = len(self._names), text.kv_heads * text.head_dim
+        self._new: Array | None = None
+        if self._shared:
+            self._slab = zeros((count, text.kv_heads, self.capacity, text.head_dim), cache.dtype)
+        else:
+            chunk = manifest.graphs["decoder"].bounds["sequence"][2]
+            self._slab = zeros((count, whole_blocks(self.capacity), width), cache.dtype)
+            self._new = zeros((count, whole_blocks(chunk), width), cache.dtype)
+        self._views: dict[tuple[str, int], dict[str, Array]] = {}
 
     def bindings(self, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """The decoder graph's cache inputs and outputs for ``count`` more tokens."""
         end = self.length + count
         if end > self.capacity:
             raise PromptError(f"{end} tokens do not fit into the cache of {self.capacity}")
-        if self._shared:
+        if self._new is None:
             lengths = {"seqlens_k": np.array([end - 1], np.int32), "total_sequence_length": np.array(end, np.int32)}
-            return {**self._past, **lengths}, self._present
-        past = {f"past.{name}": buffer[:, : self.length] for name, buffer in self._buffers.items()}
-        return past, {f"present.{name}": buffer[:, self.length : end] for name, buffer in self._buffers.items()}
+            return {**self._view("past", self._slab), **lengths}, self._view("present", self._slab)
+        past = self._view("past", self._slab, whole_blocks(self.length))
+        return {**past, "filled": np.array(self.length, np.int32)}, self._view("present", self._new, count)
 
-    def read(self, layer: int, part: str) -> np.ndarray[Any, Any]:
-        """What the cache holds of "key" or "value" of a layer: (length, kv_heads * head_dim)."""
-        buffer = self._buffers[f"{layer}.{part}"][0]
-        if self._shared:
-            return buffer[:, : self.length].transpose(1, 0, 2).reshape(self.length, buffer.shape[0] * buffer.shape[2])
-        return buffer[: self.length]
+    def _view(self, side: str, slab: Array, rows: int = 0) -> dict[str, Array]:
+        """Each layer's part of ``slab``: all of it, or its first ``rows``. In decoding the same arrays every time."""
+        view = self._views.get((side, rows))
+        if view is None:
+            cut = slice(rows or None)
+            view = {f"{side}.{name}": slab[index : index + 1, cut] for index, name in enumerate(self._names)}
+            if side == "past" or rows <= 1:  # prefills are as long as they like
+                self._views[side, rows] = view
+        return view
 
     def append(self, count: int) -> None:
-        """Count in ``count`` tokens that the decoder has written."""
+        """Take in ``count`` tokens that the decoder has computed."""
+        if self._new is not None:
+            slab: Any = self._slab  # numpy's or a device's: both on the same side
+            slab[:, self.length : self.length + count] = self._new[:, :count]
         self.length += count
 
     def rewind(self, length: int) -> None:
@@ -59,3 +78,11 @@ class KVCache:
         if not 0 <= length <= self.length:
             raise ValueError(f"cannot rewind a cache of {self.length} tokens to {length}")
         self.length = length
+
+    def read(self, layer: int, part: str) -> np.ndarray[Any, Any]:
+        """What the cache holds of "key" or "value" of a layer: (length, kv_heads * head_dim)."""
+        index = self._names.index(f"{layer}.{part}")
+        buffer = np.asarray(self._slab[index : index + 1])[0]
+        if self._shared:
+            return buffer[:, : self.length].transpose(1, 0, 2).reshape(self.length, buffer.shape[0] * buffer.shape[2])
+        return buffer[: self.length]

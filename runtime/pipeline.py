@@ -19,6 +19,7 @@ from vpt_edge.runtime.prompt import Prompt, check_prefix, question_text
 from vpt_edge.runtime.request import Request
 from vpt_edge.runtime.result import Answer, Event, Finished, Text, Turn
 from vpt_edge.runtime.session import open_session
+from vpt_edge.runtime.view import PictureView
 from vpt_edge.runtime.vision import Vision
 
 if TYPE_CHECKING:
@@ -41,9 +42,10 @@ class Pipeline:
         with runtime.Pipeline("bundle") as pipeline:
             print(pipeline.ask("street.png", "What does the sign say?", perception="region").text)
 
-    ``bundle`` is a folder that vpt-export wrote, or an opened ``Bundle``; ``device`` is "cpu". ``opener`` replaces the
-    inference library, for tests. Requests from several threads are answered one after another; a thread that begins
-    a request while its own stream is unfinished gets an error instead of a deadlock.
+    ``bundle`` is a folder that vpt-export wrote, or an opened ``Bundle``; ``device`` is "cpu", "cuda",
+    "tensorrt" or "tensorrt-rtx". ``opener`` replaces the inference library, for tests. Requests from several threads
+    are answered one after another; a thread that begins a request while its own stream is unfinished gets an error
+    instead of a deadlock.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Pipeline:
             self.close()
             raise
         self._lock, self._owner = threading.Lock(), 0
+        self._seen: PictureView | None = None  # whose keys and values the decoder holds
         self._hinted = False
 
     def __enter__(self) -> Pipeline:
@@ -75,7 +78,11 @@ class Pipeline:
         while self._sessions:
             self._sessions.popitem()[1].close()
 
-    def ask(self, image: Picture, question: str, **options: Any) -> Answer:
+    def view(self, image: Picture) -> PictureView:
+        """``image`` for several questions: it is encoded once, and each question computes only its own tokens."""
+        return PictureView(self, open_picture(image))
+
+    def ask(self, image: Picture | PictureView, question: str, **options: Any) -> Answer:
         """The answer to ``question`` about ``image``; the options are those of ``stream``."""
         *_, last = self.stream(image, question, **options)
         assert isinstance(last, Finished)
@@ -83,7 +90,7 @@ class Pipeline:
 
     def stream(
         self,
-        image: Picture,
+        image: Picture | PictureView,
         question: str,
         *,
         perception: Perception = "free",
@@ -98,7 +105,7 @@ class Pipeline:
     ) -> Iterator[Event]:
         """Yield ``Text`` and ``Looked`` as they happen, and ``Finished`` with the answer.
 
-        image: a path, bytes, a PIL image or an RGB array (height, width, 3) uint8.
+        image: a path, bytes, a PIL image, an RGB array (height, width, 3) uint8, or a ``view``.
         perception: "free" appends nothing to the question and honours the triggers; "region" and "reencode" append the
             authors' sentence; "off" appends nothing and takes triggers for text.
         assistant_prefix: text that the assistant's first turn begins with.
@@ -123,13 +130,17 @@ class Pipeline:
         check_prefix(assistant_prefix, self._manifest.kind)
         if perception == "free":
             self._hint()
-        request = Request(open_picture(image), question, first_message, assistant_prefix, self._manifest.kind)
+        view = image if isinstance(image, PictureView) else self.view(image)
+        view.check(self)
+        request = Request(view, question, first_message, assistant_prefix, self._manifest.kind)
         return self._one_at_a_time(self._answer(request, options))
 
     def _answer(self, request: Request, options: _Options) -> Iterator[Event]:
         """The loop: a turn of text and, as long as the turn asks for it, a look and another turn on the same cache."""
-        self._decoder.reset()
-        request.see(request.picture, self._vision)
+        request.begin(self._vision)
+        greedy = options.sampler.greedy and not options.keep_logits
+        self._decoder.reset(same_picture=self._seen is request.view, greedy=greedy)
+        self._seen = request.view
         while True:
             complete = yield from self._turn(request, options)
             decision = request.decide()
@@ -154,7 +165,7 @@ class Pipeline:
         while True:
             token = options.sampler.choose(logits)
             if options.keep_logits:
-                kept.append(logits.copy())
+                kept.append(np.array(logits))
             complete = token in tokens.end
             full = len(context.ids) + 1 - len(prompt_ids) == options.max_new_tokens or not self._decoder.room
             if context.ids[-1] == tokens.action_start and tokens.action is not None and not complete and not full:

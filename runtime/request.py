@@ -11,19 +11,21 @@ from vpt_edge.runtime.decoder import Context
 from vpt_edge.runtime.perception import Crop, Decision, Reencode, decide, without_triggers
 from vpt_edge.runtime.prompt import PLACEHOLDER, Message, Prompt
 from vpt_edge.runtime.result import STAGES, Answer, Looked, Turn, Usage
+from vpt_edge.runtime.view import Encoded
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from vpt_edge.runtime.decoder import Decoder
+    from vpt_edge.runtime.view import PictureView
     from vpt_edge.runtime.vision import Vision
 
 
 class Request:
     """The conversation about one picture, as the authors' code would build it round by round (PROTOCOL 3)."""
 
-    def __init__(self, picture: Image.Image, question: str, first_message: str, prefix: str, kind: str) -> None:
-        self.picture, self.question, self.kind = picture, question, kind
+    def __init__(self, view: PictureView, question: str, first_message: str, prefix: str, kind: str) -> None:
+        self.view, self.picture, self.question, self.kind = view, view.picture, question, kind
         self._prefix, self.prefix_ids = prefix, list[int]()
         self.messages = [Message("user", first_message)]
         self.turns: list[Turn] = []
@@ -41,16 +43,26 @@ class Request:
         finally:
             self.seconds[stage] += time.perf_counter() - start
 
-    def see(self, picture: Image.Image, vision: Vision) -> int:
-        """Encode a picture or crop for the next ``<image>``; returns its visual tokens."""
+    def begin(self, vision: Vision) -> None:
+        """Show the picture, encoded unless an earlier question has done that."""
+        if self.view.encoded is None:
+            self.view.encoded = self._encode(self.picture, vision)
+        self._show(self.view.encoded)
+
+    def _encode(self, picture: Image.Image, vision: Vision) -> Encoded:
         with self.timed("preprocess"):
-            view = vision.view(picture)
+            pixels = vision.view(picture)
         with self.timed("vision"):
-            self._context.views.append(vision.encode(view))
+            features = vision.encode(pixels)
         self.vision_runs += 1
-        self._context.grids.append(view.grid)
-        self._visuals["image"].append(view.tokens)
-        return view.tokens
+        return Encoded(pixels.grid, features)
+
+    def _show(self, encoded: Encoded) -> int:
+        """Put a picture or crop in the place of the next ``<image>``; returns its visual tokens."""
+        self._context.views.append(encoded.features)
+        self._context.grids.append(encoded.grid)
+        self._visuals["image"].append(len(encoded.features))
+        return len(encoded.features)
 
     def context(self, prompt: Prompt) -> Context:
         """What the next turn is generated from."""
@@ -83,17 +95,17 @@ class Request:
         for action in decision.actions:
             assert isinstance(action, Crop)
             crop = self.picture.crop(action.box)
-            self.looks.append(Looked(action, self.see(crop, vision), crop))
+            self.looks.append(Looked(action, self._show(self._encode(crop, vision)), crop))
             yield self.looks[-1]
 
     def _reencode(self, action: Reencode, vision: Vision) -> Looked:
         """CLIP re-encodes the first view's features: the pixels are the same, and so are the features."""
-        features = self._context.views[0]
-        if action.kind != "clip":
+        features = self._context.views[0] if action.kind == "clip" else self.view.reencoded
+        if features is None:
             with self.timed("preprocess"):
                 pixels = vision.pixels(self.picture)
             with self.timed("reencode"):
-                features = vision.reencode(pixels)
+                features = self.view.reencoded = vision.reencode(pixels)
         self.reencoder_runs += 1
         self._context.reencodes.append(features)
         self._visuals[f"{action.kind}_image"].append(len(features))

@@ -12,21 +12,32 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.cuda import DeviceArray
 
-    Arrays: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
+    Array: TypeAlias = np.ndarray[Any, Any] | DeviceArray
+    Arrays: TypeAlias = Mapping[str, Any]  # of Array; who binds the cache has device arrays, all others numpy's
 
-BACKENDS = {"cpu": ("vpt_edge.runtime.ort", "OrtSession")}
+BACKENDS = {
+    "cpu": ("vpt_edge.runtime.ort", "OrtSession"),
+    "cuda": ("vpt_edge.runtime.ort", "OrtCudaSession"),
+    "tensorrt": ("vpt_edge.runtime.trt", "TrtSession"),
+    "tensorrt-rtx": ("vpt_edge.runtime.trt", "RtxSession"),
+}
 
 
 class Session(Protocol):
     """One graph, ready to run."""
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
-        """Run on ``inputs`` and write every output into the array that ``outputs`` gives for it.
+        """Run on ``inputs`` and write the outputs into the arrays that ``outputs`` gives for them.
 
         All arrays are contiguous. One may be input and output at once (the shared key-value cache). An array that
-        was bound before may stay bound: its place in memory is what counts, not the call.
+        was bound before may stay bound: its place in memory is what counts, not the call. Outputs that are not asked
+        for are not brought to the host. Raises SessionError for arrays that do not fit; the session stays usable.
         """
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> Array:
+        """Zeros where this session computes, for the key-value cache: they live as long as the session."""
 
     def close(self) -> None:
         """Give everything back; a second call does nothing."""

@@ -53,6 +53,7 @@ def tiny_bundle(folder: str | os.PathLike[str], kind: str = "clip", capacity: in
     graphs = {name: Graph(f"{name}.onnx", (), (), {}) for name in ("vision_encoder", "decoder", "reencoder_projector")}
     if kind != "clip":
         graphs["reencoder_features"] = Graph("reencoder_features.onnx", (), features, {})
+    graphs["decoder"].bounds["sequence"] = (1, 256, capacity)  # a script takes each prompt in one piece
     for graph in graphs.values():
         (path / graph.file).touch()
     manifest = Manifest(
@@ -111,7 +112,8 @@ class Script:
 
     A turn ends with ``<|im_end|>`` unless it ends with another special token itself. ``sessions`` holds what was
     opened, by the graph's name; each session keeps its ``calls``. A prefix for the assistant must not end with the
-    action's start token: a script cannot tell that from a second round.
+    action's start token, and a question about a view must not repeat the one before it: a script tells rounds apart by
+    their prefills, which such a prefix splits in two, and of which such a question leaves a single token.
     """
 
     def __init__(self, *turns: str) -> None:
@@ -152,6 +154,9 @@ class ScriptedSession:
                 raise VptError("the script has no turn left for what it is asked; give Script one more")
             self._left = self._turns.pop(0)
         return self._left.pop(0) if self._left else 0
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> np.ndarray[Any, Any]:
+        return np.zeros(shape, dtype)
 
     def close(self) -> None:
         self.closed = True

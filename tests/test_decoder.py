@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vpt_edge.runtime.bundle import Cache
+from vpt_edge.runtime.bundle import Cache, Tensor
 from vpt_edge.runtime.decoder import Context, Decoder, Sampler
 from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.testing import ScriptedSession, tiny_bundle
@@ -77,8 +77,40 @@ def test_each_token_is_computed_once(decoder: Decoder, session: ScriptedSession)
 
 def test_the_logits_are_the_sessions(bundle: Bundle) -> None:
     decoder = Decoder(bundle, ScriptedSession(bundle, "decoder", [[C, D]]), add)
-    assert decoder.prefill(Context([A, B])).argmax() == C
-    assert decoder.step(C).argmax() == D
+    assert np.argmax(decoder.prefill(Context([A, B]))) == C
+    assert np.argmax(decoder.step(C)) == D
+
+
+def in_pieces(bundle: Bundle, size: int, outputs: tuple[Tensor, ...] = ()) -> Bundle:
+    """``bundle`` with a decoder graph that takes ``size`` tokens at once."""
+    graph = replace(bundle.graph("decoder"), bounds={"sequence": (1, size, size)}, outputs=outputs)
+    return replace(bundle, manifest=replace(bundle.manifest, graphs={**bundle.manifest.graphs, "decoder": graph}))
+
+
+def test_a_long_prompt_goes_in_pieces(bundle: Bundle, session: ScriptedSession) -> None:
+    Decoder(in_pieces(bundle, 2), session, add).prefill(Context([A, B, C, D, A]))
+    assert read(session) == [[A, B], [C, D], [A]]
+
+
+class Picking(ScriptedSession):
+    """A graph that finds the likeliest token itself; ``asked`` is what was wanted of it."""
+
+    def run(self, inputs: Any, outputs: Any) -> None:
+        self.asked = set(outputs)
+        super().run(inputs, {"logits": np.empty((1, 400)), **outputs})
+        if "token" in outputs:
+            outputs["token"][0] = D
+
+
+@pytest.mark.parametrize(("greedy", "asked"), [(True, "token"), (False, "logits")])
+def test_a_greedy_request_needs_no_logits(greedy: bool, asked: str, bundle: Bundle) -> None:
+    session = Picking(bundle, "decoder", [[C]])
+    decoder = Decoder(in_pieces(bundle, 9, (Tensor("token", "int64", (1,)),)), session, add)
+    decoder.reset(greedy=greedy)
+    scores = decoder.prefill(Context([A, B]))
+    assert (scores if isinstance(scores, int) else int(scores.argmax())) == (D if greedy else C)
+    assert Sampler(0, None, None, None).choose(scores) == (D if greedy else C)
+    assert session.asked & {"logits", "token"} == {asked}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -92,7 +124,7 @@ def test_each_run_writes_behind_the_one_before(layout: str, bundle: Bundle) -> N
     if layout == "shared":
         assert [call["total_sequence_length"].item() for call in session.calls] == [3, 4]
     else:
-        assert [call["past.0.key"].shape[1] for call in session.calls] == [0, 3]
+        assert [call["filled"].item() for call in session.calls] == [0, 3]
         assert [output["present.0.key"].shape[1] for output in session.outputs] == [3, 1]
 
 
@@ -204,13 +236,29 @@ def test_an_action_right_behind_what_is_computed_takes_the_state_at_hand(
     assert read(session) == [[A, start], [1, C]]
 
 
-def test_reset_forgets_everything(decoder: Decoder, session: ScriptedSession) -> None:
-    decoder.prefill(Context([A, B, C]))
+@pytest.mark.parametrize(("same", "kept"), [(False, 1), (True, 4)])
+def test_reset_keeps_what_the_next_prompt_may_share(
+    same: bool, kept: int, decoder: Decoder, session: ScriptedSession, tokens: Tokens
+) -> None:
+    """The text before the first picture, and that picture only if it is the same; never a second look."""
+    pad, crop = tokens.image_pad, [B, tokens.image_pad]
+    context = Context([A, pad, pad, C, *crop], [(2, 4), (2, 2)], [features(2, 500), features(1, 700)])
+    decoder.prefill(context)
+    decoder.reset(same_picture=same)
+    assert (decoder.computed_tokens, decoder.reused_tokens) == (0, 0)
+    context.views[1] = features(1, 800)
+    decoder.prefill(context)
+    assert decoder.reused_tokens == kept + same  # C and B of the text behind the same picture stay as well
+    assert read(session)[1] == [A, 500, 501, C, B, 800][kept + same :]
+
+
+def test_a_state_that_was_cut_off_steers_no_action(decoder: Decoder, session: ScriptedSession, tokens: Tokens) -> None:
+    """Behind what is kept comes an action, but the state at hand belongs to what was cut off."""
+    action = tokens.action or 0
+    decoder.prefill(Context([A, B, tokens.image_pad], [(2, 2)], [features(1, 500)]))
     decoder.reset()
-    assert (decoder.room, decoder.computed_tokens, decoder.reused_tokens) == (64, 0, 0)
-    decoder.prefill(Context([A, B, C]))
-    assert read(session) == [[A, B, C]] * 2
-    assert decoder.reused_tokens == 0
+    decoder.prefill(Context([A, B, action]))
+    assert read(session)[1:] == [[B], [2]]
 
 
 def test_too_long_a_prompt_names_the_command_for_more(decoder: Decoder, session: ScriptedSession) -> None:
@@ -242,11 +290,14 @@ class Remembering:
                 read[part] = present[0, 0, :total]
             else:
                 present[0] = new
-                read[part] = np.concatenate((inputs[f"past.0.{part}"][0], new))
+                read[part] = np.concatenate((inputs[f"past.0.{part}"][0, : int(inputs["filled"])], new))
         self.memory = np.concatenate((read["key"], read["value"]), axis=1)
         weights = np.sin(np.arange(self.memory.size, dtype=np.float64)).reshape(self.memory.shape)
         outputs["hidden"][0] = np.sin((weights * self.memory).sum() + np.arange(4))
         outputs["logits"][0] = outputs["hidden"][0, 0]
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> np.ndarray[Any, Any]:
+        return np.zeros(shape, dtype)
 
     def close(self) -> None: ...
 
@@ -280,24 +331,28 @@ generated = st.lists(texts | st.just("action"), max_size=4)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@given(shared=pieces, turns=st.lists(st.tuples(pieces, generated), min_size=1, max_size=3))
-@example(shared=[], turns=[(["action", C], []), (["action", "action", D], [])])
-@example(shared=["reencode"], turns=[([C], [D, "action"]), ([C, D, "action", (2, 4)], [])])
+@given(
+    shared=pieces,
+    turns=st.lists(st.tuples(pieces, generated), min_size=1, max_size=3),
+    piece=st.sampled_from([1, 2, 5, 256]),
+)
+@example(shared=[], turns=[(["action", C], []), (["action", "action", D], [])], piece=256)
+@example(shared=["reencode"], turns=[([C], [D, "action"]), ([C, D, "action", (2, 4)], [])], piece=256)
 def test_a_kept_cache_changes_nothing(
-    layout: str, shared: list[Any], turns: list[tuple[list[Any], list[Any]]], bundle: Bundle, tokens: Tokens
+    layout: str, shared: list[Any], turns: list[tuple[list[Any], list[Any]]], piece: int, bundle: Bundle, tokens: Tokens
 ) -> None:
-    """Whatever was computed before, the model has read what one that begins anew reads."""
+    """Whatever was computed before, in pieces however small, the model has read what one that begins anew reads."""
     manifest = replace(bundle.manifest, cache=Cache(layout, "float32", 256))
     bundle = replace(bundle, manifest=manifest)
     kept = Remembering(layout)
-    decoder = Decoder(bundle, kept, add)
+    decoder = Decoder(in_pieces(bundle, piece), kept, add)
     for prompt, steps in turns:
         chat = Chat()
         chat.extend(shared + prompt, tokens)
-        logits = decoder.prefill(chat.context).copy()
+        logits = np.array(decoder.prefill(chat.context))
         for step in steps:
             chat.extend([step], tokens)
-            logits = decoder.step(chat.context.ids[-1]).copy()
+            logits = np.array(decoder.step(chat.context.ids[-1]))
         new = Remembering(layout)
         fresh = Decoder(bundle, new, add)
         expected = fresh.prefill(chat.context)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vpt_edge.runtime.bundle import Cache
 from vpt_edge.runtime.errors import PromptError
-from vpt_edge.runtime.kv_cache import KVCache
+from vpt_edge.runtime.kv_cache import BLOCK, KVCache, whole_blocks
 from vpt_edge.runtime.testing import tiny_bundle
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def test_shared_past_and_present_are_one_buffer(manifest: Manifest) -> None:
     assert set(inputs) == {*(f"past.{name}" for name in NAMES), "seqlens_k", "total_sequence_length"}
     assert set(outputs) == {f"present.{name}" for name in NAMES}
     for name in NAMES:
-        assert inputs[f"past.{name}"] is outputs[f"present.{name}"]
+        past, present = inputs[f"past.{name}"], outputs[f"present.{name}"]
+        assert (past.ctypes.data, past.shape) == (present.ctypes.data, present.shape)
         assert inputs[f"past.{name}"].shape == (1, HEADS, CAPACITY, HEAD_DIM)
     lengths = inputs["seqlens_k"], inputs["total_sequence_length"]
     assert [(array.dtype, array.shape, array.tolist()) for array in lengths] == [
@@ -100,17 +101,34 @@ def test_shared_buffers_stay_where_they_are(manifest: Manifest) -> None:
     assert cache.bindings(1)[0]["past.0.key"] is first
 
 
-def test_appended_present_lies_right_behind_the_past(manifest: Manifest) -> None:
-    cache = cache_of(manifest, "appended")
-    cache.append(4)
-    inputs, outputs = cache.bindings(3)
-    assert (set(inputs), set(outputs)) == ({f"past.{name}" for name in NAMES}, {f"present.{name}" for name in NAMES})
-    for name in NAMES:
-        past, present = inputs[f"past.{name}"], outputs[f"present.{name}"]
-        assert (past.shape, present.shape) == ((1, 4, HEADS * HEAD_DIM), (1, 3, HEADS * HEAD_DIM))
-        assert past.ctypes.data + past.nbytes == present.ctypes.data
-        assert past.flags.c_contiguous
-        assert present.flags.c_contiguous
+def test_an_appended_past_is_bound_in_whole_blocks(manifest: Manifest) -> None:
+    """So few shapes, and new rows that always go to the same place, are what a captured graph needs."""
+    large = replace(manifest, cache=Cache("appended", "float32", 2 * BLOCK + 1))
+    cache, places = KVCache(large), set()
+    for length, rows in ((0, BLOCK), (BLOCK, BLOCK), (BLOCK + 1, 2 * BLOCK), (2 * BLOCK, 2 * BLOCK)):
+        cache.length = length
+        inputs, outputs = cache.bindings(1)
+        assert set(inputs) == {*(f"past.{name}" for name in NAMES), "filled"}
+        assert set(outputs) == {f"present.{name}" for name in NAMES}
+        filled = inputs["filled"]
+        assert (filled.dtype, filled.shape, int(filled)) == (np.int32, (), length)
+        for name in NAMES:
+            past, present = inputs[f"past.{name}"], outputs[f"present.{name}"]
+            assert (past.shape, present.shape) == ((1, rows, HEADS * HEAD_DIM), (1, 1, HEADS * HEAD_DIM))
+            assert past.flags.c_contiguous
+            assert present.flags.c_contiguous
+        places.add(outputs["present.1.value"].ctypes.data)
+    assert len(places) == 1
+
+
+def test_empty_rows_of_the_past_are_finite(manifest: Manifest) -> None:
+    """A masked row still takes part in the product with the values: zero times NaN is NaN."""
+    inputs, _ = cache_of(manifest, "appended").bindings(1)
+    assert all(np.isfinite(array).all() for array in inputs.values())
+
+
+def test_whole_blocks() -> None:
+    assert [whole_blocks(tokens) for tokens in (0, 1, 256, 257, 4096)] == [256, 256, 256, 512, 4096]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
