@@ -1,0 +1,150 @@
+"""The machine as vpt-doctor finds it: board, power mode, processor, memory, cameras."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+ROOT = Path("/")
+GIB = 1 << 30
+OLDEST_L4T = 36  # JetPack 6, whose TensorRT is 10.3
+SMALL = 12 * GIB  # below it a build needs swap
+ADD_SWAP = (
+    "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report. ``mend`` is the command that helps, or nothing; what is not needed here is ``ok``."""
+
+    check: str
+    state: Literal["ok", "warning", "missing"]
+    found: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes; ``available`` is what a new program can have without swapping."""
+
+    total: int
+    available: int
+    swap: int
+    swap_free: int
+
+
+def text_of(path: str) -> str:
+    """A file below ROOT; empty where it cannot be read."""
+    try:
+        return (ROOT / path).read_text("utf-8", errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def is_jetson() -> bool:
+    return bool(text_of("etc/nv_tegra_release")) or "nvidia,tegra" in text_of("proc/device-tree/compatible")
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether the hardware is there, with or without a driver."""
+    if is_jetson() or text_of("proc/driver/nvidia/version"):
+        return True
+    cards = [path.parent for path in (ROOT / "sys/bus/pci/devices").glob("*/vendor")]
+    vendor_class = [(text_of(f"{card}/vendor"), text_of(f"{card}/class")) for card in cards]
+    return any(vendor == "0x10de" and kind.startswith("0x03") for vendor, kind in vendor_class)
+
+
+def read_memory() -> Memory:
+    """What /proc/meminfo says, within the limit of the container."""
+    lines = re.findall(r"^(\w+):\s+(\d+) kB", text_of("proc/meminfo"), re.MULTILINE)
+    sizes = {name: int(kilobytes) << 10 for name, kilobytes in lines}
+    total, available = sizes["MemTotal"], sizes["MemAvailable"]
+    limit, used = text_of("sys/fs/cgroup/memory.max"), text_of("sys/fs/cgroup/memory.current")
+    if limit.isdigit() and used.isdigit() and int(limit) < total:
+        total, available = int(limit), min(available, int(limit) - int(used))
+    return Memory(total, available, sizes["SwapTotal"], sizes["SwapFree"])
+
+
+def jetpack() -> Finding:
+    release = text_of("etc/nv_tegra_release")
+    match = re.search(r"R(\d+) .*?REVISION: ([\d.]+)", release)
+    if not is_jetson():
+        return Finding("JetPack", "ok", "none: this is no Jetson")
+    if not match:
+        found = f"L4T unknown: {ROOT / 'etc/nv_tegra_release'} says {release[:60]!r}"
+        return Finding("JetPack", "warning", found, "docker run -v /etc/nv_tegra_release:/etc/nv_tegra_release:ro ...")
+    found = f"L4T {match[1]}.{match[2]}"
+    if int(match[1]) < OLDEST_L4T:
+        mend = "flash JetPack 6.1 or later: https://developer.nvidia.com/embedded/jetpack"
+        return Finding("JetPack", "warning", f"{found} is too old: its TensorRT is below 10.3", mend)
+    version = _output("dpkg-query", "-W", "-f", "${Version}", "nvidia-jetpack")
+    if not version:
+        mend = "sudo apt install nvidia-jetpack"
+        return Finding("JetPack", "warning", f"{found}, package nvidia-jetpack is not installed", mend)
+    return Finding("JetPack", "ok", f"{version}, {found}")
+
+
+def board() -> Finding:
+    names = ("sys/class/dmi/id/sys_vendor", "sys/class/dmi/id/product_name")
+    model = text_of("proc/device-tree/model") or " ".join(filter(None, map(text_of, names)))
+    return Finding("board", "ok", f"{model or 'without a name'} ({platform.machine()})")
+
+
+def power_mode() -> Finding:
+    """The mode's name: its number means another mode on another board."""
+    text = _output("nvpmodel", "-q")
+    match = re.search(r"NV Power Mode: *(\S+)", text)
+    if match:
+        return Finding("power mode", "ok", match[1])
+    if shutil.which("nvpmodel") is None:
+        return Finding("power mode", "warning", "unknown: there is no nvpmodel here", "run vpt-doctor on the host")
+    return Finding("power mode", "warning", "unknown: nvpmodel -q names none", "sudo vpt-doctor")
+
+
+def cpu() -> Finding:
+    cpuinfo = text_of("proc/cpuinfo")
+    model = re.search(r"^model name\s*: *(.+)$", cpuinfo, re.MULTILINE)
+    online = len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE))
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else online
+    last = re.search(r"(\d+)$", text_of("sys/devices/system/cpu/present"))
+    present = int(last[1]) + 1 if last else online
+    found = f"{model[1] if model else platform.machine()}, {online or os.cpu_count()} cores"
+    found += f" of {present}, the others are switched off" if present > online > 0 else ""
+    found += f"; this process may use {allowed}" if allowed < online else ""
+    return Finding("CPU", "ok", found)
+
+
+def memory() -> Finding:
+    now = read_memory()
+    swap = f"{now.swap_free / GIB:.1f} of {now.swap / GIB:.1f} GiB swap free" if now.swap else "no swap"
+    found = f"{now.available / GIB:.1f} of {now.total / GIB:.1f} GiB available, {swap}"
+    if is_jetson() and now.total < SMALL and not now.swap:
+        return Finding("memory", "warning", f"{found}: a build takes 3 to 4 times a graph's weights", ADD_SWAP)
+    return Finding("memory", "ok", found)
+
+
+def cameras() -> Finding:
+    devices = sorted((ROOT / "dev").glob("video*"), key=lambda path: (len(path.name), path.name))
+    closed = [path.name for path in devices if not os.access(path, os.R_OK | os.W_OK)]
+    names = [f"{path.name} ({text_of(f'sys/class/video4linux/{path.name}/name') or 'no name'})" for path in devices]
+    found = ", ".join(names) or "none is connected"
+    if closed:
+        mend = "sudo usermod -aG video $USER, then log in again"
+        return Finding("cameras", "warning", f"{found}; no permission for {', '.join(closed)}", mend)
+    return Finding("cameras", "ok", found)
+
+
+def _output(*command: str) -> str:
+    """What a command of the system prints; empty where it fails or is not there."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20, errors="replace")
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""
