@@ -1,0 +1,133 @@
+"""A plan: the engine that TensorRT made of one graph on one device, and the side-car that says for what it is good.
+
+Plans lie in ``BUNDLE/plans/<key>/``: ``decoder.plan``, as TensorRT wrote it, beside ``decoder.json``. A plan runs only
+under the TensorRT and on the GPU that built it; TensorRT-RTX alone finishes its plans on whatever card it finds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vpt_edge.runtime.bundle import read_as
+from vpt_edge.runtime.errors import SessionError
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.bundle import Bundle
+
+PLANS = "plans"
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Platform:
+    """What a plan is bound to. ``library`` is the device's name: "tensorrt" or "tensorrt-rtx".
+
+    ``driver`` is the version of CUDA that the driver serves, ``capability`` that of the GPU. For TensorRT-RTX these
+    three are "any".
+    """
+
+    library: str
+    version: str
+    driver: str
+    gpu: str
+    capability: str
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder below ``plans``."""
+        parts = [self.library, self.version] + [self.gpu, f"sm{self.capability}"] * (self.gpu != "any")
+        return re.sub(r"[^a-z0-9._-]+", "-", "-".join(parts).lower())
+
+    def __str__(self) -> str:
+        where = "" if self.gpu == "any" else f" on {self.gpu} (compute {self.capability}, CUDA {self.driver})"
+        return f"{self.library} {self.version}{where}"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The least, the usual and the largest shape of each input; ``name`` says which run it is for."""
+
+    name: str
+    shapes: dict[str, tuple[Shape, Shape, Shape]]
+
+    def holds(self, shapes: dict[str, Shape]) -> bool:
+        """Whether inputs of ``shapes`` lie within the profile."""
+        return all(
+            len(shape) == len(least) and all(map(lambda a, b, c: a <= b <= c, least, shape, largest))
+            for name, shape in shapes.items()
+            for least, _, largest in [self.shapes[name]]
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The side-car of a plan.
+
+    ``graph``: ``digest`` of the graph that it was built from; ``sha256``, ``bytes``: of the plan; ``seconds``: how long
+    the build took.
+    """
+
+    platform: Platform
+    graph: str
+    profiles: tuple[Profile, ...]
+    sha256: str
+    bytes: int
+    seconds: float
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+    def write(self, path: Path) -> None:
+        path.write_text(self.to_json(), "utf-8")
+
+
+def graph_files(bundle: Bundle, name: str) -> list[str]:
+    """The file of the graph ``name`` and every file that its weights may lie in."""
+    graph, text = bundle.graph(name), bundle.manifest.text
+    tables = {text.embeddings, text.embedding_scales} if name == "decoder" else set()
+    return [file for file in sorted(bundle.manifest.files) if file.startswith(graph.file) or file in tables]
+
+
+def digest(bundle: Bundle, name: str) -> str:
+    """What the graph ``name`` is built from, in one sha256."""
+    parts = [f"{file} {bundle.manifest.files[file]}" for file in graph_files(bundle, name)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def plan_files(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Path]:
+    """Where the plan of the graph ``name`` and its side-car lie."""
+    folder = bundle.path / PLANS / platform.folder
+    return folder / f"{name}.plan", folder / f"{name}.json"
+
+
+def find_plan(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Plan]:
+    """The plan of the graph ``name`` for ``platform``. Raises SessionError where there is none, or a foreign one."""
+    path, side_car = plan_files(bundle, platform, name)
+    again = f"build it here: vpt-build {bundle.path} --device {platform.library}"
+    if not path.is_file() or not side_car.is_file():
+        found = sorted(file.parent.name for file in (bundle.path / PLANS).glob(f"*/{name}.plan"))
+        raise SessionError(
+            f"{bundle.path} has no plan of {name} for {platform}, found {', '.join(found) or 'none at all'}; {again}"
+        )
+    plan = read_plan(side_car)
+    if plan.platform != platform:
+        raise SessionError(f"{path} was built with {plan.platform}, this is {platform}; {again}")
+    if plan.graph != digest(bundle, name):
+        raise SessionError(f"{path} was built from another {name}, sha256 {plan.graph[:12]}; {again}")
+    if path.stat().st_size != plan.bytes:
+        raise SessionError(f"{path} has {path.stat().st_size} bytes, expected {plan.bytes}; {again}")
+    return path, plan
+
+
+def read_plan(side_car: Path) -> Plan:
+    try:
+        data: Any = json.loads(side_car.read_text("utf-8"))
+    except ValueError as error:
+        raise SessionError(f"{side_car} is no JSON ({error}); build the plan again: vpt-build BUNDLE") from error
+    return read_as(Plan, data, str(side_car))
