@@ -164,6 +164,7 @@ class Pipeline:
             logits = self._decoder.prefill(context)
         while True:
             token = options.sampler.choose(logits)
+            request.heard()
             if options.keep_logits:
                 kept.append(np.array(logits))
             complete = token in tokens.end

@@ -33,6 +33,8 @@ class Request:
         self._context = Context([])
         self._visuals: dict[str, list[int]] = {"image": [], f"{kind}_image": []}
         self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.waits: list[float] = []
+        self._last = 0.0  # when the request began, or its last token came
         self.vision_runs = self.reencoder_runs = 0
 
     @contextmanager
@@ -45,9 +47,17 @@ class Request:
 
     def begin(self, vision: Vision) -> None:
         """Show the picture, encoded unless an earlier question has done that."""
+        self._last = time.perf_counter()
         if self.view.encoded is None:
             self.view.encoded = self._encode(self.picture, vision)
         self._show(self.view.encoded)
+
+    def heard(self) -> None:
+        """A token came: a turn's first ends the wait for it, its last begins the wait for the next turn."""
+        now = time.perf_counter()
+        if len(self.waits) == len(self.turns):
+            self.waits.append(now - self._last)
+        self._last = now
 
     def _encode(self, picture: Image.Image, vision: Vision) -> Encoded:
         with self.timed("preprocess"):
@@ -122,6 +132,7 @@ class Request:
             vision_runs=self.vision_runs,
             reencoder_runs=self.reencoder_runs,
             seconds={**self.seconds, "total": sum(self.seconds.values())},
+            waits=tuple(self.waits),
         )
         return Answer(
             text=without_triggers(turn.text),

@@ -78,7 +78,9 @@ class Usage:
 
     ``prompt_tokens``: context of the last turn; ``generated_tokens``: over all turns; ``computed_tokens``: tokens that
     the language model ran over; ``reused_tokens``: tokens of later turns that were in the cache already;
-    ``vision_runs`` and ``reencoder_runs``: encodes of a picture and of a re-encode; ``seconds`` by stage.
+    ``vision_runs`` and ``reencoder_runs``: encodes of a picture and of a re-encode; ``seconds`` by stage; ``waits``:
+    seconds to each turn's first token, for the first turn from the request's beginning, for a later one from the last
+    token of the turn that asked for the look (what the caller does with events in between counts).
     """
 
     prompt_tokens: int
@@ -88,6 +90,7 @@ class Usage:
     vision_runs: int
     reencoder_runs: int
     seconds: dict[str, float]
+    waits: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON types, as ``vpt-run --json`` prints it."""
         usage = asdict(self.usage)
-        seconds = usage.pop("seconds")
+        seconds, waits = usage.pop("seconds"), usage.pop("waits")
         return {
             "text": self.text,
             "raw": self.raw,
@@ -130,6 +133,7 @@ class Answer:
             ],
             "usage": usage,
             "seconds": seconds,
+            "waits": list(waits),
         }
 
     def plot(self) -> Image.Image:

@@ -400,6 +400,7 @@ def test_an_answer_is_json(tiny: Tiny) -> None:
         "looks": list,
         "usage": dict,
         "seconds": dict,
+        "waits": list,
     }
     tokens = answer.looks[0].tokens
     assert data["looks"] == [{"kind": "region", "cells": [1, 2, 3, 2], "box": [0, 8, 60, 32], "tokens": tokens}]
