@@ -9,7 +9,13 @@ GATE_int4 := --max-drop 1
 # Parses and builds without a GPU, which is what the tests need; its dependencies bring a CUDA runtime.
 RTX := tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
 
-.PHONY: demo test eval-demo figures train-demo lint clean
+# For a machine with a GPU and no network: its Python's version, the largest piece in bytes, what `make gpu` is told.
+GPU_PYTHON ?= 3.12
+PIECE ?= 15000000
+GPU_OPTIONS ?=
+BENCH := PYTHONPATH=tests/typing:tests:demo
+
+.PHONY: demo test eval-demo figures train-demo lint gpu gpu-wheels clean
 
 demo: $(BUNDLE)-fp32
 	$(BIN)/python demo/run.py $(BUNDLE)-fp32 --out build/demo
@@ -30,6 +36,17 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py tests/bench/*.py
+
+gpu-wheels: build/bundles/ready
+	$(BIN)/python tests/bench/carry.py collect build/wheels --python $(GPU_PYTHON) --piece $(PIECE)
+
+gpu:
+	$(PYTHON) tests/bench/carry.py install build/wheels --out build/gpu
+	$(BENCH) build/gpu/venv/bin/python -m bench.gpu --bundles build/gpu/bundles --out build/gpu $(GPU_OPTIONS)
+
+build/bundles/ready: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*.py) build/calibration/data.jsonl
+	$(BENCH) $(BIN)/python -m bench.bundles build/bundles --data build/calibration/data.jsonl
+	touch $@
 
 $(BUNDLE)-int%: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*.py calibration/*.py) build/calibration/data.jsonl
 	$(BIN)/vpt-export demo/checkpoint -o $@ --precision int$* --calibration-data build/calibration/data.jsonl $(GATE_int$*)

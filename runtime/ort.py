@@ -2,62 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import io
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vpt_edge.runtime import cuda
 from vpt_edge.runtime.errors import SessionError
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
-    from vpt_edge.runtime.cuda import DeviceArray
     from vpt_edge.runtime.session import Array, Arrays
+
+CPU = "CPUExecutionProvider"
+HEAVY_OPERATORS = {
+    *("Conv", "Gemm", "MatMul", "GroupQueryAttention", "MultiHeadAttention"),
+    *("MatMulIntegerToFloat", "MatMulNBits", "QGemm"),
+}
 
 
 class OrtSession:
     """One graph on ONNX Runtime. Arrays are bound where they lie: nothing is copied in or out."""
 
-    provider = "CPUExecutionProvider"
+    provider = CPU
     provider_options: dict[str, Any] = {}
 
     def __init__(self, bundle: Bundle, name: str) -> None:
+        self._name, self._graph = name, bundle.graph(name)
+        self._lock = threading.Lock()
+        self._session: Any = self._inference_session(bundle.file(self._graph.file))
+        self._binding: Any = self._session.io_binding()
+        self._bound: dict[str, Array] = {}
+
+    def _inference_session(self, path: Path) -> Any:
         try:
             import onnxruntime
         except ImportError as error:
             raise SessionError(f"onnxruntime cannot be imported ({error}); pip install vpt-edge") from error
-        if bundle.manifest.target != "onnxruntime" and self.provider != "CPUExecutionProvider":
-            raise SessionError(
-                f"{bundle.path} was exported for {bundle.manifest.target}, device 'cuda' needs graphs for ONNX Runtime:"
-                f" vpt-export CHECKPOINT -o BUNDLE --precision {bundle.manifest.precision} --target onnxruntime"
-            )
-        if self.provider not in onnxruntime.get_available_providers():
-            raise SessionError(
-                f"this onnxruntime {onnxruntime.__version__} has no {self.provider}: pip uninstall -y onnxruntime "
-                "onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]' (on a Jetson: NVIDIA's wheel for it)"
-            )
-        if self.provider != "CPUExecutionProvider" and hasattr(onnxruntime, "preload_dlls"):
-            onnxruntime.preload_dlls()  # CUDA's libraries may have come as wheels
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        path = bundle.file(bundle.graph(name).file)
-        self._lock = threading.Lock()
+        self._prepare(onnxruntime, options)
         try:
-            self._session: Any = onnxruntime.InferenceSession(
+            session = onnxruntime.InferenceSession(
                 str(path), options, providers=[(self.provider, self.provider_options)]
             )
         except Exception as error:  # ONNX Runtime has no public tree of errors
             raise SessionError(f"ONNX Runtime cannot open {path}: {error}; export the checkpoint again") from error
-        if self._session.get_providers()[0] != self.provider:  # it has fallen back to the CPU, with a line in its log
+        if session.get_providers()[0] != self.provider:  # it has fallen back to the CPU, with a line in its log
             raise SessionError(
                 f"{self.provider} does not load: {missing_library(onnxruntime)}; install what it names, or use "
                 "another device; vpt-doctor shows which run here"
             )
-        self._name, self._graph = name, bundle.graph(name)
-        self._binding: Any = self._session.io_binding()
-        self._bound: dict[str, Array] = {}
+        return session
+
+    def _prepare(self, onnxruntime: Any, options: Any) -> None:
+        """What the provider needs before a session is opened."""
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         with self._lock:
@@ -103,12 +106,33 @@ class OrtCudaSession(OrtSession):
     provider_options = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
 
     def __init__(self, bundle: Bundle, name: str) -> None:
-        from vpt_edge.runtime import cuda
-
+        manifest = bundle.manifest
+        if manifest.target != "onnxruntime":
+            raise SessionError(
+                f"{bundle.path} was exported for {manifest.target}, device 'cuda' needs graphs for ONNX Runtime: "
+                f"vpt-export CHECKPOINT -o BUNDLE --precision {manifest.precision} --target onnxruntime"
+            )
         super().__init__(bundle, name)
+        left = left_behind(self._session, self.provider)
+        if left:
+            raise SessionError(
+                f"{self.provider} has no kernel for {', '.join(left)} of {name} in {manifest.precision}: they would run "
+                "on the CPU; use a bundle of fp16 (vpt-export --precision fp16), or device 'tensorrt'"
+            )
         self._stream = cuda.Stream(cuda.Device.open())
 
-    def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> DeviceArray:
+    def _prepare(self, onnxruntime: Any, options: Any) -> None:
+        if self.provider not in onnxruntime.get_available_providers():
+            raise SessionError(
+                f"this onnxruntime {onnxruntime.__version__} has no {self.provider}: pip uninstall -y onnxruntime "
+                "onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]' (on a Jetson: NVIDIA's wheel for it)"
+            )
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        if hasattr(onnxruntime, "preload_dlls"):
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints advice where answers go
+                onnxruntime.preload_dlls()  # CUDA's libraries may have come as wheels
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> cuda.DeviceArray:
         self._stream.device.enter()
         array = self._stream.zeros(shape, dtype)
         self._stream.wait()  # ONNX Runtime works on a stream of its own
@@ -117,6 +141,14 @@ class OrtCudaSession(OrtSession):
     def close(self) -> None:
         super().close()
         self._stream.close()
+
+
+def left_behind(session: Any, provider: str) -> list[str]:
+    """The heavy operators of a session that went to another provider than the one that was asked for."""
+    groups: list[Any] = getattr(session, "get_provider_graph_assignment_info", list)()
+    return sorted(
+        {node.op_type for group in groups if group.ep_name != provider for node in group.get_nodes()} & HEAVY_OPERATORS
+    )
 
 
 def missing_library(onnxruntime: Any) -> str:
