@@ -116,8 +116,8 @@ class OrtCudaSession(OrtSession):
         left = left_behind(self._session, self.provider)
         if left:
             raise SessionError(
-                f"{self.provider} has no kernel for {', '.join(left)} of {name} in {manifest.precision}: they would run "
-                "on the CPU; use a bundle of fp16 (vpt-export --precision fp16), or device 'tensorrt'"
+                f"{self.provider} has no kernel for {', '.join(left)} of {name} in {manifest.precision}: they would go "
+                "to the CPU; use a bundle of fp16 (vpt-export --precision fp16), or device 'tensorrt'"
             )
         self._stream = cuda.Stream(cuda.Device.open())
 

@@ -135,7 +135,7 @@ def test_heavy_operators_left_on_the_cpu_are_an_error(
 ) -> None:
     """The provider loads, yet has no kernel for some nodes: ONNX Runtime runs them elsewhere without a word."""
     monkeypatch.setattr(gpu, "left_on_cpu", ["Shape", "QGemm", "GroupQueryAttention"])
-    with pytest.raises(SessionError, match="no kernel for GroupQueryAttention, QGemm of decoder in fp32.*fp16"):
+    with pytest.raises(SessionError, match=r"no kernel for GroupQueryAttention, QGemm of decoder in fp32.*fp16"):
         open_session(bundle, "decoder", "cuda")
     monkeypatch.setattr(gpu, "left_on_cpu", ["Shape"])
     open_session(bundle, "decoder", "cuda").close()
