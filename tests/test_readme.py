@@ -10,11 +10,21 @@ from golden import DEMO, ROOT, Exporter
 from PIL import Image
 
 from vpt_edge.calibration.command import _parser as eval_parser
+from vpt_edge.engines.command import _parser as build_parser
 from vpt_edge.export.command import _parser as export_parser
+from vpt_edge.runtime.bench import _parser as bench_parser
 from vpt_edge.runtime.command import _parser as run_parser
+from vpt_edge.runtime.doctor import _parser as doctor_parser
 
 README = (ROOT / "README.md").read_text("utf-8")
-PARSERS = {"vpt-export": export_parser, "vpt-run": run_parser, "vpt-eval": eval_parser}
+PARSERS = {
+    "vpt-export": export_parser,
+    "vpt-run": run_parser,
+    "vpt-eval": eval_parser,
+    "vpt-build": build_parser,
+    "vpt-doctor": doctor_parser,
+    "vpt-bench": bench_parser,
+}
 
 
 def blocks(language: str) -> list[str]:

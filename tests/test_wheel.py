@@ -62,7 +62,7 @@ def test_the_commands_exist(wheel: ZipFile) -> None:
     config = configparser.ConfigParser()
     config.read_string(wheel.read(entry_points).decode())
     commands = dict(config["console_scripts"])
-    assert {"vpt-export", "vpt-run"} <= set(commands)
+    assert {f"vpt-{name}" for name in ("bench", "build", "doctor", "eval", "export", "run")} == set(commands)
     for place in commands.values():
         module, _, function = place.partition(":")
         assert f"def {function}(" in wheel.read(module.replace(".", "/") + ".py").decode()
