@@ -35,7 +35,7 @@ test: lint
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py tests/bench/*.py
+	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py tests/emulated/*.py tests/bench/*.py
 
 gpu-wheels: build/bundles/ready
 	$(BIN)/python tests/bench/carry.py collect build/wheels --python $(GPU_PYTHON) --piece $(PIECE)
@@ -63,6 +63,20 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[export,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(RTX)
+	touch $@
+
+# Other libraries have an environment of their own; llama.cpp is built from its source, for this processor.
+PEERS := llama-cpp-python==0.3.36 gguf==0.19.0 transformers==5.23.0 onnxruntime-genai==0.18.0
+PEERS_VENV := build/peers-venv
+PEERS_OPTIONS ?=
+
+.PHONY: bench-peers
+bench-peers: $(PEERS_VENV)/ready
+	$(BENCH) $(PEERS_VENV)/bin/python -m bench.peers $(PEERS_OPTIONS)
+
+$(PEERS_VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(PEERS_VENV)
+	$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[export]' $(PEERS)
 	touch $@
 
 clean:

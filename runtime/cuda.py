@@ -120,7 +120,7 @@ class Device:
         device, context = c_int(), c_void_p()
         self.call("cuDeviceGet", byref(device), 0)
         self.call("cuDevicePrimaryCtxRetain", byref(context), device)
-        self._device, self._context = device, context
+        self._device, self.context = device, context
         self.enter()
         text = ctypes.create_string_buffer(256)
         self.call("cuDeviceGetName", text, len(text), device)
@@ -133,7 +133,7 @@ class Device:
 
     def enter(self) -> None:
         """Make the context current in this thread."""
-        self.call("cuCtxSetCurrent", self._context)
+        self.call("cuCtxSetCurrent", self.context)
 
     def call(self, function: str, *arguments: Any) -> None:
         """Call the driver. Raises SessionError for any result but success."""
@@ -231,14 +231,22 @@ class Stream:
         """Wait for what runs, then give everything back. A second call does nothing."""
         if not self.handle:
             return
-        self.device.enter()
-        self.wait()
-        while self._graphs:
-            self.forget(self._graphs[-1])
-        while self._allocations:
-            self.device.call(*self._allocations.pop())
-        self.device.call("cuStreamDestroy_v2", self.handle)
-        self.handle = 0
+        handle, self.handle = self.handle, 0
+        work = [
+            ("cuCtxSetCurrent", self.device.context),
+            ("cuStreamSynchronize", handle),
+            *(("cuGraphExecDestroy", graph) for graph in self._graphs),
+            *reversed(self._allocations),
+            ("cuStreamDestroy_v2", handle),
+        ]
+        self._graphs, self._allocations, errors = [], [], list[SessionError]()
+        for call in work:
+            try:
+                self.device.call(*call)
+            except SessionError as error:  # what can be given back is given back
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
 
 class DeviceArray:
@@ -296,7 +304,7 @@ class DeviceArray:
         self._stream.device.enter()
         host = np.empty(self.shape, self.dtype)
         for index in range(self.shape[0]):
-            row = host[index]
+            row = host[index : index + 1]
             self._stream.to_host(row.ctypes.data, self.pointer + index * self.pitch, self.row_bytes)
         self._stream.wait()
         return host if dtype is None else host.astype(dtype)

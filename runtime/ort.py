@@ -37,6 +37,8 @@ class OrtSession:
         self._session: Any = self._inference_session(bundle.file(self._graph.file))
         self._binding: Any = self._session.io_binding()
         self._bound: dict[str, Array] = {}
+        self._inputs = {value.name for value in self._session.get_inputs()}
+        self._outputs = {value.name for value in self._session.get_outputs()}
 
     def _inference_session(self, path: Path) -> Any:
         try:
@@ -66,6 +68,7 @@ class OrtSession:
         with self._lock:
             if self._session is None:
                 raise SessionError(f"the session of {self._name} is closed")
+            self._check(inputs, outputs)
             for arrays, bind in ((inputs, self._binding.bind_input), (outputs, self._binding.bind_output)):
                 for name, array in arrays.items():
                     if self._bound.get(name) is not array:
@@ -75,6 +78,17 @@ class OrtSession:
             except Exception as error:  # see above
                 shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
                 raise SessionError(f"ONNX Runtime failed in {self._name} ({shapes}): {error}") from error
+
+    def _check(self, inputs: Arrays, outputs: Arrays) -> None:
+        given = {*inputs, *outputs}
+        if unknown := given - self._inputs - self._outputs:
+            raise SessionError(f"{self._name} has no {', '.join(sorted(unknown))}")
+        if missing := self._inputs - set(inputs):
+            raise SessionError(f"{self._name} was run without {', '.join(sorted(missing))}")
+        if set(self._bound) - given:  # what an earlier run asked for and this one does not would be written as well
+            self._binding.clear_binding_inputs()
+            self._binding.clear_binding_outputs()
+            self._bound.clear()
 
     def _bind(self, name: str, array: Array, bind: Any) -> None:
         place, pointer = "cpu", 0
@@ -91,6 +105,8 @@ class OrtSession:
         self._bound[name] = array  # keeps the memory alive, and spares the next run the binding
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> Array:
+        if self._session is None:
+            raise SessionError(f"the session of {self._name} is closed")
         return np.zeros(shape, dtype)
 
     def close(self) -> None:

@@ -12,10 +12,10 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from vpt_edge.runtime.bundle import read_as
-from vpt_edge.runtime.errors import SessionError
+from vpt_edge.runtime.errors import BundleError, SessionError
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
@@ -127,7 +127,6 @@ def find_plan(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Plan
 
 def read_plan(side_car: Path) -> Plan:
     try:
-        data: Any = json.loads(side_car.read_text("utf-8"))
-    except ValueError as error:
-        raise SessionError(f"{side_car} is no JSON ({error}); build the plan again: vpt-build BUNDLE") from error
-    return read_as(Plan, data, str(side_car))
+        return read_as(Plan, json.loads(side_car.read_text("utf-8")), side_car.name)
+    except (ValueError, BundleError) as error:
+        raise SessionError(f"{side_car} is damaged ({error}); build the plan again: vpt-build BUNDLE") from error

@@ -28,7 +28,7 @@ MEND = {
     "elsewhere: pip install 'vpt-edge[tensorrt]'",
     "tensorrt-rtx": "pip install 'vpt-edge[rtx]'",
 }
-GRAPHS_KEPT = 32  # captured ones, for as many different shapes; the oldest goes first
+GRAPHS_KEPT = 16  # captured ones, each with a context: as many as the blocks of a cache of 4,096 tokens
 MESSAGES_KEPT = 8  # of TensorRT's log
 
 
@@ -96,15 +96,26 @@ class _Binding:
 
     shapes: tuple[tuple[int, ...], ...]
     addresses: tuple[int, ...]
+    outputs: tuple[tuple[int, ...] | None, ...]  # shapes, None for what nobody asked for
     copies_in: tuple[tuple[str, int], ...]  # slot and bytes
     copies_out: tuple[tuple[str, int], ...]
+
+
+@dataclass
+class _Context:
+    """An execution context of a profile, and what it was given last."""
+
+    made: Any
+    profile: int
+    bound: _Binding | None = None
 
 
 class TrtSession:
     """One graph on TensorRT. A device array is used where it lies; all else goes through page-locked memory.
 
     The second run in a row with the same shapes and addresses is captured as a CUDA graph; from then on such a run is
-    one launch. Each session has a stream of its own: sessions in several threads run beside each other.
+    one launch. A captured context is used for nothing else: TensorRT leaves undefined what its graph does otherwise.
+    Each session has a stream of its own: sessions in several threads run beside each other.
     """
 
     library = "tensorrt"
@@ -123,10 +134,9 @@ class TrtSession:
         self._profiles = plan.profiles
         self._runtime: Any = None
         self._engine: Any = None
-        self._contexts: list[Any] = []
-        self._bound: list[_Binding | None] = [None] * len(plan.profiles)  # what each context was given last
+        self._idle: dict[int, _Context] = {}  # by profile, for runs that are not captured
         self._last: _Binding | None = None
-        self._captured: dict[_Binding, int] = {}
+        self._captured: dict[_Binding, tuple[int, _Context]] = {}
         self._stream: cuda.Stream | None = cuda.Stream(self._device)
         try:
             self._load(path)
@@ -136,7 +146,8 @@ class TrtSession:
                 if not tensor.name.startswith(("past.", "present."))
             }
         except BaseException:
-            self.close()
+            with contextlib.suppress(SessionError):  # the first error says more
+                self.close()
             raise
 
     def _load(self, path: Path) -> None:
@@ -145,14 +156,21 @@ class TrtSession:
         self._runtime = trt.Runtime(make_logger(trt, self._messages))
         mapped = np.memmap(path, np.uint8, mode="r")  # read from the page cache, not into memory of our own
         self._engine = self._need(self._runtime.deserialize_cuda_engine(mapped), f"does not load {path}")
-        scratch = stream.zeros((max(int(self._engine.device_memory_size_v2), 1),), np.uint8)
+        self._scratch = stream.zeros((max(int(self._engine.device_memory_size_v2), 1),), np.uint8)
         for index in range(len(self._profiles)):
-            strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = self._need(self._engine.create_execution_context(strategy), "makes no context")
-            self._contexts.append(context)
-            context.set_device_memory(scratch.pointer, scratch.nbytes)
-            self._need(context.set_optimization_profile_async(index, stream.handle), f"has no profile {index}")
+            self._context(index)
         stream.wait()
+
+    def _context(self, index: int) -> _Context:
+        """The context of a profile for runs that are not captured; as only one runs at a time, they share memory."""
+        if index not in self._idle:
+            strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            made = self._need(self._engine.create_execution_context(strategy), "makes no context")
+            made.set_device_memory(self._scratch.pointer, self._scratch.nbytes)
+            handle = self._open().handle
+            self._need(made.set_optimization_profile_async(index, handle), f"has no profile {index}")
+            self._idle[index] = _Context(made, index)
+        return self._idle[index]
 
     def _slot(self, tensor: Tensor) -> _Slot:
         sides = [self._graph.bounds[side][2] if isinstance(side, str) else side for side in tensor.shape]
@@ -174,14 +192,15 @@ class TrtSession:
             binding = self._bind(inputs, outputs)
             for name, _ in binding.copies_in:
                 np.copyto(self._slots[name].view(inputs[name]), inputs[name])
+            last, self._last = self._last, None  # a run that fails may leave anything behind
             if binding in self._captured:
-                stream.launch(self._captured[binding])
-            elif binding == self._last and self._capturable(binding):
+                stream.launch(self._captured[binding][0])
+            elif binding == last and self._capturable(binding):
                 stream.launch(self._capture(binding))
             else:
                 self._queue(binding)
-            self._last = binding
             stream.wait()
+            self._last = binding
             for name, _ in binding.copies_out:
                 np.copyto(outputs[name], self._slots[name].view(outputs[name]))
 
@@ -207,7 +226,9 @@ class TrtSession:
                     addresses.append(slot.mapped if self._device.integrated else slot.device)
                     copies[is_output].append((tensor.name, array.nbytes))
         shapes = tuple(tuple(inputs[tensor.name].shape) for tensor in self._graph.inputs)
-        return _Binding(shapes, tuple(addresses), tuple(copies[0]), tuple(copies[1]))
+        shown = (outputs.get(tensor.name) for tensor in self._graph.outputs)
+        places = tuple(None if array is None else tuple(array.shape) for array in shown)
+        return _Binding(shapes, tuple(addresses), places, tuple(copies[0]), tuple(copies[1]))
 
     def _check(self, tensor: Tensor, array: Any) -> None:
         found, device = f"{array.dtype} {tuple(array.shape)}", isinstance(array, cuda.DeviceArray)
@@ -236,31 +257,41 @@ class TrtSession:
     def _queue(self, binding: _Binding) -> None:
         """Queue a run: copies in, the engine, copies out."""
         stream, index = self._open(), self._profile(binding.shapes)
-        context = self._contexts[index]
-        if self._bound[index] != binding:
-            self._bound[index] = None
-            names = [tensor.name for tensor in (*self._graph.inputs, *self._graph.outputs)]
-            for name, shape in zip(names, binding.shapes, strict=False):
-                self._need(context.set_input_shape(name, shape), f"refuses {shape} as {name}")
-            for name, address in zip(names, binding.addresses, strict=True):
-                self._need(context.set_tensor_address(name, address), f"refuses the address of {name}")
-            self._bound[index] = binding
+        context = self._context(index)
+        if context.bound != binding:
+            context.bound = None
+            self._give(context.made, binding)
+            context.bound = binding
         shared = self._device.integrated
         for name, size in () if shared else binding.copies_in:
             stream.to_device(self._slots[name].device, self._slots[name].host.ctypes.data, size)
-        self._need(context.execute_async_v3(stream.handle), "does not run")
+        self._need(context.made.execute_async_v3(stream.handle), "does not run")
         for name, size in () if shared else binding.copies_out:
             stream.to_host(self._slots[name].host.ctypes.data, self._slots[name].device, size)
 
+    def _give(self, context: Any, binding: _Binding) -> None:
+        """Tell TensorRT shapes and addresses, and hold the arrays for the outputs against the shapes that it tells."""
+        names = [tensor.name for tensor in (*self._graph.inputs, *self._graph.outputs)]
+        for name, shape in zip(names, binding.shapes, strict=False):
+            self._need(context.set_input_shape(name, shape), f"refuses {shape} as {name}")
+        for name, address in zip(names, binding.addresses, strict=True):
+            self._need(context.set_tensor_address(name, address), f"refuses the address of {name}")
+        for tensor, found in zip(self._graph.outputs, binding.outputs, strict=True):
+            expected = tuple(context.get_tensor_shape(tensor.name))
+            if found not in (None, expected):
+                raise SessionError(f"{tensor.name} of {self._name} is {found}, expected {expected}")
+
     def _capturable(self, binding: _Binding) -> bool:
         """TensorRT-RTX says whether a run can be captured as it stands; TensorRT can always."""
-        context = self._contexts[self._profile(binding.shapes)]
-        return bool(context.is_stream_capturable(self._open().handle)) if self.library == "tensorrt-rtx" else True
+        context = self._context(self._profile(binding.shapes))
+        return bool(context.made.is_stream_capturable(self._open().handle)) if self.library == "tensorrt-rtx" else True
 
     def _capture(self, binding: _Binding) -> int:
         stream = self._open()
         if len(self._captured) == GRAPHS_KEPT:
-            stream.forget(self._captured.pop(next(iter(self._captured))))
+            oldest, context = self._captured.pop(next(iter(self._captured)))
+            stream.forget(oldest)
+            self._idle.setdefault(context.profile, context)
         stream.begin_capture()
         try:
             self._queue(binding)
@@ -268,8 +299,9 @@ class TrtSession:
             with contextlib.suppress(SessionError):  # the first error says more
                 stream.end_capture()
             raise
-        self._captured[binding] = stream.end_capture()
-        return self._captured[binding]
+        graph = stream.end_capture()
+        self._captured[binding] = graph, self._idle.pop(self._profile(binding.shapes))
+        return graph
 
     def _need(self, result: Any, problem: str) -> Any:
         """``result`` unless TensorRT gave nothing. Raises SessionError with what its log said last."""
@@ -291,10 +323,10 @@ class TrtSession:
                 return
             self._device.enter()
             stream.wait()
-            for graph in self._captured.values():  # graphs hold the contexts' kernels, contexts the engine's memory
+            for graph, _ in self._captured.values():  # graphs hold the contexts' kernels, contexts the engine's memory
                 stream.forget(graph)
             self._captured.clear()
-            self._contexts.clear()
+            self._idle.clear()
             self._engine = self._runtime = None
             stream.close()
 
