@@ -76,15 +76,14 @@ class Builder:
 @pytest.fixture
 def bundle(exported: Exporter, tmp_path: Path) -> Path:
     """A copy, to be built into."""
-    return Path(shutil.copytree(exported(DEMO, "fp32", "tensorrt").path, tmp_path / "bundle", copy_function=os.link))
+    return linked(exported(DEMO, "fp32", "tensorrt").path, tmp_path / "bundle")
 
 
 @pytest.fixture(scope="module")
 def made(exported: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with all of its plans."""
     path = tmp_path_factory.mktemp("made") / "bundle"
-    ignore = shutil.ignore_patterns("plans")  # other tests build into the bundle itself
-    shutil.copytree(exported(DEMO, "fp32", "tensorrt").path, path, copy_function=os.link, ignore=ignore)
+    linked(exported(DEMO, "fp32", "tensorrt").path, path)
     assert command.main([str(path), *DEVICE]) == 0
     return path
 
@@ -117,6 +116,12 @@ def build_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str,
     printed = capsys.readouterr()
     assert printed.err == ""
     return {plan["graph"]: plan for plan in json.loads(printed.out)["plans"]}
+
+
+def linked(source: Path, target: Path) -> Path:
+    """A copy of a bundle without the plans that other tests have built into it."""
+    ignore = shutil.ignore_patterns("plans")
+    return Path(shutil.copytree(source, target, copy_function=os.link, ignore=ignore))
 
 
 def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -166,7 +171,7 @@ def test_all_plans_are_made(made: Path) -> None:
 
 def test_a_quantized_bundle_builds(exported: Exporter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "bundle"
-    shutil.copytree(exported(DEMO, "int8", "tensorrt").path, path, copy_function=os.link)
+    linked(exported(DEMO, "int8", "tensorrt").path, path)
     found = build_json(capsys, str(path))
     assert [plan["built"] for plan in found.values()] == [True] * len(GRAPHS)
 

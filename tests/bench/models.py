@@ -1,0 +1,241 @@
+"""A checkpoint's whole model: in our runtime, in torch as transformers has it, and as the authors run it."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+import torch
+from bench import graphs
+from bench.libraries import WORD, Timed, nothing
+from bench.shape import STEPS, bytes_of_a_step
+from PIL import Image
+from tokenizers import Tokenizer
+
+from vpt_edge import runtime
+from vpt_edge.export.checkpoint import Checkpoint
+from vpt_edge.runtime import image
+from vpt_edge.runtime.bundle import Bundle, sha256, write_manifest
+from vpt_edge.runtime.decoder import Context, Decoder, Sampler
+from vpt_edge.runtime.ort import OrtSession
+from vpt_edge.runtime.positions import mrope_positions
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.result import Turn
+
+QUESTION = "a question with one region look"
+ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen2_vl": "Qwen2VLForConditionalGeneration"}
+LEFT_OUT = ("rope_scaling", "vision_config", "vision_encoder_ls")  # of config.json, in the language model's own
+ANSWER = 16  # tokens of the second turn; the first one is the region, which is given, and its end
+REGION = "<|region_token_start|><|x_2|><|y_2|><|x_4|><|y_4|><|region_token_end|>"
+NOTE = (
+    f"The question: 640x480, random weights, the region given in the first turn, which ends behind it, then {ANSWER} "
+    "tokens that are given too. The authors' scheme is run in full on the same tokens: each pass over the language "
+    "model twice on a copy of the cache, the second round from nothing with both pictures (PROTOCOL 8); their loss "
+    "behind each turn is left out, and logits are computed for the last position alone."
+)
+ASKED = "What is the colour of the car that stands in front of the house on the left?"
+
+
+def write_folder(checkpoint: Path, model_type: str, folder: Path) -> None:
+    """The same weights as transformers' own ``model_type``: another config.json, and links."""
+    folder.mkdir()
+    config = json.loads((checkpoint / "config.json").read_text("utf-8"))
+    config = {name: value for name, value in config.items() if value is not None}
+    if model_type == "qwen2":
+        config = {name: value for name, value in config.items() if name not in LEFT_OUT}
+    config = {**config, "model_type": model_type, "architectures": [ARCHITECTURES[model_type]]}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    words = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(words) + "\n", "utf-8")
+    for path in checkpoint.iterdir():
+        if not (folder / path.name).exists():
+            (folder / path.name).symlink_to(path.resolve())
+
+
+def load(folder: Path, dtype: str) -> Any:
+    """The model of a folder with weights of ``dtype``."""
+    transformers: Any = importlib.import_module("transformers")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    architecture = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
+    return getattr(transformers, architecture).from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+
+
+class Transformers:
+    """The language model, eager or compiled. A step drops its own keys and values again: the next one is as long."""
+
+    def __init__(self, folder: Path, dtype: str, compiled: bool, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._new_cache = importlib.import_module("transformers").DynamicCache
+        self._model = load(folder, dtype)
+        self._config = config = self._model.config
+        self._forward: Any = torch.compile(self._model, dynamic=True) if compiled else self._model
+        self.runs = {what: self._run(*size) for what, size in STEPS.items()}
+        self._width = config.hidden_size // config.num_attention_heads
+        size = self._model.dtype.itemsize
+        weights = size * sum(weight.numel() for weight in self._model.parameters())
+        token = 2 * size * config.num_hidden_layers * config.num_key_value_heads * self._width
+        self.touched = {what: weights + token * cached for what, (count, cached) in STEPS.items() if count == 1}
+
+    def _run(self, count: int, cached: int) -> Timed:
+        ids, caches = torch.arange(WORD, WORD + count)[None], list[Any]()
+
+        def prepare() -> None:
+            if cached and not caches:  # what it holds costs nothing
+                caches.append(self._filled(cached))
+
+        @torch.inference_mode()
+        def run() -> int:
+            cache = caches[0] if caches else self._new_cache(config=self._config)
+            found = self._forward(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            token = int(found.logits[0, -1].argmax())
+            if cached:
+                cache.crop(-count)
+            return token
+
+        return prepare, run
+
+    def _filled(self, count: int) -> Any:
+        cache = self._new_cache(config=self._config)
+        part = torch.zeros(1, self._config.num_key_value_heads, count, self._width, dtype=self._model.dtype)
+        for layer in range(self._config.num_hidden_layers):
+            cache.update(part.clone(), part.clone(), layer)
+        return cache
+
+    def close(self) -> None:
+        self.runs.clear()
+        self._model = self._forward = None
+
+
+def write_ours(checkpoint: Path, precision: str, folder: Path) -> None:
+    """A bundle of the decoder and the vision encoder; nothing here re-encodes."""
+    bundle = graphs.write_bundle(Checkpoint.open(str(checkpoint)), precision, folder)
+    parts = {name: bundle.manifest.graphs[name] for name in ("decoder", "vision_encoder")}
+    files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
+    write_manifest(replace(bundle.manifest, graphs=parts, files=files), folder)
+
+
+class Ours:
+    """Whole steps: a token's row, rotary, the graph, the choice. Each length has a cache of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._bundle = bundle = Bundle.open(folder)
+        self._session, self._sampler = OrtSession(bundle, "decoder"), Sampler(0.0, None, None, None)
+        self.runs = {what: self._run(*size) for what, size in STEPS.items()}
+        self.touched = {what: bytes_of_a_step(bundle, cached) for what, (_, cached) in STEPS.items() if cached}
+        decoder = bundle.file("decoder.onnx.data").stat().st_size
+        self.products = decoder if bundle.manifest.precision == "int8" else 0  # a byte is a weight
+
+    def _run(self, count: int, cached: int) -> Timed:
+        manifest = self._bundle.manifest
+        decoder = Decoder(self._bundle, self._session, lambda features, condition: features)
+        decoder.reset(greedy=self._sampler.greedy)
+        if cached:  # told again, all but one token of the prompt is there
+            prompt = Context(list(range(WORD, WORD + cached)))
+            return lambda: decoder.prefill(prompt), lambda: self._sampler.choose(decoder.step(WORD))
+        features = np.random.default_rng(0).standard_normal((count, manifest.text.hidden_size), np.float32)
+        picture = Context([manifest.tokens.image_pad] * count, [(32, count // 8)], [features])
+
+        def read() -> int:
+            decoder.reset(greedy=self._sampler.greedy)  # forgets the picture
+            return self._sampler.choose(decoder.prefill(picture))
+
+        return nothing, read
+
+    def close(self) -> None:
+        self.runs.clear()
+        self._session.close()
+
+
+class Question:
+    """A picture of 640x480, a region that is given, and an answer whose tokens are given too."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pipeline = runtime.Pipeline(folder)
+        end = Tokenizer.from_file(str(folder / "tokenizer.json")).token_to_id("<|im_end|>")
+        self._script = [end, *range(WORD, WORD + ANSWER - 1), end]
+        coarse = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+        self._picture = Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC)
+        self.runs: dict[str, Timed] = {QUESTION: (nothing, self.ask)}
+        self.touched: dict[str, int] = {}
+        self.waits: list[tuple[float, ...]] = []
+
+    def ask(self) -> runtime.Answer:
+        script = iter(self._script)
+
+        class Scripted(Sampler):
+            """Chooses as ever, and then takes what is given."""
+
+            def choose(self, logits: Any) -> int:
+                super().choose(logits)
+                return next(script)
+
+        with mock.patch("vpt_edge.runtime.pipeline.Sampler", Scripted):
+            answer = self.pipeline.ask(self._picture, ASKED, perception="region", assistant_prefix=REGION)
+        assert len(answer.looks) == 1 and not any(script)
+        self.waits.append(answer.usage.waits)
+        return answer
+
+    def close(self) -> None:
+        self.runs.clear()
+        self.pipeline.close()
+
+
+class Authors:
+    """The authors' scheme in torch (PROTOCOL 8), replaying the tokens of an answer of ours.
+
+    Every pass over the language model is made twice, each time on a copy of the whole cache; the second round begins
+    from nothing, with both pictures; pictures are prepared twice in a round. What is left out flatters them: logits of
+    the last position alone, attention within each picture, no loss behind a turn.
+    """
+
+    def __init__(self, folder: Path, dtype: str, ours: Question, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._new_cache = importlib.import_module("transformers").DynamicCache
+        self._model, self._manifest, answer = load(folder, dtype), ours.pipeline.bundle.manifest, ours.ask()
+        crops = [look.crop for look in answer.looks if look.crop is not None]
+        rounds = [(answer.turns[0], [answer.image]), (answer.turns[1], [answer.image, *crops])]
+        self.touched: dict[str, int] = {}
+        self.runs: dict[str, Timed] = {
+            QUESTION: (nothing, lambda: [self._round(turn, pictures) for turn, pictures in rounds])
+        }
+
+    @torch.inference_mode()
+    def _round(self, turn: Turn, pictures: list[Any]) -> None:
+        limits, pad = self._manifest.image, self._manifest.tokens.image_pad
+        for _ in range(2):
+            views = [image.view(p, limits.limit, limits.min_pixels, limits.max_pixels) for p in pictures]
+        grids = [view.grid for view in views]
+        text, dtype = self._model.model.language_model, self._model.dtype
+        pixels = torch.from_numpy(np.concatenate([view.patches for view in views])).to(dtype)
+        features = self._model.model.visual(pixels, grid_thw=torch.tensor([[1, *grid] for grid in grids]))
+        ids = torch.tensor([turn.prompt_ids])
+        embeds = text.embed_tokens(ids)
+        embeds[ids == pad] = features.pooler_output.to(dtype)
+        positions = torch.from_numpy(mrope_positions(turn.prompt_ids, grids, pad))[:, None]
+        cache = self._pass_twice(embeds, positions, self._new_cache(config=text.config))
+        place = positions.max() + 1
+        for token in turn.generated_ids[:-1]:  # behind the last one nothing is computed
+            embeds = text.embed_tokens(torch.tensor([[token]]))
+            cache = self._pass_twice(embeds, place.expand(3, 1, 1), cache)
+            place = place + 1
+
+    def _pass_twice(self, embeds: Any, positions: Any, cache: Any) -> Any:
+        for _ in range(2):
+            copied = copy.deepcopy(cache)
+            hidden = self._model.model.language_model(
+                inputs_embeds=embeds, position_ids=positions, past_key_values=copied, use_cache=True
+            )
+        int(self._model.lm_head(hidden.last_hidden_state[:, -1:]).argmax())
+        return copied
+
+    def close(self) -> None:
+        self.runs.clear()
+        self._model = None
