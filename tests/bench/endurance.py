@@ -1,0 +1,66 @@
+"""Many questions in a row: memory does not grow, the cache is never exceeded, the answers are those of single requests.
+
+python tests/bench/endurance.py build/demo-bundle-fp32 --questions 200
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scenes
+
+from vpt_edge.runtime import Pipeline
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.prompt import Perception
+    from vpt_edge.runtime.result import Turn
+
+WARM = 20  # questions until the allocators have seen every size
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Ask a bundle many questions in a row.")
+    parser.add_argument("bundle")
+    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=9000)
+    options = parser.parse_args()
+    rng = Random(options.seed)
+    asked: list[tuple[Any, str, Perception]] = []
+    while len(asked) < options.questions:
+        picture, samples = scenes.scene(rng)
+        asked += [(picture, sample.question, sample.perception) for sample in samples]
+    asked = asked[: options.questions]
+    memory: list[int] = []
+    turns: list[tuple[Turn, ...]] = []
+    fullest = 0
+    with Pipeline(options.bundle) as pipeline:
+        capacity = pipeline.bundle.manifest.cache.capacity
+        for picture, question, perception in asked:
+            turns.append(pipeline.ask(picture, question, perception=perception).turns)  # not the answer and its crops
+            fullest = max(fullest, capacity - pipeline._decoder.room)
+            memory.append(resident())
+    different = 0
+    for found, (picture, question, perception) in zip(turns, asked, strict=True):
+        with Pipeline(options.bundle) as pipeline:
+            different += pipeline.ask(picture, question, perception=perception).turns != found
+    slope = float(np.polyfit(range(WARM, len(memory)), memory[WARM:], 1)[0])
+    print(
+        f"{len(asked)} questions, {sum(len(found) > 1 for found in turns)} with a look: memory "
+        f"{memory[WARM] / 2**20:.1f} MiB behind the first {WARM}, {memory[-1] / 2**20:.1f} MiB at the end, slope "
+        f"{slope:.0f} bytes a question; cache at most {fullest} of {capacity}; {different} answers differ from single "
+        "requests"
+    )
+
+
+if __name__ == "__main__":
+    main()

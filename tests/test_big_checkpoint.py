@@ -1,0 +1,95 @@
+"""The checkpoint of real shape: the released names and shapes, sharded files that open, outliers, the same by seed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from golden import ROOT, SHARED
+
+from vpt_edge.export.checkpoint import Checkpoint
+
+KEYS = SHARED / "checkpoint_keys"
+SMALL = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_attention_heads": 1,
+    "num_key_value_heads": 1,
+    "vocab_size": 151936,
+}
+DINOV2 = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+
+
+def _module() -> ModuleType:
+    """The benchmarks are no package."""
+    spec = importlib.util.spec_from_file_location("big_checkpoint", ROOT / "tests" / "bench" / "big_checkpoint.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+big_checkpoint = _module()
+
+
+def small(kind: str, tied: bool = True) -> dict[str, Any]:
+    config = big_checkpoint.make_config(kind, "2b", layers=3, blocks=2)
+    vision = {**config["vision_config"], "hidden_size": SMALL["hidden_size"], "embed_dim": 64, "num_heads": 2}
+    return {**config, **SMALL, "vision_config": vision, "tie_word_embeddings": tied}
+
+
+@pytest.mark.skipif(not KEYS.is_dir(), reason=f"no names of the released checkpoints at {KEYS}; set VPT_SHARED")
+@pytest.mark.parametrize(("kind", "size"), [("clip", "2b"), ("detection", "2b"), ("seg", "2b"), ("clip", "7b")])
+def test_names_and_shapes_are_those_of_the_released_models(kind: str, size: str, tmp_path: Path) -> None:
+    found = big_checkpoint.expected_shapes(big_checkpoint.make_config(kind, size), tmp_path)
+    short = {"detection": "det"}.get(kind, kind)
+    released = json.loads((KEYS / f"state_dict_{size}_{short}.json").read_text("utf-8"))
+    assert {name: list(shape) for name, shape in found.items()} == released
+
+
+@pytest.mark.parametrize("kind", ["clip", "detection"])
+def test_the_shards_open_as_a_checkpoint(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "detection_model_config.json").write_text(json.dumps(DINOV2))
+    big_checkpoint.write_checkpoint(small(kind), tmp_path, shard_bytes=50_000_000)
+    checkpoint = Checkpoint.open(str(tmp_path))
+    assert checkpoint.kind == kind
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    files = set(index["weight_map"].values())
+    assert len(files) > 1 and all(file.endswith(f"-of-{len(files):05}.safetensors") for file in files)
+    held = sum((tmp_path / file).stat().st_size for file in files)
+    assert 0 <= held - index["metadata"]["total_size"] < 100_000  # headers
+    for name, shape in checkpoint.expected_tensors().items():
+        tensor = checkpoint.read(name)
+        assert tensor.dtype == torch.bfloat16 and tuple(tensor.shape) == shape
+    assert torch.equal(checkpoint.read("lm_head.weight"), checkpoint.read("model.embed_tokens.weight"))
+
+
+def test_some_norms_have_a_few_channels_that_are_much_larger(tmp_path: Path) -> None:
+    big_checkpoint.write_checkpoint(small("clip"), tmp_path)
+    checkpoint = Checkpoint.open(str(tmp_path))
+    loud = dict[str, torch.Tensor]()
+    for name, shape in checkpoint.expected_tensors().items():
+        weight = checkpoint.read(name).float()
+        if "norm" in name and name.endswith("weight") and len(shape) == 1 and weight.max() > 10:
+            loud[name] = (weight > 10).nonzero().flatten()
+            assert len(loud[name]) == 6 and weight.max() < 100
+    assert 2 < len(loud) < 14
+    assert len({tuple(found.tolist()) for name, found in loud.items() if name.startswith("model.")}) == 1
+
+
+def test_the_same_seed_gives_the_same_tensors_whatever_the_number_of_layers(tmp_path: Path) -> None:
+    for name, layers, seed in (("one", 3, 0), ("two", 1, 0), ("other", 1, 1)):
+        config = {**small("clip", tied=False), "num_hidden_layers": layers}
+        big_checkpoint.write_checkpoint(config, tmp_path / name, seed)
+    one, two, other = (Checkpoint.open(str(tmp_path / name)) for name in ("one", "two", "other"))
+    for name in two.expected_tensors():
+        assert torch.equal(one.read(name), two.read(name)), name
+    assert not torch.equal(other.read("lm_head.weight"), two.read("lm_head.weight"))
+    assert not torch.equal(two.read("lm_head.weight"), two.read("model.embed_tokens.weight"))
