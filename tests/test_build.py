@@ -370,8 +370,9 @@ def test_ctrl_c_ends_both_processes(whom: str, bundle: Path, stand_in: Callable[
     """A terminal interrupts the whole group, ``kill -INT`` the parent alone; a deaf builder is killed."""
     mark = stand_in("deaf" if whom == "deaf" else "block")
     code = (
-        "import sys; from vpt_edge.engines import builder, command; builder.PATIENCE = 0.3 if sys.argv.pop(1) == 'deaf'"
-        " else 60; sys.exit(command.main(sys.argv[1:]))"
+        "import signal, sys; from vpt_edge.engines import builder, command;"
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"  # a background shell has it ignored
+        "builder.PATIENCE = 0.3 if sys.argv.pop(1) == 'deaf' else 60; sys.exit(command.main(sys.argv[1:]))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, whom, str(bundle), *DEVICE],
@@ -382,7 +383,11 @@ def test_ctrl_c_ends_both_processes(whom: str, bundle: Path, stand_in: Callable[
     )
     wait_for(lambda: mark.is_file() and mark.read_text() != "")
     (os.kill if whom == "parent" else os.killpg)(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    try:
+        out, err = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert (process.returncode, out, err) == (130, "", "stopped\n")
     assert not alive(int(mark.read_text()))
     assert plans(bundle) == []
