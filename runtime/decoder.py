@@ -120,6 +120,10 @@ class Decoder:
         self._keep(start)
         return start
 
+    def forget(self) -> None:
+        """Let the next request compute all of its tokens."""
+        self._keep(0)
+
     def _keep(self, count: int) -> None:
         """Forget all but the first ``count`` tokens."""
         self._cache.rewind(count)

@@ -78,6 +78,13 @@ class Pipeline:
         while self._sessions:
             self._sessions.popitem()[1].close()
 
+    def forget(self) -> None:
+        """Let go of what earlier requests computed: the next one computes all of its tokens, as the first did."""
+        self._check_free()
+        with self._lock:
+            self._decoder.forget()
+            self._seen = None
+
     def view(self, image: Picture) -> PictureView:
         """``image`` for several questions: it is encoded once, and each question computes only its own tokens."""
         return PictureView(self, open_picture(image))
@@ -188,16 +195,18 @@ class Pipeline:
         return complete
 
     def _one_at_a_time(self, events: Iterator[Event]) -> Iterator[Event]:
-        me = threading.get_ident()
-        if self._owner == me:
-            raise VptError("this thread's earlier stream is unfinished; exhaust it or close() it, then ask again")
+        self._check_free()
         with self._lock:
-            self._owner = me
+            self._owner = threading.get_ident()
             try:
                 self._check_open()
                 yield from events
             finally:
                 self._owner = 0
+
+    def _check_free(self) -> None:
+        if self._owner == threading.get_ident():
+            raise VptError("this thread's earlier stream is unfinished; exhaust it or close() it, then ask again")
 
     def _check_open(self) -> None:
         if not self._sessions:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from vpt_edge.export import command as export_command
 from vpt_edge.runtime import command as run_command
+from vpt_edge.runtime.bundle import SCHEMA_VERSION
 
 QUESTION = "Is there a star?"
 
@@ -58,7 +59,7 @@ def test_run_prints_json(exported: Exporter, picture: str, capsys: pytest.Captur
     prefix = "<|region_token_start|><|x_5|><|y_2|><|x_6|><|y_3|><|region_token_end|>"
     assert run_command.main([path, picture, QUESTION, "--prefix", prefix, "--max-new-tokens", "8", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert set(data) == {"text", "raw", "finish_reason", "turns", "looks", "usage", "seconds"}
+    assert set(data) == {"text", "raw", "finish_reason", "turns", "looks", "usage", "seconds", "waits"}
     assert data["looks"][0]["cells"] == [5, 2, 6, 3]
     assert data["looks"][0]["box"] == [200, 37, 400, 187]
     assert set(data["turns"][0]) == {"prompt_ids", "generated_ids", "text"}
@@ -85,7 +86,7 @@ def test_run_refuses_a_damaged_bundle(bundle: Path, picture: str, capsys: pytest
 
 def test_run_refuses_a_future_bundle(bundle: Path, picture: str, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = bundle / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"schema_version": 1', '"schema_version": 9'))
+    manifest.write_text(manifest.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 9'))
     assert "schema version 9" in fails(capsys, run_command.main([str(bundle), picture, QUESTION]))
 
 

@@ -51,6 +51,12 @@ class Inference:
     def get_providers(self) -> list[str]:
         return [CUDA, CPU] if self.loads else [CPU]
 
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(name=name) for name in ("past", "ids")]
+
+    def get_outputs(self) -> list[Any]:
+        return [SimpleNamespace(name="present")]
+
     def io_binding(self) -> Binding:
         return self.binding
 

@@ -97,6 +97,17 @@ def test_another_picture_of_the_same_size_is_not_taken_for_it(tiny: Bundle) -> N
     assert answer.usage.reused_tokens == answer.turns[0].prompt_ids.index(tiny.manifest.tokens.image_pad)
 
 
+def test_a_forgotten_picture_is_computed_again(tiny: Bundle) -> None:
+    with Pipeline(tiny, opener=Script("Yes.", "No.", "Yes.")) as pipeline, pipeline.view(PICTURE) as view:
+        view.ask("What?")
+        pipeline.forget()
+        assert view.ask("What?").usage.reused_tokens == 0
+        events = view.stream("Why?")
+        next(events)
+        with pytest.raises(VptError, match="earlier stream is unfinished"):
+            pipeline.forget()
+
+
 def test_a_view_streams(tiny: Bundle) -> None:
     with Pipeline(tiny, opener=Script("Yes.")) as pipeline, pipeline.view(PICTURE) as view:
         *pieces, last = view.stream("What?")
