@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from vpt_edge.calibration.samples import Sample
     from vpt_edge.runtime.bundle import Bundle
 
-SAVE_EVERY = 16  # samples
+SAVE_EVERY, SAVE_SECONDS = 16, 120  # samples, or the time after which the next one saves
 MAX_NEW_TOKENS = 64  # an answer's first words say enough about the ranges
 
 
@@ -51,10 +52,10 @@ class Cache:
             raise
 
 
-def cache_key(bundle: Bundle, samples: Sequence[Sample]) -> str:
-    """Of the weights, the preprocessing and the samples: what the statistics depend on."""
+def cache_key(bundle: Bundle, samples: Sequence[Sample], max_new_tokens: int = MAX_NEW_TOKENS) -> str:
+    """Of the weights, the preprocessing, the samples and the answers' length: what the statistics depend on."""
     asked = [(sha256(sample.image), sample.question, sample.perception, sample.box) for sample in samples]
-    what = [bundle.manifest.files, repr(bundle.manifest.image), asked]
+    what = [bundle.manifest.files, repr(bundle.manifest.image), asked, max_new_tokens]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
@@ -73,25 +74,30 @@ def collect(
     cache: Cache,
     name: str,
     progress: Callable[[int], object] = lambda done: None,
+    max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Collected:
     """Let ``observer`` watch every sample, each through the whole loop; the pass is kept as ``name`` in ``cache``."""
     kept = cache.load().get(name, {"done": 0, "looks": 0, "statistics": {}})
     done, looks = kept["done"], kept["looks"]
     for graph, weights in kept["statistics"].items():
         observer.statistics |= {(graph, weight): Statistics.from_dict(data) for weight, data in weights.items()}
+    saved = time.monotonic()
     with Pipeline(bundle, opener=observer) as pipeline:
         for sample in samples[done:]:
+            pipeline.forget()  # each sample shows all of its tokens, wherever a stopped pass went on
             try:
                 answer = pipeline.ask(
-                    sample.open(), sample.question, perception=sample.perception, max_new_tokens=MAX_NEW_TOKENS
+                    sample.open(), sample.question, perception=sample.perception, max_new_tokens=max_new_tokens
                 )
                 looks += bool(answer.looks)
             except (ImageError, PromptError):
                 pass  # counted when the samples were read; a prompt that does not fit has no range
             done += 1
             progress(done)
-            if done % SAVE_EVERY == 0 or done == len(samples):
+            late = time.monotonic() - saved > SAVE_SECONDS
+            if late or done % SAVE_EVERY == 0 or done == len(samples):
                 cache.save(name, {"done": done, "looks": looks, "statistics": _nested(observer.statistics)})
+                saved = time.monotonic()
     return Collected(observer, looks)
 
 

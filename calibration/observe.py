@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,14 +35,20 @@ class Observer:
     """Opens sessions that watch; ``statistics`` grows with each run.
 
     ``divisors`` are smoothing scales: what is observed is divided by them, as the folded weights will do it.
+    ``session`` makes a session of a bundle's graph that tells the observer; the usual one runs ONNX Runtime.
     """
 
-    def __init__(self, divisors: Mapping[Key, NDArray[np.floating]] | None = None) -> None:
+    def __init__(
+        self,
+        divisors: Mapping[Key, NDArray[np.floating]] | None = None,
+        session: Callable[[Bundle, str, Observer], Session] | None = None,
+    ) -> None:
         self.divisors = divisors or {}
         self.statistics: dict[Key, Statistics] = {}
+        self._session = session or ObservingSession
 
     def __call__(self, bundle: Bundle, name: str, /) -> Session:
-        return ObservingSession(bundle, name, self)
+        return self._session(bundle, name, self)
 
     def watch(self, key: Key, tensor: NDArray[np.float32]) -> None:
         """``tensor`` (..., inputs) goes into the product ``key``."""
@@ -58,8 +64,13 @@ class Sensitivity(Observer):
     and no more than one weight is held at a time.
     """
 
-    def __init__(self, divisors: Mapping[Key, NDArray[np.floating]], thresholds: Mapping[Key, float]) -> None:
-        super().__init__(divisors)
+    def __init__(
+        self,
+        divisors: Mapping[Key, NDArray[np.floating]],
+        thresholds: Mapping[Key, float],
+        session: Callable[[Bundle, str, Observer], Session] | None = None,
+    ) -> None:
+        super().__init__(divisors, session)
         self._thresholds = thresholds
         self._rows: dict[Key, list[NDArray[np.float32]]] = {}
 

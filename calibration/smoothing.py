@@ -54,20 +54,24 @@ class Smoothing:
     def touches(self, name: str) -> bool:
         return name in self.rows or name in self.columns
 
-    def scaled(self, name: str, weight: Array) -> Array:
-        """The tensor ``name`` (outputs, inputs) or (outputs,) of the checkpoint, with its folds."""
+    def scaled(self, name: str, weight: Array, first: int = 0, step: int = 1) -> Array:
+        """The tensor ``name`` (outputs, inputs) or (outputs,) of the checkpoint, with its folds.
+
+        ``weight`` may be a part of it: every ``step``-th row from ``first`` on.
+        """
         if name in self.rows:
             start, scale = self.rows[name]
-            weight = weight.copy()
-            part = weight[start : start + len(scale)]
-            part /= scale if weight.ndim == 1 else scale[:, None]
+            place = first + step * np.arange(len(weight)) - start
+            inside = (place >= 0) & (place < len(scale))
+            divisor = np.where(inside, scale[np.where(inside, place, 0)], 1.0)
+            weight = weight / (divisor if weight.ndim == 1 else divisor[:, None])
         return weight * self.columns[name] if name in self.columns else weight
 
 
 def search(
     folds: tuple[Fold, ...],
     statistics: Mapping[str, Statistics],
-    read: Callable[[str], Array],
+    read: Callable[[str], NDArray[np.floating]],
     int4: Callable[[str], bool],
 ) -> Smoothing:
     """Choose each fold's strength from ``statistics`` by weight; ``read`` gives a weight, ``int4`` its precision."""
@@ -76,8 +80,7 @@ def search(
         if any(consumer not in statistics for consumer in fold.consumers):
             continue
         channel = np.array(fold.channel)
-        weights = [found.scaled(name, read(name).astype(np.float64)) for name in fold.consumers]
-        weights = [weight[:: max(1, len(weight) // ROWS)] for weight in weights]
+        weights = [_some_rows(found, name, read(name)) for name in fold.consumers]
         seen = statistics[fold.consumers[0]]
         only_weights = all(int4(name) for name in fold.consumers)
         loudness = _reduced(np.sqrt(seen.mean_squares) if only_weights else seen.maxima, channel)
@@ -98,6 +101,12 @@ def search(
             found.rows |= dict.fromkeys(fold.producers, (fold.start, candidates[best]))
             found.columns |= dict.fromkeys(fold.consumers, candidates[best][channel])
     return found
+
+
+def _some_rows(smoothing: Smoothing, name: str, weight: NDArray[np.floating]) -> Array:
+    """As many rows of a weight as the error is measured on, with the folds found so far."""
+    step = max(1, len(weight) // ROWS)
+    return smoothing.scaled(name, weight[::step].astype(np.float64), step=step)
 
 
 def _reduced(values: Array, channel: NDArray[np.int64]) -> Array:

@@ -62,6 +62,19 @@ def _parser() -> argparse.ArgumentParser:
     quantized.add_argument(
         "--metric", choices=("exact", "vqa", "anls", "yesno", "contains"), default="exact", help="for labelled data"
     )
+    quantized.add_argument(
+        "--reference",
+        choices=("auto", "exported", "streamed"),
+        default="auto",
+        help="the float model: exported to disk for the time, or read from the checkpoint again for each token, which "
+        "is slow and takes no room (default: streamed above 2 GiB of floats)",
+    )
+    quantized.add_argument(
+        "--samples", type=int, metavar="N", help="ask no more than N samples (default all; 16 of a streamed model)"
+    )
+    quantized.add_argument(
+        "--answer-tokens", type=int, metavar="N", help="of each answer (default 64; 8 of a streamed model)"
+    )
     return parser
 
 
@@ -76,7 +89,12 @@ def _calibration(options: argparse.Namespace) -> Calibration | None:
         max_drop=options.max_drop,
         metric=options.metric,
         block=options.block,
+        streamed={"auto": None, "exported": False, "streamed": True}[options.reference],
+        samples=options.samples,
+        answer_tokens=options.answer_tokens,
     )
+    if any(limit is not None and limit < 1 for limit in (given.samples, given.answer_tokens)):
+        raise ExportError("--samples and --answer-tokens take 1 or more")
     if options.precision in ("int8", "int4"):
         if not given.data:
             raise ExportError(

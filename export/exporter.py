@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from vpt_edge.export.quantize import Plan
     from vpt_edge.runtime.bundle import Gate
 
+STREAMED_ABOVE = 2 << 30  # bytes of the float model
 CACHE_TOKENS = 4096  # prompts of up to 2048 (the authors' cut-off), a second look and an answer
-EMBEDDINGS, EMBEDDING_SCALES = "embeddings.bin", "embedding_scales.bin"
+ROWS = 1024  # of a weight, that are smoothed at a time
+EMBEDDINGS, EMBEDDING_SCALES, REPORT = "embeddings.bin", "embedding_scales.bin", "report.md"
 
 Progress = Callable[[str, float], None]
 
@@ -66,9 +69,14 @@ class Export:
         def load(name: str) -> torch.Tensor:
             tensor = self.checkpoint.read(spec.tensor_name(name))
             tensor = derived[name](tensor) if name in derived else tensor
-            if smoothing is not None and smoothing.touches(name):
-                tensor = torch.from_numpy(smoothing.scaled(name, tensor.double().numpy()))
-            return tensor.to(getattr(torch, self.dtype))
+            dtype = getattr(torch, self.dtype)
+            if smoothing is None or not smoothing.touches(name):
+                return tensor.to(dtype)
+            made = torch.empty(tensor.shape, dtype=dtype)
+            for first in range(0, len(tensor), ROWS):  # float64 has four times the bytes of what lies on disk
+                rows = tensor[first : first + ROWS].double().numpy()
+                made[first : first + ROWS] = torch.from_numpy(smoothing.scaled(name, rows, first))
+            return made
 
         return load
 
@@ -149,7 +157,7 @@ class Export:
         """Report, ranges, hashes, manifest."""
         if self.plan:
             (self.folder / "ranges.json").write_text(json.dumps(self.plan.to_dict(), indent=1) + "\n", "utf-8")
-        (self.folder / "report.md").write_text(report(manifest, self.folder), "utf-8")
+        (self.folder / REPORT).write_text(report(manifest, self.folder), "utf-8")
         files = {path.name: sha256(path) for path in sorted(self.folder.iterdir())}
         write_manifest(replace(manifest, files=files), self.folder)
 
@@ -202,11 +210,9 @@ def _quantized(job: Export, calibration: Calibration, cache: Path, progress: Pro
     from vpt_edge.export.planner import Planner
 
     with tempfile.TemporaryDirectory(prefix=".reference.", dir=job.folder.parent) as work:
-        reference, candidate = Path(work) / "float", Path(work) / "candidate"
-        reference.mkdir()
-        made = Export(job.checkpoint, RECIPES["fp32"], "onnxruntime", job.cache_tokens, reference)
-        made.run(lambda stage, done: progress(f"float reference: {stage}", 0.3 * done))
-        planner = Planner(replace(job, folder=reference), Bundle.open(reference), calibration, cache, progress)
+        candidate = Path(work) / "candidate"
+        reference = _reference(job, Path(work) / "float", calibration.streamed, progress)
+        planner = Planner(job, reference, calibration, cache, progress)
         plan = planner.plan()
         while True:
             shutil.rmtree(candidate, ignore_errors=True)
@@ -217,9 +223,31 @@ def _quantized(job: Export, calibration: Calibration, cache: Path, progress: Pro
             if gate.held:
                 break
             plan = planner.relieved(plan, gate)
-        page = planner.page(plan)
-    (job.folder / "report.html").write_text(page, "utf-8")
-    replace(job, plan=plan).run(progress, gate)
+        (job.folder / "report.html").write_text(planner.page(plan), "utf-8")
+        made = replace(job, plan=plan)
+        if job.target == "onnxruntime":  # the candidate is what was asked for
+            for path in candidate.iterdir():
+                if path.name not in (MANIFEST, REPORT):
+                    path.rename(job.folder / path.name)
+            made.seal(replace(made.manifest(), gate=gate))
+        else:
+            made.run(progress, gate)
+
+
+def _reference(job: Export, folder: Path, streamed: bool | None, progress: Progress) -> Bundle:
+    """The float model that a quantized one is held against: exported to ``folder``, or streamed where it is large."""
+    if streamed is None:
+        numbers = sum(math.prod(shape) for shape in job.checkpoint.expected_tensors().values())
+        streamed = 4 * numbers > STREAMED_ABOVE
+    if streamed:
+        from vpt_edge.export.streamed import streamed_bundle
+
+        progress("reading the checkpoint", 0.1)
+        return streamed_bundle(job)
+    folder.mkdir()
+    made = Export(job.checkpoint, RECIPES["fp32"], "onnxruntime", job.cache_tokens, folder)
+    made.run(lambda stage, done: progress(f"float reference: {stage}", 0.3 * done))
+    return Bundle.open(folder)
 
 
 @contextmanager

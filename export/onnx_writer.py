@@ -5,26 +5,28 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import torch
-from onnx_ir import external_data
 from onnxscript import optimizer
 from torch import Tensor, nn
 
 from vpt_edge.export.graphs import OPSET
-from vpt_edge.export.quantize import int8_weight
+from vpt_edge.export.rounding import int8_weight
 from vpt_edge.runtime.errors import ExportError
 
 if TYPE_CHECKING:
     from vpt_edge.export.graphs import Spec
     from vpt_edge.export.modules import Attention
 
+WRITERS = 2  # weights in memory at a time; rounding and reading leave the interpreter
 INLINE_BYTES = 1024  # what is smaller stays inside the .onnx file
 SHAPE_NUMBERS = 32  # arithmetic on shapes is folded; weights have more numbers and are not
 TRACE_SIZES = {"past": 3, "capacity": 16, "sequence": 5, "tokens": 6}
@@ -68,17 +70,18 @@ def _example_inputs(spec: Spec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         shape = [sizes[size] if isinstance(size, str) else size for size in tensor.shape]
         flat.append(torch.zeros(shape, dtype=getattr(torch, tensor.dtype)))
         dynamic.append({index: axes[size] for index, size in enumerate(tensor.shape) if isinstance(size, str)})
+    return nested(spec, flat), nested(spec, dynamic)
+
+
+def nested(spec: Spec, items: Sequence[Any]) -> tuple[Any, ...]:
+    """``items``, one for each input of the graph, as its module takes them: the cache's layer by layer."""
     names = [tensor.name for tensor in spec.graph.inputs]
     past = [index for index, name in enumerate(names) if name.startswith("past.")]
     if not past:
-        return tuple(flat), tuple(dynamic)
-
-    def nest(items: list[Any]) -> tuple[Any, ...]:
-        pairs = [(items[index], items[index + 1]) for index in past[::2]]
-        lengths = tuple(items[past[-1] + 1 :])
-        return (*items[: past[0]], pairs, lengths) if lengths else (*items[: past[0]], pairs)
-
-    return nest(flat), nest(dynamic)
+        return tuple(items)
+    pairs = [(items[index], items[index + 1]) for index in past[::2]]
+    lengths = tuple(items[past[-1] + 1 :])
+    return (*items[: past[0]], pairs, lengths) if lengths else (*items[: past[0]], pairs)
 
 
 def _name_interface(model: ir.Model, spec: Spec) -> None:
@@ -139,7 +142,7 @@ def _lazy(name: str, dtype: ir.DataType, shape: ir.Shape, make: Callable[[], Ten
 
 
 def write(model: ir.Model, path: Path, stored: dict[str, Path]) -> None:
-    """Write ``model`` with its weights in ``<path>.data``, one at a time.
+    """Write ``model`` with its weights in ``<path>.data``, as many at a time as there are writers.
 
     ``stored`` names initializers whose very bytes lie in another file beside it already: those are pointed at.
     """
@@ -159,12 +162,42 @@ def write(model: ir.Model, path: Path, stored: dict[str, Path]) -> None:
             )
         elif tensor.nbytes >= INLINE_BYTES:
             large.append(value)
-    tensors = [value.const_value for value in large if value.const_value is not None]
-    outside = external_data.convert_tensors_to_external(tensors, path.parent, f"{path.name}.data")
-    for value, tensor in zip(large, outside, strict=True):
-        value.const_value = tensor
+    _write_outside(large, path.with_name(f"{path.name}.data"))
     _strip(model)
     ir.save(model, path)
+
+
+def _write_outside(values: Sequence[ir.Value], path: Path) -> None:
+    """Write the initializers one behind the other into ``path``, and let them point there.
+
+    The largest begin: the scales of a weight wait until it is rounded, and would hold up a writer.
+    """
+    places, end = list[tuple[ir.TensorProtocol, int]](), 0
+    for value in values:
+        assert value.const_value is not None
+        places.append((value.const_value, end))
+        end += value.const_value.nbytes
+    with path.open("wb") as file, ThreadPoolExecutor(WRITERS) as pool:
+        first = sorted(places, key=lambda place: -place[0].nbytes)
+        for _ in pool.map(lambda place: _put(file.fileno(), *place), first):
+            pass
+    for value, (tensor, offset) in zip(values, places, strict=True):
+        value.const_value = ir.ExternalTensor(
+            path.name,
+            offset,
+            tensor.nbytes,
+            tensor.dtype,
+            shape=ir.Shape(tensor.shape.numpy()),
+            name=value.name or "",
+            base_dir=path.parent,
+        )
+
+
+def _put(file: int, tensor: ir.TensorProtocol, offset: int) -> None:
+    left = memoryview(tensor.tobytes())
+    while left:  # the system takes no more than 2 GiB at once
+        written = os.pwrite(file, left, offset)
+        left, offset = left[written:], offset + written
 
 
 def _strip(model: ir.Model) -> None:

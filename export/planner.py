@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,9 @@ from vpt_edge.calibration.ranges import OBSERVERS, minmax
 from vpt_edge.calibration.report import bars, page, paragraph, table
 from vpt_edge.calibration.samples import Samples, read_samples, split
 from vpt_edge.calibration.smoothing import Smoothing, search
-from vpt_edge.export.quantize import EVERY, Plan, int4_weight, int8_weight
+from vpt_edge.export.quantize import EVERY, Plan
+from vpt_edge.export.sensitivity import rounding_errors
+from vpt_edge.export.streamed import StreamedBundle, open_streamed
 from vpt_edge.runtime.bundle import Gate
 from vpt_edge.runtime.errors import ExportError
 from vpt_edge.runtime.pipeline import Pipeline
@@ -33,14 +36,17 @@ if TYPE_CHECKING:
     from vpt_edge.calibration.samples import Sample
     from vpt_edge.export.exporter import Export, Progress
     from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.session import SessionOpener
 
     Array = NDArray[np.float32]
 
 FEW, FEWEST = 64, 12  # samples, below which the result is called little proven, and none is held out
+UNSEEN = "no calibration sample made the model look again: crops and re-encodes are not in the ranges"
 SENSITIVITY_SAMPLES = SPEED_SAMPLES = 8
 LISTED = 24  # products in a plot
 STEP, MOST = 0.05, 0.5  # shares of the products: that return to float at a time, and that may do so at all
 MAX_NEW_TOKENS = 64
+STREAMED_SAMPLES, STREAMED_TOKENS = 16, 8  # where each token is a pass over the checkpoint
 LABELLED_DROP, CHANGED_DROP = 0.5, 1.0  # points of accuracy; percent of answers changed, without labels
 
 
@@ -50,6 +56,10 @@ class Calibration:
 
     ``data`` as ``samples.read_samples`` takes it; ``observer`` is one of minmax, percentile, entropy, mse; ``max_drop``
     in points of accuracy, or in percent of changed answers without labels (defaults 0.5 and 1).
+
+    ``streamed``: whether the float model is read from the checkpoint again for each token, instead of from a float
+    bundle; None: where the float bundle would be large. ``samples`` and ``answer_tokens`` limit what is asked (None:
+    all samples and 64 tokens, fewer where the model is streamed).
     """
 
     data: str
@@ -58,34 +68,52 @@ class Calibration:
     max_drop: float | None = None
     metric: str = "exact"
     block: int = 64
+    streamed: bool | None = None
+    samples: int | None = None
+    answer_tokens: int | None = None
 
 
 class Planner:
     """Calibrates with the float bundle ``reference`` and judges candidates against it, all in the runtime's loop."""
 
     def __init__(
-        self, job: Export, reference: Bundle, calibration: Calibration, cache: Path, progress: Progress
+        self, job: Export, reference: Bundle, calibration: Calibration, ranges: Path, progress: Progress
     ) -> None:
         self._job, self._reference, self._options, self._progress = job, reference, calibration, progress
+        self._opener = open_streamed if isinstance(reference, StreamedBundle) else None
+        self._tokens = calibration.answer_tokens or (STREAMED_TOKENS if self._opener else MAX_NEW_TOKENS)
         samples = read_samples(calibration.data)
         self.notes = list(samples.unreadable)
-        if len(samples.samples) < FEW:
+        chosen = self._chosen(samples.samples)
+        if len(chosen) < FEW:
             self.notes.append(
-                f"only {len(samples.samples)} samples: ranges and gate say little about other pictures; "
-                f"give {FEW} or more"
+                f"only {len(chosen)} samples: ranges and gate say little about other pictures; give {FEW} or more"
             )
-        self._calibration, self.held_out = split(samples.samples)
-        if len(samples.samples) < FEWEST:
+        self._calibration, self.held_out = split(chosen)
+        if len(chosen) < FEWEST:
             self.notes.append("too few samples to hold any out: the gate judges on the calibration samples")
-            self._calibration = self.held_out = samples.samples
-        self._cache = Cache(cache, cache_key(reference, self._calibration))
+            self._calibration = self.held_out = chosen
+        self._cache = Cache(ranges, cache_key(reference, self._calibration, self._tokens))
         self._others: list[Outcome] | None = None
+        self._rows: Sensitivity | None = None
+        self._loader = cache(lambda graph: job.loader(job.specs[graph]))
         self._evaluation: Evaluation | None = None
         self._seen: dict[Key, Statistics] = {}
 
+    def _chosen(self, samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+        """As many of the samples as are to be asked, drawn alike each time; what is left out is no secret."""
+        most = self._options.samples or (STREAMED_SAMPLES if self._opener else len(samples))
+        few = f"{most} of {len(samples)} samples are asked (--samples)" if most < len(samples) else ""
+        short = f"answers end after {self._tokens} tokens (--answer-tokens)" if self._tokens < MAX_NEW_TOKENS else ""
+        if few or short:
+            why = "the float model is streamed from the checkpoint for each token: " if self._opener else ""
+            self.notes.append(why + " and ".join(filter(None, (few, short))))
+        drawn = np.random.default_rng(0).permutation(len(samples))[:most]
+        return tuple(samples[index] for index in sorted(drawn))
+
     def plan(self) -> Plan:
         """Ranges, smoothing and importance, with every product quantized as the recipe says."""
-        seen = self._collect("ranges", Observer())
+        seen = self._collect("ranges", Observer(session=self._opener))
         unseen = [
             graph for graph in self._job.recipe.products if graph in self._job.specs and graph not in dict(seen.keys())
         ]
@@ -94,7 +122,7 @@ class Planner:
         smoothing = self._smoothing(draft, seen) if self._options.smoothing else {}
         divisors = {(graph, weight): s for graph, part in smoothing.items() for weight, s in part.columns.items()}
         if divisors:
-            seen = self._collect("smoothed ranges", Observer(divisors))
+            seen = self._collect("smoothed ranges", Observer(divisors, self._opener))
         self._seen = seen
         observe = OBSERVERS[self._options.observer]
         kinds = {key: draft.kind(key, len(found.maxima)) for key, found in seen.items()}
@@ -114,31 +142,32 @@ class Planner:
             self._cache,
             name,
             lambda done: self._progress(f"observing {name}: {done} of {total} samples", 0.3 + 0.2 * done / total),
+            self._tokens,
         )
-        if not found.looks:
-            self.notes.append(
-                "no calibration sample made the model look again: crops and re-encodes are not in the ranges"
-            )
+        if not found.looks and UNSEEN not in self.notes:
+            self.notes.append(UNSEEN)
         return found.observer.statistics
 
     def _smoothing(self, draft: Plan, seen: dict[Key, Statistics]) -> dict[str, Smoothing]:
         found = {}
         for graph, spec in self._job.specs.items():
             self._progress(f"smoothing {graph}", 0.5)
-            load = self._job.loader(spec)
+            load = self._loader(graph)
             found[graph] = search(
                 spec.folds,
                 {weight: statistics for (name, weight), statistics in seen.items() if name == graph},
-                lambda weight, load=load: load(weight).double().numpy(),  # type: ignore[misc]
+                lambda weight, load=load: load(weight).numpy(),  # type: ignore[misc]
                 lambda weight, graph=graph: draft.kind((graph, weight), 0) == "int4",  # type: ignore[misc]
             )
         return found
 
     def judge(self, candidate: Bundle, plan: Plan) -> Gate:
         """The candidate against the reference on the held-out samples, first tokens and speed included."""
-        if self._others is None:
-            self._others = self._evaluate(self._reference, "reference")
         outcomes = self._evaluate(candidate, "candidate")
+        if self._others is None:
+            if self._opener:  # each pass is dear: the same one keeps the rows for the sensitivity
+                self._rows = self._watching(plan)
+            self._others = self._evaluate(self._reference, "reference", self._rows)
         agreement = compare(outcomes, self._others)
         allowed = self._allowed(agreement)
         data, name = Samples(self.held_out), self._job.recipe.name
@@ -163,26 +192,31 @@ class Planner:
             notes=tuple(self.notes),
         )
 
-    def _evaluate(self, bundle: Bundle, name: str) -> list[Outcome]:
+    def _evaluate(self, bundle: Bundle, name: str, opener: SessionOpener | None = None) -> list[Outcome]:
         total = len(self.held_out)
-        with Pipeline(bundle) as pipeline:
+        with Pipeline(bundle, opener=opener) as pipeline:
             return evaluate(
                 pipeline,
                 self.held_out,
                 METRICS[self._options.metric],
                 lambda done: self._progress(f"judging the {name}: {done} of {total} samples", 0.7 + 0.2 * done / total),
-                max_new_tokens=MAX_NEW_TOKENS,
+                max_new_tokens=self._tokens,
                 keep_logits=True,
             )
 
     def _speed(self, candidate: Bundle) -> dict[str, float]:
-        """The reference's median seconds over the candidate's, by stage, asked in turn so that noise strikes both."""
+        """The reference's median seconds over the candidate's, by stage, asked in turn so that noise strikes both.
+
+        Nothing where the reference is streamed: its time is that of reading the checkpoint.
+        """
+        if self._opener:
+            return {}
         metric, samples = METRICS[self._options.metric], self.held_out[:SPEED_SAMPLES]
         runs: tuple[list[Outcome], list[Outcome]] = ([], [])
         with Pipeline(self._reference) as one, Pipeline(candidate) as other:
             for sample in (samples[0], *samples):
                 for pipeline, outcomes in zip((one, other), runs, strict=True):
-                    outcomes += evaluate(pipeline, [sample], metric, max_new_tokens=MAX_NEW_TOKENS)
+                    outcomes += evaluate(pipeline, [sample], metric, max_new_tokens=self._tokens)
         theirs, ours = (latency(outcomes[1:]) for outcomes in runs)  # the first run of each warms up
         timed = [stage for stage in ours if stage in STAGES[1:] and ours[stage].median > 0]
         return {stage: theirs[stage].median / ours[stage].median for stage in timed}
@@ -233,30 +267,17 @@ class Planner:
     def _sensitivity(self, plan: Plan) -> dict[Key, float]:
         """Relative error of each quantized product's output on held-out samples, the largest first."""
         self._progress("measuring sensitivity", 0.9)
-        bare = replace(plan, floats={})
-        divisors = {(graph, weight): s for graph, part in plan.smoothing.items() for weight, s in part.columns.items()}
-        sensitivity = Sensitivity(divisors, plan.thresholds)
-        samples: Sequence[Sample] = self.held_out[:SENSITIVITY_SAMPLES]
-        with Pipeline(self._reference, opener=sensitivity) as pipeline:
-            evaluate(pipeline, samples, METRICS[self._options.metric], max_new_tokens=MAX_NEW_TOKENS)
-        quantized = [key for key in sensitivity.keys if bare.recipe.kind(*key)]
-        errors = {key: math.sqrt(sensitivity.error(key, *self._rounded(bare, key))) for key in quantized}
-        return dict(sorted(errors.items(), key=lambda item: -item[1]))
+        bare, sensitivity = replace(plan, floats={}), self._rows
+        if sensitivity is None:
+            sensitivity = self._watching(plan)
+            samples: Sequence[Sample] = self.held_out[:SENSITIVITY_SAMPLES]
+            with Pipeline(self._reference, opener=sensitivity) as pipeline:
+                evaluate(pipeline, samples, METRICS[self._options.metric], max_new_tokens=self._tokens)
+        return rounding_errors(bare, sensitivity, lambda key: self._loader(key[0])(key[1]).numpy())
 
-    def _rounded(self, plan: Plan, key: Key) -> tuple[Array, Array]:
-        graph, weight = key
-        matrix = self._job.loader(self._job.specs[graph])(weight).double().numpy()
-        if graph in plan.smoothing:
-            matrix = plan.smoothing[graph].scaled(weight, matrix)
-        matrix = matrix.T.astype(np.float32)
-        kind = plan.kind(key, len(matrix))
-        if kind == "int8":
-            integers, scale = int8_weight(matrix, axis=1)
-            return matrix, (integers * scale).astype(np.float32)
-        if kind == "int4":
-            integers, scales = int4_weight(matrix, plan.block, plan.importance[key])
-            return matrix, (integers * np.repeat(scales, plan.block, axis=0)).astype(np.float32)[: len(matrix)]
-        return matrix, matrix
+    def _watching(self, plan: Plan) -> Sensitivity:
+        divisors = {(graph, weight): s for graph, part in plan.smoothing.items() for weight, s in part.columns.items()}
+        return Sensitivity(divisors, plan.thresholds, self._opener)
 
 
 def _named(keys: Sequence[Key]) -> list[str]:

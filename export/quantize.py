@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from vpt_edge.export.rounding import Rounded, int4_weight, int8_weight, packed
 from vpt_edge.runtime.errors import ExportError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Product:
     def read(self) -> Array:
         """The weight as stored, float32."""
         assert self.weight.const_value is not None
-        return self.weight.const_value.numpy().astype(np.float32)
+        return self.weight.const_value.numpy().astype(np.float32, copy=False)
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -64,37 +64,6 @@ def products(model: ir.Model) -> list[Product]:
     return found
 
 
-def int8_weight(weight: Array, axis: int) -> tuple[NDArray[np.int8], Array]:
-    """Symmetric, per output channel: the integers, and one scale a channel."""
-    top = np.abs(weight).max(axis=1 - axis, keepdims=True)
-    scale = (np.where(top > 0, top, 1) / 127).astype(np.float32)
-    return np.clip(np.round(weight / scale), -127, 127).astype(np.int8), scale.ravel()
-
-
-def int4_weight(weight: Array, block: int, importance: Array) -> tuple[NDArray[np.int8], Array]:
-    """Symmetric, in blocks of ``block`` along the inputs: integers -8..7 (inputs, outputs), scales (blocks, outputs).
-
-    Each block's scale is the one of least squared error of the outputs; ``importance`` (inputs,) is the mean square of
-    what each row is multiplied with.
-    """
-    inputs, outputs = weight.shape
-    blocks = -(-inputs // block)
-    padded = np.zeros((blocks * block, outputs), np.float32)
-    padded[:inputs] = weight
-    share = np.zeros(blocks * block, np.float32)
-    share[:inputs] = importance
-    padded, share = padded.reshape(blocks, block, outputs), share.reshape(blocks, block, 1)
-    extreme = np.take_along_axis(padded, np.abs(padded).argmax(1)[:, None], 1)
-    best, error = np.ones((blocks, 1, outputs), np.float32), np.full((blocks, 1, outputs), np.inf, np.float32)
-    for steps in (-8.0, -7.6, -7.2, -6.8, -6.4, 8.0, 7.5, 7.0, 6.5, 6.0):  # of the extreme value's magnitude
-        scale = np.where(extreme == 0, 1, extreme / np.float32(steps)).astype(np.float32)
-        rounded = np.clip(np.round(padded / scale), -8, 7) * scale
-        loss = (share * np.square(padded - rounded)).sum(1, keepdims=True)
-        best, error = np.where(loss < error, scale, best), np.minimum(loss, error)
-    integers = np.clip(np.round(padded / best), -8, 7).astype(np.int8)
-    return integers.reshape(blocks * block, outputs), best[:, 0]
-
-
 class Quantizer:
     """Rewrites the products of one graph. ``dtype`` is what the graph computes in: float32 or float16."""
 
@@ -102,9 +71,6 @@ class Quantizer:
         self._model, self._target, self._dtype = model, target, np.dtype(dtype)
         self._activations: dict[tuple[str, float], list[ir.Value]] = {}
         self._dequantized: dict[str, ir.Value] = {}
-        self._make: dict[str, Callable[[], tuple[NDArray[np.int8], Array]]] = {}
-        # Weight and scale are written one behind the other: rounded once, and never two weights at a time.
-        self._rounded = lru_cache(maxsize=1)(lambda name: self._make[name]())
 
     def int8(self, product: Product, threshold: float) -> None:
         """Signed Q/DQ around the activation and DQ behind the weight for TensorRT; one operator for ONNX Runtime.
@@ -113,10 +79,9 @@ class Quantizer:
         operators are written as it would fuse them, because it fuses Q/DQ only where no other fusion comes first.
         """
         node, name, axis = product.node, product.name, product.axis
-        self._make[name] = lambda: int8_weight(product.read(), axis)
-        integers, scales = (lambda: self._rounded(name)[0]), (lambda: self._rounded(name)[1])
-        weight = self._stored(f"{name}.int8", ir.DataType.INT8, product.weight.shape, integers)
-        scale = self._stored(f"{name}.scale", self._scale_type, [product.sizes[1]], scales)
+        rounded = Rounded(lambda: int8_weight(product.read(), axis))
+        weight = self._stored(f"{name}.int8", ir.DataType.INT8, product.weight.shape, lambda: rounded.take(0))
+        scale = self._stored(f"{name}.scale", self._scale_type, [product.sizes[1]], lambda: rounded.take(1))
         activation = self._activation(node, threshold)
         if self._target == "onnxruntime":
             zero = self._constant(f"{name}.zero", np.zeros(product.sizes[1], np.int8))
@@ -140,28 +105,24 @@ class Quantizer:
         def make() -> tuple[NDArray[np.int8], Array]:
             return int4_weight(product.read() if product.axis == 1 else product.read().T, block, importance)
 
-        self._make[name] = make
+        rounded = Rounded(make)
         if self._target == "tensorrt":
             shape = [inputs, outputs]
             self._model.graph.opset_imports[""] = INT4_OPSET
             weight = self._stored(
-                f"{name}.int4", ir.DataType.INT4, shape, lambda: self._rounded(name)[0].astype(ml_dtypes.int4)
+                f"{name}.int4", ir.DataType.INT4, shape, lambda: rounded.take(0).astype(ml_dtypes.int4)
             )
-            scale = self._stored(f"{name}.scale", self._scale_type, [blocks, outputs], lambda: self._rounded(name)[1])
+            scale = self._stored(f"{name}.scale", self._scale_type, [blocks, outputs], lambda: rounded.take(1))
             self._replace(product, node.inputs[0], self._dequantize(node, [weight, scale], axis=0, block_size=block))
             return
-        packed = self._stored(
-            f"{name}.int4",
-            ir.DataType.UINT8,
-            [outputs, blocks, block // 2],
-            lambda: _packed(self._rounded(name)[0], block),
-        )
+        shape = [outputs, blocks, block // 2]
+        weight = self._stored(f"{name}.int4", ir.DataType.UINT8, shape, lambda: packed(rounded.take(0), block))
         scale = self._stored(
-            f"{name}.scale", self._scale_type, [outputs * blocks], lambda: self._rounded(name)[1].T.reshape(-1)
+            f"{name}.scale", self._scale_type, [outputs * blocks], lambda: rounded.take(1).T.reshape(-1)
         )
         attributes = {"K": inputs, "N": outputs, "bits": 4, "block_size": block, "accuracy_level": 4}
         fused = ir.node(
-            "MatMulNBits", [node.inputs[0], packed, scale], attributes, domain="com.microsoft", name=f"{name}.matmul"
+            "MatMulNBits", [node.inputs[0], weight, scale], attributes, domain="com.microsoft", name=f"{name}.matmul"
         )
         self._put(product, fused)
 
@@ -228,12 +189,6 @@ class Quantizer:
         )
         self._model.graph.register_initializer(value)
         return value
-
-
-def _packed(integers: NDArray[np.int8], block: int) -> NDArray[np.uint8]:
-    """(inputs, outputs) of -8..7 -> (outputs, blocks, block / 2): two a byte, the earlier one low, 8 for zero."""
-    rows = (integers.T + 8).astype(np.uint8).reshape(integers.shape[1], -1, block)
-    return rows[..., 0::2] | rows[..., 1::2] << 4
 
 
 @dataclass(frozen=True)

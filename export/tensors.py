@@ -154,11 +154,16 @@ def _open_safetensors(file: Path) -> _OpenFile:
     from safetensors import SafetensorError, safe_open
 
     try:
-        tensors = safe_open(file, framework="pt")
-        shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
+        with safe_open(file, framework="pt") as tensors:
+            shapes = {name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    return _OpenFile(shapes, tensors.get_tensor)
+
+    def read(name: str) -> torch.Tensor:
+        with safe_open(file, framework="pt") as tensors:  # a map of its own: what was read goes when the tensor does
+            return tensors.get_tensor(name)
+
+    return _OpenFile(shapes, read)
 
 
 def _open_bin(file: Path) -> _OpenFile:
