@@ -10,7 +10,8 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from vpt_edge.export.quantize import Quantizer, int4_weight, int8_weight, products
+from vpt_edge.export.quantize import Quantizer, products
+from vpt_edge.export.rounding import int4_weight, int8_weight
 
 INPUTS, OUTPUTS = 128, 24
 
