@@ -13,9 +13,12 @@ RTX := tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
 GPU_PYTHON ?= 3.12
 PIECE ?= 15000000
 GPU_OPTIONS ?=
+# Of make big-checkpoint: clip, det or seg; 2b or 7b.
+KIND ?= clip
+SIZE ?= 2b
 BENCH := PYTHONPATH=tests/typing:tests:demo
 
-.PHONY: demo test eval-demo figures train-demo lint gpu gpu-wheels clean
+.PHONY: demo test eval-demo figures train-demo lint big-checkpoint gpu gpu-wheels clean
 
 demo: $(BUNDLE)-fp32
 	$(BIN)/python demo/run.py $(BUNDLE)-fp32 --out build/demo
@@ -36,6 +39,9 @@ lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py tests/emulated/*.py tests/bench/*.py
+
+big-checkpoint: $(VENV)/ready
+	$(BIN)/python tests/bench/big_checkpoint.py --kind $(KIND) --size $(SIZE) --out build/big-$(SIZE)-$(KIND)
 
 gpu-wheels: build/bundles/ready
 	$(BIN)/python tests/bench/carry.py collect build/wheels --python $(GPU_PYTHON) --piece $(PIECE)
