@@ -27,7 +27,6 @@ from vpt_edge.runtime.machine import Finding
 from vpt_edge.runtime.ort import OrtCudaSession, OrtSession, missing_library
 
 USELESS = "of no use without an NVIDIA GPU"
-JETSON_WHEELS = "https://pypi.jetson-ai-lab.io"
 # ONNX, opset 13: y = x + x, of one float
 MODEL = (
     b'\x08\x07:5\n\x0e\n\x01x\n\x01x\x12\x01y"\x03Add\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
@@ -119,8 +118,7 @@ def onnxruntime() -> Iterator[Finding]:
     except VptError as error:
         yield Finding(check, "missing", f"does not load: {error}", "pip install --force-reinstall onnxruntime")
         return
-    index = "jp6/cu126" if machine.text_of("etc/nv_tegra_release").startswith("# R36") else "sbsa/cu130"
-    wheel = f"onnxruntime-gpu --index-url {JETSON_WHEELS}/{index}" if jetson else "'onnxruntime-gpu[cuda,cudnn]'"
+    wheel = "NVIDIA's onnxruntime_gpu wheel for this JetPack" if jetson else "'onnxruntime-gpu[cuda,cudnn]'"
     gpu = machine.has_nvidia_gpu() or open_gpu() is not None
     again = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install " + (wheel if gpu else "onnxruntime")
     packages = sorted(set(importlib.metadata.packages_distributions().get("onnxruntime", ())))

@@ -257,7 +257,7 @@ def test_an_onnxruntime_without_cuda(place: Machine, monkeypatch: pytest.MonkeyP
     finding = list(libraries.onnxruntime())[-1]
     assert (finding.check, finding.state) == ("CUDAExecutionProvider", "missing")
     place.jetson(ORIN, "Orin", "15W")
-    assert list(libraries.onnxruntime())[-1].mend.endswith("jetson-ai-lab.io/jp6/cu126")
+    assert list(libraries.onnxruntime())[-1].mend.endswith("NVIDIA's onnxruntime_gpu wheel for this JetPack")
 
 
 def test_two_onnxruntimes_overwrite_each_other(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
