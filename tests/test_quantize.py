@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from vpt_edge.export import rounding
 from vpt_edge.export.quantize import Quantizer, products
 from vpt_edge.export.rounding import int4_weight, int8_weight
 
@@ -20,9 +24,9 @@ def weight() -> np.ndarray:
     return np.random.default_rng(0).standard_normal((INPUTS, OUTPUTS)).astype(np.float32)
 
 
-def graph(dtype: str = "float32", gemm: bool = False) -> ir.Model:
+def graph(dtype: str = "float32", gemm: bool = False, matrix: np.ndarray | None = None) -> ir.Model:
     """One product: x (rows, 128) times a stored weight."""
-    matrix = weight().astype(dtype)
+    matrix = (weight() if matrix is None else matrix).astype(dtype)
     stored = onnx.numpy_helper.from_array(matrix.T.copy() if gemm else matrix, "w" if gemm else "w.transposed")
     attributes: dict[str, Any] = {"transB": 1} if gemm else {}
     kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
@@ -46,11 +50,37 @@ def run(model: ir.Model, x: np.ndarray) -> np.ndarray:
 def test_int8_is_symmetric_a_channel() -> None:
     integers, scale = int8_weight(weight(), axis=1)
     assert integers.dtype == np.int8
-    assert np.abs(integers).max(0).tolist() == [127] * OUTPUTS
     assert np.abs(integers * scale - weight()).max() <= 0.5 * scale.max() + 1e-6
     turned, same = int8_weight(weight().T, axis=0)
     np.testing.assert_array_equal(turned.T, integers)
     np.testing.assert_array_equal(same, scale)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.integers(1, 5), st.sampled_from([1, 7, 1 << 18]), st.integers(0, 2**32 - 1))
+def test_int8_uses_its_range_as_far_as_pairs_allow(inputs: int, outputs: int, numbers: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    matrix = random.standard_normal((inputs, outputs)) * np.exp(random.normal(0, 2, (inputs, 1)))
+    with mock.patch.object(rounding, "NUMBERS", numbers):
+        integers, _ = int8_weight(matrix.astype(np.float32), axis=1)
+    padded = np.pad(integers.astype(int), ((0, inputs % 2), (0, 0)))
+    sums = np.abs(padded.reshape(-1, 2, outputs).sum(1)).max(0)
+    assert np.abs(integers.astype(int)).max() <= 127
+    assert sums.max() <= 128
+    assert (np.maximum(sums, np.abs(integers.astype(int)).max(0)) >= 126).all()
+
+
+@pytest.mark.parametrize("gemm", [False, True])
+@pytest.mark.parametrize("rows", [1, 5, 300])
+def test_a_product_of_extremes_is_exact(rows: int, gemm: bool) -> None:
+    """Where an AVX2 processor without VNNI would clamp the sum of two products."""
+    matrix = np.where(weight() > 0, np.float32(1), np.float32(-1)) * (1 - 1e-3 * np.abs(weight()))
+    model = graph(gemm=gemm, matrix=matrix)
+    Quantizer(model, "onnxruntime", "float32").int8(products(model)[0], threshold=1.0)
+    x = np.where(np.random.default_rng(1).random((rows, INPUTS)) < 0.9, np.float32(1), np.float32(-1))
+    integers, scale = int8_weight(matrix, axis=1)
+    expected = (np.round(x * 127).astype(int) @ integers.astype(int)) * (scale / np.float32(127))
+    np.testing.assert_allclose(run(model, x), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_channel_of_zeros_has_a_scale() -> None:
