@@ -171,6 +171,13 @@ class Bundle:
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
         """Read and check a bundle. Raises BundleError for an unknown version or key, a missing or altered file."""
+        bundle = cls.read(path)
+        bundle.check()
+        return bundle
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Bundle:
+        """``open`` but for the hashes, which are left to ``check``: every file is there."""
         folder = Path(path)
         if not (folder / MANIFEST).is_file():
             found = "the folder has no manifest.json" if folder.is_dir() else "there is no such folder"
@@ -186,21 +193,27 @@ class Bundle:
                 f"install the vpt-edge that wrote it, or {EXPORT_AGAIN}"
             )
         bundle = cls(folder, read_as(Manifest, data, MANIFEST))
-        bundle._check_files()
+        bundle._refuse([text for text in map(bundle._misplaced, bundle.manifest.files) if text])
         return bundle
 
-    def _check_files(self) -> None:
-        def check(item: tuple[str, str]) -> str | None:
+    def check(self) -> None:
+        """Hash every file. Raises BundleError for those that are altered."""
+
+        def altered(item: tuple[str, str]) -> str | None:
             name, expected = item
-            if Path(name).name != name:
-                return f"{name} points out of the bundle"
-            if not (self.path / name).is_file():
-                return f"{name} is missing"
             return None if sha256(self.path / name) == expected else f"{name} is altered (its sha256 differs)"
 
         with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
-            wrong = [text for text in pool.map(check, self.manifest.files.items()) if text]
-        wrong += [f"{name} has no hash in the manifest" for name in self._needed() - set(self.manifest.files)]
+            wrong = [text for text in pool.map(altered, self.manifest.files.items()) if text]
+        self._refuse(wrong)
+
+    def _misplaced(self, name: str) -> str | None:
+        if Path(name).name != name:
+            return f"{name} points out of the bundle"
+        return None if (self.path / name).is_file() else f"{name} is missing"
+
+    def _refuse(self, wrong: list[str]) -> None:
+        wrong = wrong + [f"{name} has no hash in the manifest" for name in self._needed() - set(self.manifest.files)]
         if wrong:
             raise BundleError(f"{self.path} is damaged: {'; '.join(wrong)}; copy the bundle again, or {EXPORT_AGAIN}")
 

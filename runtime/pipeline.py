@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import warnings
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,17 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.image import Picture
     from vpt_edge.runtime.prompt import Perception
     from vpt_edge.runtime.session import Session, SessionOpener
+
+
+@contextlib.contextmanager
+def _checked(bundle: Bundle) -> Iterator[None]:
+    """Hash the files while something else is done with them; if they are altered, that is the error, whatever else."""
+    with ThreadPoolExecutor(1) as thread:
+        whole = thread.submit(bundle.check)
+        try:
+            yield
+        finally:
+            whole.result()
 
 
 @dataclass(frozen=True)
@@ -51,13 +64,16 @@ class Pipeline:
     def __init__(
         self, bundle: str | os.PathLike[str] | Bundle, device: str = "cpu", *, opener: SessionOpener | None = None
     ) -> None:
-        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
         self._manifest = self.bundle.manifest
-        self._prompt = Prompt(self.bundle.file("tokenizer.json"))
         self._sessions: dict[str, Session] = {}
         try:
-            for name in self._manifest.graphs:
-                self._sessions[name] = opener(self.bundle, name) if opener else open_session(self.bundle, name, device)
+            with contextlib.nullcontext() if self.bundle is bundle else _checked(self.bundle):
+                self._prompt = Prompt(self.bundle.file("tokenizer.json"))
+                for name in self._manifest.graphs:
+                    self._sessions[name] = (
+                        opener(self.bundle, name) if opener else open_session(self.bundle, name, device)
+                    )
             self._vision = Vision(self.bundle, self._sessions)
             self._decoder = Decoder(self.bundle, self._sessions["decoder"], self._vision.project)
         except BaseException:
