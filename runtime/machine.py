@@ -18,6 +18,18 @@ SMALL = 12 * GIB  # below it a build needs swap
 ADD_SWAP = (
     "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"
 )
+SLOWER = "(int8 products are slower)"
+INSTRUCTIONS = {  # for products of int8, by their names in /proc/cpuinfo; of those that are there the first one decides
+    "amx_int8": "AMX",
+    "avx512_vnni": "AVX512-VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "avx512bw": f"AVX512 without VNNI {SLOWER}",
+    "avx2": f"AVX2 without VNNI {SLOWER}",
+    "sse2": f"no AVX2 {SLOWER}",
+    "i8mm": "dot product, i8mm",
+    "asimddp": "dot product",
+    "asimd": f"no dot product {SLOWER}",
+}
 
 
 @dataclass(frozen=True)
@@ -109,6 +121,7 @@ def power_mode() -> Finding:
 
 
 def cpu() -> Finding:
+    """With the instructions that int8 depends on: two processors of one name and size can differ several times."""
     cpuinfo = text_of("proc/cpuinfo")
     model = re.search(r"^model name\s*: *(.+)$", cpuinfo, re.MULTILINE)
     online = len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE))
@@ -117,6 +130,9 @@ def cpu() -> Finding:
     present = int(last[1]) + 1 if last else online
     found = f"{model[1] if model else platform.machine()}, {online or os.cpu_count()} cores"
     found += f" of {present}, the others are switched off" if present > online > 0 else ""
+    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
+    names = flags[1].split() if flags else []
+    found += next((f", {text}" for name, text in INSTRUCTIONS.items() if name in names), "")
     found += f"; this process may use {allowed}" if allowed < online else ""
     return Finding("CPU", "ok", found)
 

@@ -298,6 +298,7 @@ def test_without_sensors_there_is_no_energy(root: Path) -> None:
 def test_an_orin(root: Path, tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     write(root / "etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 38968081\n")
     write(root / "proc/device-tree/model", "NVIDIA Jetson Orin Nano\0")
+    write(root / "proc/cpuinfo", "processor\t: 0\nFeatures\t: fp asimd asimddp\n")
     write(root / "proc/self/status", "Name:\tpython\nVmHWM:\t  2048 kB\nVmRSS:\t 1024 kB\n")
     monkeypatch.setenv(
         "PATH", str(write(root / "bin/nvpmodel", "#!/bin/sh\necho 'NV Power Mode: 15W'\n", 0o755).parent)
@@ -318,6 +319,7 @@ def test_an_orin(root: Path, tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> N
     assert report.machine["power mode"] == "15W"
     assert "L4T 36.4.3" in report.machine["JetPack"]
     assert report.machine["board"].startswith("NVIDIA Jetson Orin Nano")
+    assert report.machine["CPU"].endswith("cores, dot product")
     assert report.machine["device"].startswith("tensorrt, CUDA 12.6, Orin, compute 8.7, 3.0 of 8.0 GiB free")
     assert report.machine["clocks"] == "CPU 306 to 624 MHz (schedutil), GPU 306 to 624 MHz (nvhost_podgov)"
     assert "memory" not in report.machine  # there is no meminfo here

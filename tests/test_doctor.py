@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -27,6 +28,9 @@ ORIN = (
 THOR = (
     "# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic, EABI: aarch64, DATE: Fri Aug 22 00:55:42 UTC 2025"
 )
+A78AE = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp uscat flagm"
+X86 = "fpu vme sse sse2 ht ssse3 fma sse4_1 sse4_2 avx f16c"
+SKYLAKE = f"{X86} avx2 avx512f avx512dq avx512cd avx512bw avx512vl"
 MEMINFO = "MemTotal: {total} kB\nMemFree: 1 kB\nMemAvailable: {free} kB\nSwapTotal: {swap} kB\nSwapFree: {swap} kB\n"
 GIB = 1 << 20  # in kB
 
@@ -143,7 +147,7 @@ def test_a_plain_machine_lacks_nothing(place: Machine, monkeypatch: pytest.Monke
 def test_an_orin(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     place.jetson(ORIN, "NVIDIA Jetson Orin Nano Developer Kit", "MAXN_SUPER", "6.2+b77")
     place.memory(8 * GIB, 5 * GIB)
-    place.write("proc/cpuinfo", "".join(f"processor\t: {core}\n" for core in range(4)))
+    place.write("proc/cpuinfo", "".join(f"processor\t: {n}\nFeatures\t: {A78AE}\n\n" for n in range(4)))
     place.write("sys/devices/system/cpu/present", "0-5\n")
     place.module("tensorrt", "__version__ = '10.3.0'", "usr/lib/python3.10/dist-packages")
     place.module("cv2", "__version__ = '4.8.0'\ngetBuildInformation = lambda: ' GStreamer:   YES (1.20.3)'")
@@ -155,13 +159,55 @@ def test_an_orin(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["JetPack"] == Finding("JetPack", "ok", "6.2+b77, L4T 36.4.3")
     assert found["board"].found.startswith("NVIDIA Jetson Orin Nano Developer Kit (")
     assert found["power mode"] == Finding("power mode", "ok", "MAXN_SUPER")
-    assert "4 cores of 6, the others are switched off" in found["CPU"].found
+    assert found["CPU"].found.startswith(
+        f"{platform.machine()}, 4 cores of 6, the others are switched off, dot product"
+    )
     assert found["memory"].state == "warning"
     assert "swapon" in found["memory"].mend
     assert found["CUDA driver"].found == "CUDA 12.6, Orin, compute 8.7, 4.0 of 8.0 GiB free, shared with the CPU"
     assert found["TensorRT"] == Finding("TensorRT", "ok", "10.3.0 (system package)")
     assert found["OpenCV"] == Finding("OpenCV", "ok", "4.8.0 (wheel), with GStreamer")
     assert devices[:3] == ["cpu", "cuda", "tensorrt"]
+
+
+@pytest.mark.parametrize(
+    ("key", "flags", "instructions"),
+    [
+        pytest.param("flags", f"{X86} avx2 vaes", "AVX2 without VNNI (int8 products are slower)", id="Milan"),
+        pytest.param("flags", f"{SKYLAKE} avx512_vbmi2 avx512_vnni", "AVX512-VNNI", id="Ice Lake, Zen 4"),
+        pytest.param("flags", f"{SKYLAKE} avx_vnni avx512_vnni", "AVX512-VNNI", id="Zen 5"),
+        pytest.param("flags", f"{SKYLAKE} avx_vnni avx512_vnni amx_tile amx_int8", "AMX", id="Sapphire Rapids"),
+        pytest.param("flags", f"{X86} avx2 avx_vnni", "AVX-VNNI", id="Alder Lake"),
+        pytest.param("flags", SKYLAKE, "AVX512 without VNNI (int8 products are slower)", id="Skylake server"),
+        pytest.param("flags", X86, "no AVX2 (int8 products are slower)", id="Ivy Bridge"),
+        pytest.param("Features", A78AE, "dot product", id="Orin"),
+        pytest.param("Features", f"{A78AE} sve svei8mm i8mm bf16", "dot product, i8mm", id="Thor, Graviton 3"),
+        pytest.param("Features", "fp asimd crc32", "no dot product (int8 products are slower)", id="Raspberry Pi 4"),
+    ],
+)
+def test_the_instructions_that_int8_depends_on(
+    place: Machine, monkeypatch: pytest.MonkeyPatch, key: str, flags: str, instructions: str
+) -> None:
+    """They name what decides; where they are slow there is nothing to mend."""
+    core = f"model name\t: Some CPU\n{key}\t\t: {flags}\nbugs\t\t: avx512_vnni i8mm\n"
+    place.write("proc/cpuinfo", f"processor\t: 0\n{core}\nprocessor\t: 1\n{core}")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    assert machine.cpu() == Finding("CPU", "ok", f"Some CPU, 2 cores, {instructions}")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
+    assert machine.cpu().found == f"Some CPU, 2 cores, {instructions}; this process may use 1"
+
+
+@pytest.mark.parametrize(
+    "cpuinfo",
+    ["isa\t: rv64imafdcv\n", "Features\t: cpucfg lsx lasx\n", "flags\t\t:\nbugs\t: avx2\n", "", None],
+    ids=["RISC-V", "LoongArch", "no flags", "empty", "no file"],
+)
+def test_a_system_that_does_not_tell_its_instructions(place: Machine, cpuinfo: str | None) -> None:
+    if cpuinfo is None:
+        (place.root / "proc/cpuinfo").unlink()
+    else:
+        place.write("proc/cpuinfo", cpuinfo)
+    assert machine.cpu() == Finding("CPU", "ok", f"{platform.machine()}, {os.cpu_count()} cores")
 
 
 def test_a_venv_that_hides_jetpack(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
