@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vpt_edge.calibration.ranges import Statistics
 from vpt_edge.runtime.bundle import sha256
 from vpt_edge.runtime.errors import ImageError, PromptError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
 
 SAVE_EVERY, SAVE_SECONDS = 16, 120  # samples, or the time after which the next one saves
+FORMAT = 2  # of what is kept
 MAX_NEW_TOKENS = 64  # an answer's first words say enough about the ranges
 
 
@@ -55,7 +58,7 @@ class Cache:
 def cache_key(bundle: Bundle, samples: Sequence[Sample], max_new_tokens: int = MAX_NEW_TOKENS) -> str:
     """Of the weights, the preprocessing, the samples and the answers' length: what the statistics depend on."""
     asked = [(sha256(sample.image), sample.question, sample.perception, sample.box) for sample in samples]
-    what = [bundle.manifest.files, repr(bundle.manifest.image), asked, max_new_tokens]
+    what = [FORMAT, bundle.manifest.files, repr(bundle.manifest.image), asked, max_new_tokens]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
@@ -77,10 +80,11 @@ def collect(
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Collected:
     """Let ``observer`` watch every sample, each through the whole loop; the pass is kept as ``name`` in ``cache``."""
-    kept = cache.load().get(name, {"done": 0, "looks": 0, "statistics": {}})
+    kept = cache.load().get(name, {"done": 0, "looks": 0, "statistics": {}, "cache": {}})
     done, looks = kept["done"], kept["looks"]
     for graph, weights in kept["statistics"].items():
         observer.statistics |= {(graph, weight): Statistics.from_dict(data) for weight, data in weights.items()}
+    observer.cache |= {part: np.array(largest, np.float32) for part, largest in kept["cache"].items()}
     saved = time.monotonic()
     with Pipeline(bundle, opener=observer) as pipeline:
         for sample in samples[done:]:
@@ -96,13 +100,13 @@ def collect(
             progress(done)
             late = time.monotonic() - saved > SAVE_SECONDS
             if late or done % SAVE_EVERY == 0 or done == len(samples):
-                cache.save(name, {"done": done, "looks": looks, "statistics": _nested(observer.statistics)})
+                cache.save(name, {"done": done, "looks": looks, **_found(observer)})
                 saved = time.monotonic()
     return Collected(observer, looks)
 
 
-def _nested(statistics: dict[tuple[str, str], Statistics]) -> dict[str, dict[str, Any]]:
+def _found(observer: Observer) -> dict[str, Any]:
     nested: dict[str, dict[str, Any]] = {}
-    for (graph, weight), found in statistics.items():
+    for (graph, weight), found in observer.statistics.items():
         nested.setdefault(graph, {})[weight] = found.to_dict()
-    return nested
+    return {"statistics": nested, "cache": {part: largest.tolist() for part, largest in observer.cache.items()}}

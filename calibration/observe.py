@@ -36,6 +36,7 @@ class Observer:
 
     ``divisors`` are smoothing scales: what is observed is divided by them, as the folded weights will do it.
     ``session`` makes a session of a bundle's graph that tells the observer; the usual one runs ONNX Runtime.
+    ``cache`` holds the largest keys and values by part ("0.key") and channel (kv_heads * head_dim,).
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Observer:
     ) -> None:
         self.divisors = divisors or {}
         self.statistics: dict[Key, Statistics] = {}
+        self.cache: dict[str, NDArray[np.float32]] = {}
         self._session = session or ObservingSession
 
     def __call__(self, bundle: Bundle, name: str, /) -> Session:
@@ -55,6 +57,24 @@ class Observer:
         divisor = self.divisors.get(key)
         statistics = self.statistics.setdefault(key, Statistics(tensor.shape[-1]))
         statistics.observe(tensor if divisor is None else tensor / divisor)
+
+    def remember(self, inputs: Arrays, outputs: Arrays) -> None:
+        """What a run of the decoder has written into a cache of either layout.
+
+        The rotary embedding turns two channels of a key into each other: they share the largest length of both, which
+        holds at every position.
+        """
+        count, half = inputs["cos"].shape
+        for name in (name for name in outputs if name.startswith("present.")):
+            rows = outputs[name][0]
+            if "total_sequence_length" in inputs:  # a shared cache holds what was there before, and room
+                end = int(inputs["total_sequence_length"])
+                rows = rows[:, end - count : end].transpose(1, 0, 2)
+            halves = np.abs(rows.reshape(count, -1, 2, half))
+            if name.endswith(".key"):
+                halves = np.repeat(np.hypot(halves[:, :, :1], halves[:, :, 1:]), 2, axis=2)
+            largest, part = halves.max(0).ravel(), name.removeprefix("present.")
+            self.cache[part] = np.maximum(self.cache.get(part, largest), largest)
 
 
 class Sensitivity(Observer):
@@ -122,6 +142,8 @@ class ObservingSession:
         self._session.run_with_iobinding(binding)
         values = [value.numpy() for value in binding.get_outputs()[len(outputs) :]]
         self._observe({**inputs, **outputs, **dict(zip(self._watched, values, strict=True))})
+        if self._name == "decoder":
+            self._observer.remember(inputs, outputs)
 
     def _observe(self, tensors: Arrays) -> None:
         for weight, tensor in self._inputs.items():

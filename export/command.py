@@ -52,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
         help="how an activation's range is clipped (default percentile)",
     )
     quantized.add_argument("--no-smoothing", action="store_true", help="do not fold outliers into the weights")
+    quantized.add_argument(
+        "--kv-cache",
+        choices=("float", "int8"),
+        default="float",
+        help="int8: keys and values of a byte each, faster steps behind long contexts, slower prefill (default float)",
+    )
     quantized.add_argument("--block", type=int, choices=(32, 64, 128), default=64, help="of int4 weights (default 64)")
     quantized.add_argument(
         "--max-drop",
@@ -89,6 +95,7 @@ def _calibration(options: argparse.Namespace) -> Calibration | None:
         max_drop=options.max_drop,
         metric=options.metric,
         block=options.block,
+        kv_cache=options.kv_cache,
         streamed={"auto": None, "exported": False, "streamed": True}[options.reference],
         samples=options.samples,
         answer_tokens=options.answer_tokens,

@@ -101,7 +101,7 @@ class Export:
 
     def manifest(self) -> Manifest:
         """The manifest but for parity and hashes."""
-        c = self.checkpoint
+        c, cache = self.checkpoint, "int8" if self.plan and self.plan.cache else self.dtype
         text = Text(
             hidden_size=c.text.hidden_size,
             layers=c.text.num_hidden_layers,
@@ -124,8 +124,8 @@ class Export:
             tokens=c.tokens,
             image=c.image,
             text=text,
-            cache=Cache(graphs.TARGETS[self.target].layout, self.dtype, self.cache_tokens),
-            graphs={name: spec.graph for name, spec in self.specs.items()},
+            cache=Cache(graphs.TARGETS[self.target].layout, cache, self.cache_tokens),
+            graphs={name: graphs.with_cache(spec.graph, cache) for name, spec in self.specs.items()},
             parity=(),
             gate=None,
             files={},
@@ -188,6 +188,8 @@ def export(
     if recipe.quantized != (calibration is not None):
         needs = "needs calibration data" if recipe.quantized else "takes no calibration data"
         raise ExportError(f"{precision} {needs}: vpt-export … --precision int8 --calibration-data DATA")
+    if calibration and calibration.kv_cache == "int8" and target != "onnxruntime":
+        raise ExportError(f"graphs for {target} keep keys and values in float: leave out --kv-cache int8")
     if path.exists() and not (path / MANIFEST).exists():
         raise ExportError(f"{path} exists and is no bundle; choose another folder, or remove it")
     progress("reading the checkpoint", 0.0)

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vpt_edge.calibration.smoothing import Fold
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from vpt_edge.calibration.smoothing import Smoothing
     from vpt_edge.export.geometry import Dinov2Config, SamConfig, TextConfig, VisionConfig
 
 
@@ -38,6 +45,22 @@ def decoder_folds(text: TextConfig) -> tuple[Fold, ...]:
             Fold((f"{mlp}.up_proj.weight",), (f"{mlp}.down_proj.weight",), tuple(range(text.intermediate_size))),
         ]
     return tuple(folds)
+
+
+def cache_scales(
+    largest: Mapping[str, NDArray[np.float32]], smoothing: Smoothing | None
+) -> dict[str, NDArray[np.float32]]:
+    """The steps of an int8 cache by part ("0.key") and channel, from the ``largest`` that the float model wrote.
+
+    Smoothing changes the values: what it divides in v_proj is multiplied again in o_proj.
+    """
+    scales = {}
+    for part, most in largest.items():
+        layer, _, kind = part.partition(".")
+        folded = smoothing.rows.get(f"layers.{layer}.self_attn.v_proj.weight") if smoothing else None
+        divisor = folded[1] if folded and kind == "value" else 1.0
+        scales[part] = (np.maximum(most / divisor, 1e-6) / 127).astype(np.float32)
+    return scales
 
 
 def vision_folds(vision: VisionConfig) -> tuple[Fold, ...]:

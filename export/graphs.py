@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -122,6 +122,15 @@ def specs(checkpoint: Checkpoint, recipe: Recipe, target: str, cache_tokens: int
 
 def _floats(name: str, *shape: int | str) -> bundle.Tensor:
     return bundle.Tensor(name, "float32", shape)
+
+
+def with_cache(graph: bundle.Graph, dtype: str) -> bundle.Graph:
+    """``graph`` with keys and values of ``dtype``."""
+    sides = [
+        tuple(replace(t, dtype=dtype) if t.name.startswith(("past.", "present.")) else t for t in tensors)
+        for tensors in (graph.inputs, graph.outputs)
+    ]
+    return replace(graph, inputs=sides[0], outputs=sides[1])
 
 
 def _vision_encoder(checkpoint: Checkpoint) -> Spec:

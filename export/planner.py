@@ -19,6 +19,7 @@ from vpt_edge.calibration.ranges import OBSERVERS, minmax
 from vpt_edge.calibration.report import bars, page, paragraph, table
 from vpt_edge.calibration.samples import Samples, read_samples, split
 from vpt_edge.calibration.smoothing import Smoothing, search
+from vpt_edge.export.folds import cache_scales
 from vpt_edge.export.quantize import EVERY, Plan
 from vpt_edge.export.sensitivity import rounding_errors
 from vpt_edge.export.streamed import StreamedBundle, open_streamed
@@ -59,7 +60,8 @@ class Calibration:
 
     ``streamed``: whether the float model is read from the checkpoint again for each token, instead of from a float
     bundle; None: where the float bundle would be large. ``samples`` and ``answer_tokens`` limit what is asked (None:
-    all samples and 64 tokens, fewer where the model is streamed).
+    all samples and 64 tokens, fewer where the model is streamed). ``kv_cache``: what keys and values are kept in,
+    "float" or "int8".
     """
 
     data: str
@@ -68,6 +70,7 @@ class Calibration:
     max_drop: float | None = None
     metric: str = "exact"
     block: int = 64
+    kv_cache: str = "float"
     streamed: bool | None = None
     samples: int | None = None
     answer_tokens: int | None = None
@@ -113,7 +116,8 @@ class Planner:
 
     def plan(self) -> Plan:
         """Ranges, smoothing and importance, with every product quantized as the recipe says."""
-        seen = self._collect("ranges", Observer(session=self._opener))
+        observer = Observer(session=self._opener)
+        seen = self._collect("ranges", observer)
         unseen = [
             graph for graph in self._job.recipe.products if graph in self._job.specs and graph not in dict(seen.keys())
         ]
@@ -131,6 +135,7 @@ class Planner:
             smoothing=smoothing,
             thresholds={key: observe(seen[key]) for key, kind in kinds.items() if kind == "int8"},
             importance={k: seen[k].mean_squares.astype(np.float32) for k, kind in kinds.items() if kind == "int4"},
+            cache=cache_scales(observer.cache, smoothing.get("decoder")) if self._options.kv_cache == "int8" else {},
         )
 
     def _collect(self, name: str, observer: Observer) -> dict[Key, Statistics]:

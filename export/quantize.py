@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +126,24 @@ class Quantizer:
         )
         self._put(product, fused)
 
+    def cache(self, scales: Mapping[str, Array]) -> None:
+        """Keys and values of int8 in the cache that ONNX Runtime's attention shares: ``scales`` by part and channel."""
+        for node in self._model.graph:
+            if node.op_type != "GroupQueryAttention":
+                continue
+            pasts = [value for value in node.inputs[3:5] if value is not None]
+            node.resize_inputs(14)  # behind the lengths there are seven that stay empty
+            for place, past in enumerate(pasts, 12):
+                part = (past.name or "").removeprefix("past.")
+                node.replace_input_with(place, self._constant(f"cache.{part}.scale", scales[part]))
+            for value in (*pasts, *node.outputs[1:3]):
+                value.dtype = ir.DataType.INT8
+            how = (
+                ir.AttrInt64("kv_cache_bit_width", 8),
+                *(ir.AttrString(f"{part}_quant_type", "PER_CHANNEL") for part in "kv"),
+            )
+            node.attributes.update({attribute.name: attribute for attribute in how})
+
     def _put(self, product: Product, fused: ir.Node) -> None:
         """``fused`` in the place of the product's node."""
         node, graph = product.node, self._model.graph
@@ -197,7 +215,8 @@ class Plan:
 
     ``smoothing`` by graph; ``thresholds`` clip the activations of int8 products; ``importance`` is the mean square of
     what each row of an int4 weight is multiplied with, ``block`` the int4 block; ``floats`` are the products that stay
-    in float, with the reason; the weight "*" stands for every product of a graph.
+    in float, with the reason; the weight "*" stands for every product of a graph. ``cache`` holds a scale for each
+    channel (kv_heads * head_dim,) of an int8 cache, by part such as "0.key"; nothing where the cache is of floats.
     """
 
     recipe: Recipe
@@ -206,6 +225,7 @@ class Plan:
     importance: Mapping[Key, Array]
     floats: Mapping[Key, str]
     block: int
+    cache: Mapping[str, Array] = field(default_factory=dict)
 
     def kind(self, key: Key, inputs: int) -> str | None:
         """ "int8", "int4" or None; an int4 product whose inputs do not part into blocks becomes int8."""
@@ -223,14 +243,17 @@ class Plan:
                 quantizer.int8(product, self.thresholds[key])
             elif kind == "int4":
                 quantizer.int4(product, self.block, self.importance[key])
+        if graph == "decoder" and self.cache:
+            quantizer.cache(self.cache)
 
     def to_dict(self) -> dict[str, Any]:
-        """Thresholds and strengths of smoothing, by graph, as ``ranges.json`` in the bundle has them."""
+        """What ``ranges.json`` has: thresholds and strengths of smoothing by graph, and the steps of an int8 cache."""
         thresholds: dict[str, dict[str, float]] = {}
         for (graph, weight), threshold in self.thresholds.items():
             thresholds.setdefault(graph, {})[weight] = threshold
         strengths = {graph: part.strengths for graph, part in self.smoothing.items()}
-        return {"thresholds": thresholds, "smoothing": strengths}
+        cache = {part: scales.tolist() for part, scales in self.cache.items()}
+        return {"thresholds": thresholds, "smoothing": strengths, "cache": cache}
 
 
 def check_fused(path: Path) -> None:

@@ -68,7 +68,8 @@ class StreamedSession:
     """One graph in torch, its products' weights read as they are needed."""
 
     def __init__(self, job: Export, name: str, observer: Observer | None) -> None:
-        self._spec = spec = job.specs[name]
+        self._spec, self._observer = job.specs[name], observer
+        spec = self._spec
         with torch.device("meta"):
             module = spec.build(_FusedAttention())
         assert isinstance(module.derived, dict)
@@ -94,6 +95,8 @@ class StreamedSession:
         for item, result in zip(self._spec.graph.outputs, results, strict=True):
             if item.name in outputs:
                 outputs[item.name][...] = result.numpy()
+        if self._observer and self._spec.name == "decoder":
+            self._observer.remember(inputs, outputs)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> NDArray[Any]:
         return np.zeros(shape, dtype)

@@ -38,10 +38,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Exporter:
     from vpt_edge.export.planner import Calibration
     from vpt_edge.export.precision import RECIPES
 
-    root, made = tmp_path_factory.mktemp("bundles"), dict[tuple[str, str, str], Bundle]()
+    root, made = tmp_path_factory.mktemp("bundles"), dict[tuple[str, ...], Bundle]()
 
-    def make(checkpoint: Path, precision: str = "fp32", target: str = "onnxruntime") -> Bundle:
-        key = checkpoint.name, precision, target
+    def make(checkpoint: Path, precision: str = "fp32", target: str = "onnxruntime", kv_cache: str = "float") -> Bundle:
+        key = checkpoint.name, precision, target, kv_cache
         if key not in made:
             samples = data if checkpoint == DEMO else own_samples(checkpoint, root)
             made[key] = export(
@@ -49,7 +49,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Exporter:
                 root / "_".join(key),
                 precision=precision,
                 target=target,
-                calibration=Calibration(str(samples), max_drop=100) if RECIPES[precision].quantized else None,
+                calibration=Calibration(str(samples), max_drop=100, kv_cache=kv_cache)
+                if RECIPES[precision].quantized
+                else None,
             )
         return made[key]
 

@@ -7,12 +7,16 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from unittest import mock
 
+import numpy as np
 import onnx
 import pytest
 import scenes
 from golden import CASES, DEMO, Case, Exporter, check_decisions, needs_golden
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from vpt_edge.calibration.collect import Cache, cache_key, collect
@@ -24,8 +28,11 @@ from vpt_edge.export.planner import Calibration, Planner
 from vpt_edge.export.precision import RECIPES
 from vpt_edge.runtime import Bundle, Pipeline
 from vpt_edge.runtime.errors import ExportError
+from vpt_edge.runtime.kv_cache import KVCache
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from vpt_edge.export.quantize import Plan
     from vpt_edge.runtime.bundle import Gate
 
@@ -96,6 +103,15 @@ def test_a_stopped_calibration_goes_on_where_it_was(data: Path, exported: Export
     assert whole.statistics.keys() == again.statistics.keys()
     for key, statistics in whole.statistics.items():
         assert statistics.to_dict() == again.statistics[key].to_dict()
+    assert {part: found.tolist() for part, found in whole.cache.items()} == {
+        part: found.tolist() for part, found in again.cache.items()
+    }
+
+
+def test_an_int8_cache_is_for_onnxruntime(data: Path, tmp_path: Path) -> None:
+    calibration = Calibration(str(data), kv_cache="int8")
+    with pytest.raises(ExportError, match="graphs for tensorrt keep keys and values in float: leave out --kv-cache"):
+        export(str(DEMO), tmp_path / "made", precision="int8", target="tensorrt", calibration=calibration)
 
 
 def test_other_samples_make_the_cache_worthless(data: Path, exported: Exporter, tmp_path: Path) -> None:
@@ -169,8 +185,54 @@ def relieve_for_ever(planner: Planner, gate: Gate, reached: list[Plan]) -> None:
 
 
 @needs_golden
+@pytest.mark.parametrize("kv_cache", ["float", "int8"])
 @pytest.mark.parametrize("name", CASES)
-def test_golden_models_keep_their_answers_in_int8(name: str, exported: Exporter) -> None:
+def test_golden_models_keep_their_answers_in_int8(name: str, kv_cache: str, exported: Exporter) -> None:
     """Calibrated on their own pictures: they are over-fitted to them."""
     case = Case(name)
-    check_decisions(case.ask(exported(case.model, "int8")), case)
+    check_decisions(case.ask(exported(case.model, "int8", kv_cache=kv_cache)), case)
+
+
+def test_an_int8_cache_holds_what_a_float_one_does_to_half_a_step(exported: Exporter) -> None:
+    """Of the first layer, whose keys and values nothing rounded comes before but the products in front of them."""
+    picture, samples = scenes.scene(Random(78))
+    bundles = [exported(DEMO, "int8", kv_cache=kind) for kind in ("float", "int8")]
+    caches = [cached(bundle, picture, samples[0].question) for bundle in bundles]
+    scales = json.loads(bundles[1].file("ranges.json").read_text())["cache"]
+    assert bundles[1].manifest.cache.dtype == "int8"
+    assert len(scales) == 2 * bundles[1].manifest.text.layers
+    for part in ("key", "value"):
+        exact, rounded = (cache.read(0, part) for cache in caches)
+        step = np.array(scales[f"0.{part}"])
+        assert rounded.dtype == np.int8
+        assert len(rounded) > 64
+        inside = np.abs(exact) <= 127 * step
+        assert inside.mean() > 0.999
+        assert (np.abs(rounded * step - exact) <= 0.51 * step)[inside].all()
+
+
+def cached(bundle: Bundle, picture: Image.Image, question: str) -> KVCache:
+    """The cache behind one question."""
+    made = list[KVCache]()
+
+    def keep(*arguments: Any) -> KVCache:
+        made.append(KVCache(*arguments))
+        return made[0]
+
+    with mock.patch("vpt_edge.runtime.decoder.KVCache", keep), Pipeline(bundle) as pipeline:
+        pipeline.ask(picture, question, perception="off", max_new_tokens=1)
+    return made[0]
+
+
+@settings(deadline=None)
+@given(st.floats(0, 6.3), st.integers(0, 2**32 - 1))
+def test_a_keys_range_holds_at_every_position(angle: float, seed: int) -> None:
+    """Turned by the rotary embedding, a key's halves stay below what was remembered of it at another position."""
+    key = np.random.default_rng(seed).standard_normal((1, 3, 8)).astype(np.float32)  # three tokens, one head
+    observer = Observer()
+    observer.remember({"cos": np.ones((3, 4))}, {"present.0.key": key, "present.0.value": key})
+    first, second = key[..., :4], key[..., 4:]
+    cos, sin = np.cos(angle), np.sin(angle)
+    turned = np.concatenate((first * cos - second * sin, second * cos + first * sin), -1)
+    assert (np.abs(turned[0]) <= observer.cache["0.key"] + 1e-5).all()
+    np.testing.assert_array_equal(observer.cache["0.value"], np.abs(key[0]).max(0))

@@ -48,8 +48,12 @@ def test_it_answers_and_is_observed_as_its_float_bundle(
             for turn, same in zip(one.turns, other.turns, strict=True):
                 assert turn.logits is not None and same.logits is not None
                 np.testing.assert_allclose(turn.logits, same.logits, atol=1e-3)
-    ours_seen = observed(bundle, samples, Observer(session=open_streamed), tmp_path / "ours").statistics
-    theirs_seen = observed(plain, samples, Observer(), tmp_path / "theirs").statistics
+    one_seen = observed(bundle, samples, Observer(session=open_streamed), tmp_path / "ours")
+    other_seen = observed(plain, samples, Observer(), tmp_path / "theirs")
+    assert one_seen.cache.keys() == other_seen.cache.keys() != set()
+    for part, largest in one_seen.cache.items():
+        np.testing.assert_allclose(largest, other_seen.cache[part], rtol=0, atol=1e-4 * largest.max())
+    ours_seen, theirs_seen = one_seen.statistics, other_seen.statistics
     assert ours_seen.keys() == theirs_seen.keys()
     for key, statistics in ours_seen.items():
         assert statistics.count == theirs_seen[key].count
