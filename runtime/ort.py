@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import io
 import threading
 from pathlib import Path
@@ -63,6 +64,8 @@ class OrtSession:
 
     def _prepare(self, onnxruntime: Any, options: Any) -> None:
         """What the provider needs before a session is opened."""
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         with self._lock:
@@ -113,6 +116,8 @@ class OrtSession:
         with self._lock:
             self._bound.clear()
             self._binding = self._session = None
+        with contextlib.suppress(OSError, AttributeError):  # other C libraries than glibc give it back by themselves
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 class OrtCudaSession(OrtSession):
@@ -157,6 +162,17 @@ class OrtCudaSession(OrtSession):
     def close(self) -> None:
         super().close()
         self._stream.close()
+
+
+@functools.cache
+def _share_arena() -> None:
+    """One arena for the sessions of this process: what the vision encoder has done with, the decoder takes again."""
+    import onnxruntime
+
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(0, -1, -1, -1))  # -1: its own defaults
 
 
 def left_behind(session: Any, provider: str) -> list[str]:

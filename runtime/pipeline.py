@@ -69,11 +69,7 @@ class Pipeline:
         self._sessions: dict[str, Session] = {}
         try:
             with contextlib.nullcontext() if self.bundle is bundle else _checked(self.bundle):
-                self._prompt = Prompt(self.bundle.file("tokenizer.json"))
-                for name in self._manifest.graphs:
-                    self._sessions[name] = (
-                        opener(self.bundle, name) if opener else open_session(self.bundle, name, device)
-                    )
+                self._open(device, opener)
             self._vision = Vision(self.bundle, self._sessions)
             self._decoder = Decoder(self.bundle, self._sessions["decoder"], self._vision.project)
         except BaseException:
@@ -82,6 +78,19 @@ class Pipeline:
         self._lock, self._owner = threading.Lock(), 0
         self._seen: PictureView | None = None  # whose keys and values the decoder holds
         self._hinted = False
+
+    def _open(self, device: str, opener: SessionOpener | None) -> None:
+        """Tokenizer and sessions, at once on a CPU. A GPU's plan is in memory twice while it opens: one at a time."""
+
+        def session(name: str) -> None:
+            self._sessions[name] = opener(self.bundle, name) if opener else open_session(self.bundle, name, device)
+
+        with ThreadPoolExecutor() as pool:
+            prompt = pool.submit(Prompt, self.bundle.file("tokenizer.json"))
+            at_once = device == "cpu" and opener is None
+            for _ in (pool.map if at_once else map)(session, self._manifest.graphs):
+                pass
+            self._prompt = prompt.result()
 
     def __enter__(self) -> Pipeline:
         return self
