@@ -77,7 +77,7 @@ def write_bundle(checkpoint: Checkpoint, precision: str, folder: Path) -> Bundle
         ones = {key: np.ones(size, np.float32) for key, size in inputs.items()}
         job = replace(job, plan=Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, BLOCK))
     job.write_tables()
-    for graph in ("decoder", "vision_encoder"):
+    for graph in job.specs:
         job.write_graph(graph)
     return Bundle(folder, job.manifest())
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import importlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
@@ -29,18 +30,44 @@ from vpt_edge.runtime.positions import mrope_positions
 if TYPE_CHECKING:
     from vpt_edge.runtime.result import Turn
 
-QUESTION = "a question with one region look"
 ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen2_vl": "Qwen2VLForConditionalGeneration"}
 LEFT_OUT = ("rope_scaling", "vision_config", "vision_encoder_ls")  # of config.json, in the language model's own
 ANSWER = 16  # tokens of the second turn; the first one is the region, which is given, and its end
-REGION = "<|region_token_start|><|x_2|><|y_2|><|x_4|><|y_4|><|region_token_end|>"
 NOTE = (
-    f"The question: 640x480, random weights, the region given in the first turn, which ends behind it, then {ANSWER} "
-    "tokens that are given too. The authors' scheme is run in full on the same tokens: each pass over the language "
+    f"The questions: 640x480, random weights, the trigger given in the first turn, which ends behind it, then {ANSWER} "
+    "tokens that are given too. Nothing is kept from one question to the next, the template's own beginning included. "
+    "A look lasts from the first turn's end to the answer's first token. From scratch is a run of our own to the same "
+    "token with nothing kept: both pictures prepared and encoded (for the re-encode the same one twice), the second "
+    "turn's whole prompt prefilled. The authors' scheme is run in full on the same tokens: each pass over the language "
     "model twice on a copy of the cache, the second round from nothing with both pictures (PROTOCOL 8); their loss "
     "behind each turn is left out, and logits are computed for the last position alone."
 )
 ASKED = "What is the colour of the car that stands in front of the house on the left?"
+
+
+@dataclass(frozen=True)
+class Look:
+    """A kind of look, what the first turn says to get one, and what the times are called."""
+
+    kind: str
+    prefix: str
+
+    @property
+    def question(self) -> str:
+        return f"a question with one {self.kind} look"
+
+    @property
+    def wait(self) -> str:
+        return f"the {self.kind} look of a question"
+
+    @property
+    def scratch(self) -> str:
+        return f"instead of the {self.kind} look, from scratch"
+
+
+REGION = Look("region", "<|region_token_start|><|x_2|><|y_2|><|x_4|><|y_4|><|region_token_end|>")
+REENCODE = Look("reencode", "<|clip_action_start|><|clip_action|><|clip_action_end|>")
+LOOKS = (REGION, REENCODE)
 
 
 def write_folder(checkpoint: Path, model_type: str, folder: Path) -> None:
@@ -115,11 +142,10 @@ class Transformers:
 
 
 def write_ours(checkpoint: Path, precision: str, folder: Path) -> None:
-    """A bundle of the decoder and the vision encoder; nothing here re-encodes."""
+    """A bundle that can be opened: with the hashes of its files."""
     bundle = graphs.write_bundle(Checkpoint.open(str(checkpoint)), precision, folder)
-    parts = {name: bundle.manifest.graphs[name] for name in ("decoder", "vision_encoder")}
     files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
-    write_manifest(replace(bundle.manifest, graphs=parts, files=files), folder)
+    write_manifest(replace(bundle.manifest, files=files), folder)
 
 
 class Ours:
@@ -155,7 +181,7 @@ class Ours:
 
 
 class Question:
-    """A picture of 640x480, a region that is given, and an answer whose tokens are given too."""
+    """A picture of 640x480, a look that is given, and an answer whose tokens are given too."""
 
     def __init__(self, folder: Path) -> None:
         self.pipeline = runtime.Pipeline(folder)
@@ -163,11 +189,15 @@ class Question:
         self._script = [end, *range(WORD, WORD + ANSWER - 1), end]
         coarse = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
         self._picture = Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC)
-        self.runs: dict[str, Timed] = {QUESTION: (nothing, self.ask)}
+        self._answers: dict[Look, runtime.Answer] = {}
+        self.waits: dict[str, list[float]] = {look.wait: [] for look in LOOKS}
         self.touched: dict[str, int] = {}
-        self.waits: list[tuple[float, ...]] = []
+        self.runs: dict[str, Timed] = {}
+        for look in LOOKS:
+            self.runs[look.question] = (self.pipeline.forget, partial(self.ask, look))
+            self.runs[look.scratch] = (self.pipeline.forget, partial(self._begin_again, look))
 
-    def ask(self) -> runtime.Answer:
+    def ask(self, look: Look) -> runtime.Answer:
         script = iter(self._script)
 
         class Scripted(Sampler):
@@ -178,10 +208,20 @@ class Question:
                 return next(script)
 
         with mock.patch("vpt_edge.runtime.pipeline.Sampler", Scripted):
-            answer = self.pipeline.ask(self._picture, ASKED, perception="region", assistant_prefix=REGION)
+            answer = self.pipeline.ask(self._picture, ASKED, perception=look.kind, assistant_prefix=look.prefix)
         assert len(answer.looks) == 1 and not any(script)
-        self.waits.append(answer.usage.waits)
+        self.waits[look.wait].append(answer.usage.waits[1])
+        self._answers[look] = answer
         return answer
+
+    def _begin_again(self, look: Look) -> int:
+        """The first token of the last answer's second turn, as if there had been no first one."""
+        vision, decoder, answer = self.pipeline._vision, self.pipeline._decoder, self._answers[look]
+        views = [vision.view(picture) for picture in (answer.image, answer.looks[0].crop or answer.image)]
+        features, shown = [vision.encode(view) for view in views], 2 if look is REGION else 1
+        grids = [view.grid for view in views[:shown]]
+        context = Context(list(answer.turns[1].prompt_ids), grids, features[:shown], features[shown:])
+        return Sampler(0.0, None, None, None).choose(decoder.prefill(context))
 
     def close(self) -> None:
         self.runs.clear()
@@ -199,12 +239,12 @@ class Authors:
     def __init__(self, folder: Path, dtype: str, ours: Question, threads: int) -> None:
         torch.set_num_threads(threads)
         self._new_cache = importlib.import_module("transformers").DynamicCache
-        self._model, self._manifest, answer = load(folder, dtype), ours.pipeline.bundle.manifest, ours.ask()
+        self._model, self._manifest, answer = load(folder, dtype), ours.pipeline.bundle.manifest, ours.ask(REGION)
         crops = [look.crop for look in answer.looks if look.crop is not None]
         rounds = [(answer.turns[0], [answer.image]), (answer.turns[1], [answer.image, *crops])]
         self.touched: dict[str, int] = {}
         self.runs: dict[str, Timed] = {
-            QUESTION: (nothing, lambda: [self._round(turn, pictures) for turn, pictures in rounds])
+            REGION.question: (nothing, lambda: [self._round(turn, pictures) for turn, pictures in rounds])
         }
 
     @torch.inference_mode()

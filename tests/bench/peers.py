@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import gc
+import itertools
 import math
 import multiprocessing
 import os
@@ -27,7 +28,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from bench import big_checkpoint, libraries, models
 from bench.libraries import FLASH, MULTIPLYING, READING, TYPES, Timed
-from bench.models import QUESTION
+from bench.models import LOOKS
 from bench.shape import STEPS
 
 from vpt_edge.runtime import machine
@@ -36,19 +37,24 @@ THREADS, LAYERS, BLOCKS = 2, 28, 32
 SITTINGS = ("llama", "genai", "torch-bfloat16", "torch-float32", "question-bfloat16", "question-float32")
 LIBRARIES = ("onnxruntime", "llama-cpp-python", "torch", "transformers", "onnxruntime-genai", "numpy")
 PAUSE, REPEATS = 0.3, {what: 8 for what, (count, _) in STEPS.items() if count == 1}
+LONG = {what for look in LOOKS for what in (look.question, look.scratch)}
 PREFILL = next(what for what, (_, cached) in STEPS.items() if not cached)
 Opener: TypeAlias = Callable[[dict[str, Any]], Any]  # is given those that are open already
 Times: TypeAlias = dict[str, dict[str, list[float]]]
 
 
-def in_child(make: Callable[..., object], *arguments: object, out: Path) -> Path:
-    """``out``, made by a process of its own, which gives all its memory back; or the one that is there."""
-    if not out.exists():
+def in_child(make: Callable[..., object], *arguments: object, out: Path, last: str = "") -> Path:
+    """``out``, made by a process of its own, which gives all its memory back; or the one that is there.
+
+    A folder without the file ``last`` is of an earlier version, and made again.
+    """
+    if not (out / last).exists():
         print(f"writing {out}", flush=True)
         part = out.with_name(f"part-{out.name}")
         shutil.rmtree(part, ignore_errors=True)
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             pool.submit(make, *arguments, part).result()
+        shutil.rmtree(out, ignore_errors=True)
         part.rename(out)
     return out
 
@@ -57,7 +63,10 @@ def contenders(sitting: str, work: Path, layers: int, compiled: bool) -> dict[st
     """What opens each contender of a sitting, by its name; ours come first."""
     config = big_checkpoint.make_config("clip", "2b", layers, BLOCKS if layers == LAYERS else layers)
     checkpoint = in_child(big_checkpoint.write_checkpoint, config, out=work / "checkpoint")
-    ours = {name: in_child(models.write_ours, checkpoint, name, out=work / name) for name in ("int4", "int8")}
+    ours = {
+        name: in_child(models.write_ours, checkpoint, name, out=work / name, last="reencoder_projector.onnx")
+        for name in ("int4", "int8")
+    }
     sat, _, dtype = sitting.partition("-")
     if sat == "question":
         folder = in_child(models.write_folder, checkpoint, "qwen2_vl", out=work / "qwen2_vl")
@@ -94,7 +103,7 @@ def seconds(timed: Timed, what: str) -> float:
     prepare, run = timed
     prepare()
     time.sleep(PAUSE)
-    if what != QUESTION:  # which is long
+    if what not in LONG:  # the first round has to do for those
         run()
     repeats = REPEATS.get(what.removesuffix(FLASH), 1)
     start = time.perf_counter()
@@ -110,7 +119,6 @@ class Table:
     sittings: list[Times] = field(default_factory=list)
     touched: dict[tuple[str, str], int] = field(default_factory=dict)  # bytes that a step must read
     products: dict[str, int] = field(default_factory=dict)  # weights that a prefill multiplies in int8
-    waits: dict[str, list[tuple[float, ...]]] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
     def all_of(self, name: str, what: str) -> list[float]:
@@ -124,7 +132,7 @@ class Table:
         lines = [
             f"Reading: {bandwidth / 1e9:.1f} GB/s; int8 products: {rate / 1e12:.2f} Tops/s: the best of all rounds."
         ]
-        for what in (*STEPS, QUESTION):
+        for what in (*STEPS, *(look.question for look in LOOKS)):
             rows = {name: None for times in self.sittings for name, found in times.items() if what in found}
             if not rows:
                 continue
@@ -142,12 +150,20 @@ class Table:
                 cells += [self._ratio(name, f"ours {ours}", what) for ours in ("int4", "int8")]
                 cells += [""] * 2 if math.isnan(floor) else [f"{1000 * floor:.1f}", f"{100 * floor / middle:.0f} %"]
                 lines.append(f"| {' | '.join([name, *cells])} |")
-        lines += ["", models.NOTE] if self.waits else []
-        for name, waits in self.waits.items():
-            look = [1000 * second for first, second in waits]
-            share = [100 * second / (first + second) for first, second in waits]
-            lines += ["", f"{name}: the look takes {spread(look, 0)} ms, {spread(share, 0)} % of the way from scratch."]
+        lines += self._looks()
         return "\n".join([*lines, "", *(f"Not there: {name}: {why}" for name, why in self.errors.items())])
+
+    def _looks(self) -> list[str]:
+        """What a look costs, beside a run of our own from scratch in the same round."""
+        lines = ["", "| | the look, ms | from scratch, ms | the look, % of it |", "|---|---:|---:|---:|"]
+        names = {name: None for times in self.sittings for name in times}
+        for look, name in itertools.product(LOOKS, names):
+            waits, whole = self.all_of(name, look.wait), self.all_of(name, look.scratch)
+            if waits:
+                shares = [100 * wait / taken for wait, taken in zip(waits, whole, strict=True)]
+                cells = [spread([1000 * each for each in times], 0) for times in (waits, whole)]
+                lines.append(f"| {' | '.join([f'{name}, {look.kind}', *cells, spread(shares, 1)])} |")
+        return [*lines, "", models.NOTE] if lines[3:] else []
 
     def _ratio(self, name: str, ours: str, what: str) -> str:
         """Of the times within each round of the sittings in which both are."""
@@ -194,8 +210,8 @@ def sit(openers: dict[str, Opener], rounds: int, table: Table) -> None:
     for name, contender in opened.items():
         table.touched |= {(name, what): size for what, size in contender.touched.items()}
         table.products |= {name: getattr(contender, "products", 0)}
-        if waits := getattr(contender, "waits", []):
-            table.waits.setdefault(name, []).extend(waits[-rounds:])
+        for what, waits in getattr(contender, "waits", {}).items():
+            times[name][what] = waits[-rounds:]
         contender.close()
     table.sittings.append(better(times))
     gc.collect()
