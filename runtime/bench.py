@@ -179,7 +179,8 @@ def _machine() -> dict[str, str]:
 def _bundle(bundle: Bundle) -> dict[str, str]:
     manifest = bundle.manifest
     of_manifest = {"source": manifest.source, "kind": manifest.kind, "precision": manifest.precision}
-    return {"path": str(bundle.path), **of_manifest, "target": manifest.target}
+    cache = f"{manifest.cache.capacity} tokens of {manifest.cache.dtype}"
+    return {"path": str(bundle.path), **of_manifest, "target": manifest.target, "cache": cache}
 
 
 def _request(bundle: Bundle, picture: Image.Image, image: str | None, question: str, answer: Answer) -> dict[str, Any]:

@@ -97,6 +97,7 @@ class Cache:
     """``layout`` "shared": (1, kv_heads, capacity, head_dim), past and present are one buffer.
 
     ``layout`` "appended": (1, capacity, kv_heads * head_dim), the graph gives new keys and values alone.
+    The scales of a ``dtype`` of int8 lie in the decoder's graph.
     """
 
     layout: str
@@ -163,7 +164,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: every file is there and has the hash that the manifest gives."""
+    """An opened bundle: every file is there and, once it is checked, has the hash that the manifest gives."""
 
     path: Path
     manifest: Manifest
@@ -177,7 +178,7 @@ class Bundle:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Bundle:
-        """``open`` but for the hashes, which are left to ``check``: every file is there."""
+        """``open`` but for the hashes: whoever reads it this way calls ``check``, beside what takes time too."""
         folder = Path(path)
         if not (folder / MANIFEST).is_file():
             found = "the folder has no manifest.json" if folder.is_dir() else "there is no such folder"

@@ -103,7 +103,8 @@ def _fitness(path: str, devices: list[str]) -> Iterator[Finding]:
         yield Finding("bundle", "missing", found, mend)
         return
     manifest = bundle.manifest
-    yield Finding("bundle", "ok", f"whole: {manifest.kind}, {manifest.precision}, for {manifest.target}")
+    what = f"{manifest.kind}, {manifest.precision}, cache of {manifest.cache.dtype}, for {manifest.target}"
+    yield Finding("bundle", "ok", f"whole: {what}")
     devices[:] = [device for device in here if device in TARGETS[manifest.target]]
     for library in [device for device in devices if device.startswith("tensorrt")]:
         finding = _plans(bundle, library)

@@ -54,7 +54,10 @@ class OrtSession:
                 str(path), options, providers=[(self.provider, self.provider_options)]
             )
         except Exception as error:  # ONNX Runtime has no public tree of errors
-            raise SessionError(f"ONNX Runtime cannot open {path}: {error}; export the checkpoint again") from error
+            raise SessionError(
+                f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {error}; export the checkpoint again, or "
+                "install the version in which it was exported"
+            ) from error
         if session.get_providers()[0] != self.provider:  # it has fallen back to the CPU, with a line in its log
             raise SessionError(
                 f"{self.provider} does not load: {missing_library(onnxruntime)}; install what it names, or use "
@@ -116,7 +119,7 @@ class OrtSession:
         with self._lock:
             self._bound.clear()
             self._binding = self._session = None
-        with contextlib.suppress(OSError, AttributeError):  # other C libraries than glibc give it back by themselves
+        with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it, and keeps what was freed
             ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -164,15 +167,27 @@ class OrtCudaSession(OrtSession):
         self._stream.close()
 
 
-@functools.cache
+_sharing = threading.Lock()
+
+
 def _share_arena() -> None:
-    """One arena for the sessions of this process: what the vision encoder has done with, the decoder takes again."""
+    """One arena for the sessions of this process: what the vision encoder has done with, the decoder takes again.
+
+    It stays until the process ends, and the next pipeline takes it.
+    """
+    with _sharing:  # sessions open at once
+        _register_arena()
+
+
+@functools.cache
+def _register_arena() -> None:
     import onnxruntime
 
     place = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(0, -1, -1, -1))  # -1: its own defaults
+    with contextlib.suppress(RuntimeError):  # the program around us has registered one: it will do
+        onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(0, -1, -1, -1))  # -1: its defaults
 
 
 def left_behind(session: Any, provider: str) -> list[str]:

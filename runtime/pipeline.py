@@ -32,13 +32,15 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def _checked(bundle: Bundle) -> Iterator[None]:
-    """Hash the files while something else is done with them; if they are altered, that is the error, whatever else."""
+    """Hash the files while they are opened; where they are altered, that is the error, whatever else fails."""
     with ThreadPoolExecutor(1) as thread:
         whole = thread.submit(bundle.check)
         try:
             yield
-        finally:
+        except Exception:
             whole.result()
+            raise
+        whole.result()
 
 
 @dataclass(frozen=True)

@@ -367,7 +367,7 @@ def test_a_bundle_that_runs(place: Machine, tmp_path: Path) -> None:
     devices = ["cpu", "tensorrt-rtx"]
     found = fitness(tiny_bundle(tmp_path / "bundle", capacity=1 << 20), devices)
     assert devices == ["cpu"]
-    assert found["bundle"] == Finding("bundle", "ok", "whole: clip, fp32, for onnxruntime")
+    assert found["bundle"] == Finding("bundle", "ok", "whole: clip, fp32, cache of float32, for onnxruntime")
     assert "48.0 MiB of cache, 12.0 GiB available" in found["bundle memory"].found
     assert found["bundle target"].mend.endswith("--target tensorrt")
     place.memory(16 * GIB, 40 << 10)

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from vpt_edge.runtime import Answer, Bundle, Crop, Finished, Looked, Pipeline, Reencode, Text, VptError
-from vpt_edge.runtime.errors import ImageError, PromptError, SessionError
+from vpt_edge.runtime.errors import BundleError, ImageError, PromptError, SessionError
 from vpt_edge.runtime.prompt import Message, Prompt, question_text
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
@@ -501,6 +501,44 @@ def test_a_pipeline_opens_a_folder_and_every_graph(tiny: Tiny) -> None:
 def test_an_unknown_device_is_refused(tiny: Tiny) -> None:
     with pytest.raises(SessionError, match=r"'gpu' is unknown, expected one of: .*cpu"):
         Pipeline(tiny(), "gpu")
+
+
+def test_a_graph_that_does_not_open_is_named(tiny: Tiny) -> None:
+    """On a CPU all sessions open at once; the tiny bundle's graphs are empty files."""
+    with pytest.raises(SessionError, match=r"cannot open .*vision_encoder\.onnx"):
+        Pipeline(tiny())
+
+
+@pytest.mark.parametrize("file", ["embeddings.bin", "tokenizer.json", "decoder.onnx"])
+def test_an_altered_file_is_the_error_whatever_else_fails(file: str, tmp_path: Path) -> None:
+    path = tiny_bundle(tmp_path).path
+    (path / file).write_bytes(b"other")
+    with pytest.raises(BundleError, match=f"{file} is altered"):
+        Pipeline(path)
+
+
+def test_sessions_of_a_cpu_open_at_once(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, all_there = Script("Yes."), threading.Barrier(3, timeout=10)
+
+    def opener(bundle: Bundle, name: str, device: str) -> Session:
+        all_there.wait()
+        return script(bundle, name)
+
+    monkeypatch.setattr("vpt_edge.runtime.pipeline.open_session", opener)
+    Pipeline(tiny()).close()
+    assert set(script.sessions) == set(tiny().manifest.graphs)
+
+
+def test_sessions_of_a_gpu_open_one_after_another(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, threads = Script("Yes."), []
+
+    def opener(bundle: Bundle, name: str, device: str) -> Session:
+        threads.append(threading.get_ident())
+        return script(bundle, name)
+
+    monkeypatch.setattr("vpt_edge.runtime.pipeline.open_session", opener)
+    Pipeline(tiny(), "tensorrt").close()
+    assert threads == [threading.get_ident()] * 3
 
 
 def test_what_was_opened_is_closed_when_a_session_fails(tiny: Tiny) -> None:
