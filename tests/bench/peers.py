@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from bench import big_checkpoint, libraries, models
+from bench import big_checkpoint, libraries, models, question
 from bench.libraries import FLASH, MULTIPLYING, READING, TYPES, Timed
-from bench.models import LOOKS
+from bench.question import LOOKS
 from bench.shape import STEPS
 
 from vpt_edge.runtime import machine
@@ -70,8 +70,8 @@ def contenders(sitting: str, work: Path, layers: int, compiled: bool) -> dict[st
     sat, _, dtype = sitting.partition("-")
     if sat == "question":
         folder = in_child(models.write_folder, checkpoint, "qwen2_vl", out=work / "qwen2_vl")
-        found = {f"ours {name}": opener(models.Question, path) for name, path in ours.items()}
-        found[f"authors' scheme, torch {dtype}"] = lambda others: models.Authors(
+        found = {f"ours {name}": opener(question.Question, path) for name, path in ours.items()}
+        found[f"authors' scheme, torch {dtype}"] = lambda others: question.Authors(
             folder, dtype, others["ours int4"], THREADS
         )
         return found
@@ -129,9 +129,9 @@ class Table:
         bandwidth = libraries.READ / min(readings, default=math.nan)
         multiplied = min(self.all_of("the machine", MULTIPLYING), default=math.nan)
         rate = 2 * libraries.WEIGHTS * math.prod(libraries.PRODUCT) / multiplied
-        lines = [
-            f"Reading: {bandwidth / 1e9:.1f} GB/s; int8 products: {rate / 1e12:.2f} Tops/s: the best of all rounds."
-        ]
+        lines = list[str]()
+        if not math.isnan(rate):
+            lines += [f"Reading: {bandwidth / 1e9:.1f} GB/s; int8 products: {rate / 1e12:.2f} Tops/s: the best of all."]
         for what in (*STEPS, *(look.question for look in LOOKS)):
             rows = {name: None for times in self.sittings for name, found in times.items() if what in found}
             if not rows:
@@ -163,7 +163,7 @@ class Table:
                 shares = [100 * wait / taken for wait, taken in zip(waits, whole, strict=True)]
                 cells = [spread([1000 * each for each in times], 0) for times in (waits, whole)]
                 lines.append(f"| {' | '.join([f'{name}, {look.kind}', *cells, spread(shares, 1)])} |")
-        return [*lines, "", models.NOTE] if lines[3:] else []
+        return [*lines, "", question.NOTE] if lines[3:] else []
 
     def _ratio(self, name: str, ours: str, what: str) -> str:
         """Of the times within each round of the sittings in which both are."""
