@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
 
 SAVE_EVERY, SAVE_SECONDS = 16, 120  # samples, or the time after which the next one saves
-FORMAT = 2  # of what is kept
+FORMAT = 2  # raised when the entries change
 MAX_NEW_TOKENS = 64  # an answer's first words say enough about the ranges
 
 
@@ -80,11 +80,11 @@ def collect(
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Collected:
     """Let ``observer`` watch every sample, each through the whole loop; the pass is kept as ``name`` in ``cache``."""
-    kept = cache.load().get(name, {"done": 0, "looks": 0, "statistics": {}, "cache": {}})
+    kept = cache.load().get(name, {"done": 0, "looks": 0, "statistics": {}, "largest": {}})
     done, looks = kept["done"], kept["looks"]
     for graph, weights in kept["statistics"].items():
         observer.statistics |= {(graph, weight): Statistics.from_dict(data) for weight, data in weights.items()}
-    observer.cache |= {part: np.array(largest, np.float32) for part, largest in kept["cache"].items()}
+    observer.largest |= {part: np.array(most, np.float32) for part, most in kept["largest"].items()}
     saved = time.monotonic()
     with Pipeline(bundle, opener=observer) as pipeline:
         for sample in samples[done:]:
@@ -109,4 +109,4 @@ def _found(observer: Observer) -> dict[str, Any]:
     nested: dict[str, dict[str, Any]] = {}
     for (graph, weight), found in observer.statistics.items():
         nested.setdefault(graph, {})[weight] = found.to_dict()
-    return {"statistics": nested, "cache": {part: largest.tolist() for part, largest in observer.cache.items()}}
+    return {"statistics": nested, "largest": {part: most.tolist() for part, most in observer.largest.items()}}

@@ -36,7 +36,7 @@ class Observer:
 
     ``divisors`` are smoothing scales: what is observed is divided by them, as the folded weights will do it.
     ``session`` makes a session of a bundle's graph that tells the observer; the usual one runs ONNX Runtime.
-    ``cache`` holds the largest keys and values by part ("0.key") and channel (kv_heads * head_dim,).
+    ``largest`` are the keys and values of largest magnitude, by part ("0.key") and channel (kv_heads * head_dim,).
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Observer:
     ) -> None:
         self.divisors = divisors or {}
         self.statistics: dict[Key, Statistics] = {}
-        self.cache: dict[str, NDArray[np.float32]] = {}
+        self.largest: dict[str, NDArray[np.float32]] = {}
         self._session = session or ObservingSession
 
     def __call__(self, bundle: Bundle, name: str, /) -> Session:
@@ -74,7 +74,7 @@ class Observer:
             if name.endswith(".key"):
                 halves = np.repeat(np.hypot(halves[:, :, :1], halves[:, :, 1:]), 2, axis=2)
             largest, part = halves.max(0).ravel(), name.removeprefix("present.")
-            self.cache[part] = np.maximum(self.cache.get(part, largest), largest)
+            self.largest[part] = np.maximum(self.largest.get(part, largest), largest)
 
 
 class Sensitivity(Observer):

@@ -126,5 +126,6 @@ def _expected_error(weight: Array, seen: Statistics, scale: Array, only_weights:
         shares = np.pad(squares, (0, blocks * INT4_BLOCK - len(scale))).reshape(blocks, INT4_BLOCK).sum(1)
         return float((step**2 * shares).sum() / 12)
     activation = float((seen.maxima / scale).max()) / 127
-    step = np.abs(weight).max(1) / 127
+    pairs = np.abs(weight[:, 0:-1:2] + weight[:, 1::2]).max(1, initial=0)  # as int8_weight bounds them
+    step = np.maximum(np.abs(weight).max(1), pairs) / 127
     return float((activation**2 * np.square(weight).sum() + (step**2).sum() * squares.sum()) / 12)

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--kv-cache",
         choices=("float", "int8"),
         default="float",
-        help="int8: keys and values of a byte each, faster steps behind long contexts, slower prefill (default float)",
+        help="int8: keys and values of a byte each, a quarter of the cache's memory, a slower prefill (default float)",
     )
     quantized.add_argument("--block", type=int, choices=(32, 64, 128), default=64, help="of int4 weights (default 64)")
     quantized.add_argument(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 STREAMED_ABOVE = 2 << 30  # bytes of the float model
 CACHE_TOKENS = 4096  # prompts of up to 2048 (the authors' cut-off), a second look and an answer
 ROWS = 1024  # of a weight, that are smoothed at a time
+KV_CACHES = ("float", "int8")
 EMBEDDINGS, EMBEDDING_SCALES, REPORT = "embeddings.bin", "embedding_scales.bin", "report.md"
 
 Progress = Callable[[str, float], None]
@@ -101,7 +102,7 @@ class Export:
 
     def manifest(self) -> Manifest:
         """The manifest but for parity and hashes."""
-        c, cache = self.checkpoint, "int8" if self.plan and self.plan.cache else self.dtype
+        c, cache = self.checkpoint, "int8" if self.plan and self.plan.cache_scales else self.dtype
         text = Text(
             hidden_size=c.text.hidden_size,
             layers=c.text.num_hidden_layers,
@@ -188,6 +189,8 @@ def export(
     if recipe.quantized != (calibration is not None):
         needs = "needs calibration data" if recipe.quantized else "takes no calibration data"
         raise ExportError(f"{precision} {needs}: vpt-export … --precision int8 --calibration-data DATA")
+    if calibration and calibration.kv_cache not in KV_CACHES:
+        raise ExportError(f"kv_cache {calibration.kv_cache!r} is unknown, expected one of: {', '.join(KV_CACHES)}")
     if calibration and calibration.kv_cache == "int8" and target != "onnxruntime":
         raise ExportError(f"graphs for {target} keep keys and values in float: leave out --kv-cache int8")
     if path.exists() and not (path / MANIFEST).exists():

@@ -135,8 +135,15 @@ class Planner:
             smoothing=smoothing,
             thresholds={key: observe(seen[key]) for key, kind in kinds.items() if kind == "int8"},
             importance={k: seen[k].mean_squares.astype(np.float32) for k, kind in kinds.items() if kind == "int4"},
-            cache=cache_scales(observer.cache, smoothing.get("decoder")) if self._options.kv_cache == "int8" else {},
+            cache_scales=self._cache_scales(observer, smoothing) if self._options.kv_cache == "int8" else {},
         )
+
+    def _cache_scales(self, observer: Observer, smoothing: dict[str, Smoothing]) -> dict[str, Array]:
+        if not observer.largest:
+            raise ExportError(
+                "no calibration sample ran the decoder: --kv-cache int8 has no ranges; give other samples"
+            )
+        return cache_scales(observer.largest, smoothing.get("decoder"))
 
     def _collect(self, name: str, observer: Observer) -> dict[Key, Statistics]:
         total = len(self._calibration)
@@ -253,7 +260,13 @@ class Planner:
         return LABELLED_DROP if agreement.labelled else CHANGED_DROP
 
     def relieved(self, plan: Plan, gate: Gate) -> Plan:
-        """``plan`` with its most sensitive products in float. Raises ExportError when too many are there already."""
+        """``plan`` with its most sensitive products in float, or first of all its cache.
+
+        Raises ExportError when too many are there already.
+        """
+        if plan.cache_scales:
+            self.notes.append(f"keys and values stay in float: with int8 ones the gate lost {gate.drop:.2f}")
+            return replace(plan, cache_scales={})
         errors = self._sensitivity(plan)
         count = math.ceil(STEP * len(errors))
         if len(plan.floats) + count > MOST * len(errors):

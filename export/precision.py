@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Recipe:
-    """``dtype`` by target: what weights are stored in, if they are not quantized, and what the cache holds.
+    """``dtype`` by target: what weights are stored in, if they are not quantized, and a float cache.
 
     ``tolerance`` of a float graph's difference from torch, relative to the largest value of an output. ``products``
     says, for a quantized recipe, what becomes of each graph's matrix products: "int8" (weights and activations) or

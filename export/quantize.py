@@ -126,13 +126,13 @@ class Quantizer:
         )
         self._put(product, fused)
 
-    def cache(self, scales: Mapping[str, Array]) -> None:
+    def int8_cache(self, scales: Mapping[str, Array]) -> None:
         """Keys and values of int8 in the cache that ONNX Runtime's attention shares: ``scales`` by part and channel."""
         for node in self._model.graph:
             if node.op_type != "GroupQueryAttention":
                 continue
             pasts = [value for value in node.inputs[3:5] if value is not None]
-            node.resize_inputs(14)  # behind the lengths there are seven that stay empty
+            node.resize_inputs(14)  # between the lengths and the scales there are five that stay empty
             for place, past in enumerate(pasts, 12):
                 part = (past.name or "").removeprefix("past.")
                 node.replace_input_with(place, self._constant(f"cache.{part}.scale", scales[part]))
@@ -215,8 +215,8 @@ class Plan:
 
     ``smoothing`` by graph; ``thresholds`` clip the activations of int8 products; ``importance`` is the mean square of
     what each row of an int4 weight is multiplied with, ``block`` the int4 block; ``floats`` are the products that stay
-    in float, with the reason; the weight "*" stands for every product of a graph. ``cache`` holds a scale for each
-    channel (kv_heads * head_dim,) of an int8 cache, by part such as "0.key"; nothing where the cache is of floats.
+    in float, with the reason; the weight "*" stands for every product of a graph. ``cache_scales`` has one for
+    each channel (kv_heads * head_dim,) of an int8 cache, by part such as "0.key"; nothing where the cache is of floats.
     """
 
     recipe: Recipe
@@ -225,7 +225,7 @@ class Plan:
     importance: Mapping[Key, Array]
     floats: Mapping[Key, str]
     block: int
-    cache: Mapping[str, Array] = field(default_factory=dict)
+    cache_scales: Mapping[str, Array] = field(default_factory=dict)
 
     def kind(self, key: Key, inputs: int) -> str | None:
         """ "int8", "int4" or None; an int4 product whose inputs do not part into blocks becomes int8."""
@@ -243,8 +243,8 @@ class Plan:
                 quantizer.int8(product, self.thresholds[key])
             elif kind == "int4":
                 quantizer.int4(product, self.block, self.importance[key])
-        if graph == "decoder" and self.cache:
-            quantizer.cache(self.cache)
+        if graph == "decoder" and self.cache_scales:
+            quantizer.int8_cache(self.cache_scales)
 
     def to_dict(self) -> dict[str, Any]:
         """What ``ranges.json`` has: thresholds and strengths of smoothing by graph, and the steps of an int8 cache."""
@@ -252,8 +252,8 @@ class Plan:
         for (graph, weight), threshold in self.thresholds.items():
             thresholds.setdefault(graph, {})[weight] = threshold
         strengths = {graph: part.strengths for graph, part in self.smoothing.items()}
-        cache = {part: scales.tolist() for part, scales in self.cache.items()}
-        return {"thresholds": thresholds, "smoothing": strengths, "cache": cache}
+        cache = {part: scales.tolist() for part, scales in self.cache_scales.items()}
+        return {"thresholds": thresholds, "smoothing": strengths} | ({"cache": cache} if cache else {})
 
 
 def check_fused(path: Path) -> None:

@@ -21,6 +21,8 @@ def report(manifest: Manifest, folder: Path) -> str:
         [
             f"# {manifest.source}: {manifest.kind}, {manifest.precision} for {manifest.target}",
             "",
+            f"Key-value cache: {manifest.cache.capacity:,} tokens of {manifest.cache.dtype}.",
+            "",
             "| file | bytes |",
             "|---|---:|",
             *(f"| {name} | {size:,} |" for name, size in files),

@@ -21,8 +21,8 @@ CANDIDATES = (-8.0, -7.6, -7.2, -6.8, -6.4, 8.0, 7.5, 7.0, 6.5, 6.0)  # int4 ste
 def int8_weight(weight: Array, axis: int) -> tuple[NDArray[np.int8], Array]:
     """Symmetric, per output channel: the integers -127..127, and one scale a channel.
 
-    Two neighbours along the inputs add up to 128 at most. Processors with AVX2 and no VNNI multiply unsigned
-    activations with them pair by pair, and clamp what does not fit into 16 bits: 255 * 128 does, so that a product is
+    The weights of inputs 2i and 2i + 1 add up to 128 at most. Processors with AVX2 and no VNNI multiply them with
+    unsigned activations pair by pair, and clamp sums that do not fit into 16 bits: 255 * 128 fits, so that a product is
     exact, and the same, on all of them. Where few weights are large this costs nothing; of a normal distribution the
     step becomes a third wider.
     """

@@ -103,8 +103,8 @@ def test_a_stopped_calibration_goes_on_where_it_was(data: Path, exported: Export
     assert whole.statistics.keys() == again.statistics.keys()
     for key, statistics in whole.statistics.items():
         assert statistics.to_dict() == again.statistics[key].to_dict()
-    assert {part: found.tolist() for part, found in whole.cache.items()} == {
-        part: found.tolist() for part, found in again.cache.items()
+    assert {part: found.tolist() for part, found in whole.largest.items()} == {
+        part: found.tolist() for part, found in again.largest.items()
     }
 
 
@@ -112,6 +112,8 @@ def test_an_int8_cache_is_for_onnxruntime(data: Path, tmp_path: Path) -> None:
     calibration = Calibration(str(data), kv_cache="int8")
     with pytest.raises(ExportError, match="graphs for tensorrt keep keys and values in float: leave out --kv-cache"):
         export(str(DEMO), tmp_path / "made", precision="int8", target="tensorrt", calibration=calibration)
+    with pytest.raises(ExportError, match="kv_cache 'fp8' is unknown, expected one of: float, int8"):
+        export(str(DEMO), tmp_path / "made", precision="int8", calibration=replace(calibration, kv_cache="fp8"))
 
 
 def test_other_samples_make_the_cache_worthless(data: Path, exported: Exporter, tmp_path: Path) -> None:
@@ -167,13 +169,17 @@ def test_smoothing_passes_a_hostile_model_that_minmax_fails(
 
 
 def test_the_gate_gives_up_with_names(data: Path, exported: Exporter, tmp_path: Path) -> None:
-    planner, job = planned(DEMO, exported(DEMO), Calibration(str(data)), tmp_path / "candidate")
+    calibration = Calibration(str(data), kv_cache="int8")
+    planner, job = planned(DEMO, exported(DEMO), calibration, tmp_path / "candidate")
     plan = planner.plan()
     replace(job, plan=plan).run(lambda stage, done: None)
     gate = replace(planner.judge(Bundle.open(job.folder), plan), drop=50.0)
     reached = [plan]
     with pytest.raises(ExportError, match=r"int8 does not hold: 50.00 points are lost.*To blame"):
         relieve_for_ever(planner, gate, reached)
+    assert plan.cache_scales
+    assert (reached[1].cache_scales, reached[1].floats) == ({}, {})
+    assert "keys and values stay in float: with int8 ones the gate lost 50.00" in planner.notes
     last = reached[-1]
     assert 0.4 < len(last.floats) / len(last.thresholds) <= 0.5
     assert all("rounding changes its output" in reason for reason in last.floats.values())
@@ -209,6 +215,7 @@ def test_an_int8_cache_holds_what_a_float_one_does_to_half_a_step(exported: Expo
         inside = np.abs(exact) <= 127 * step
         assert inside.mean() > 0.999
         assert (np.abs(rounded * step - exact) <= 0.51 * step)[inside].all()
+        assert np.median(np.abs(rounded).max(0)) > 50  # the steps are not wider than they must be
 
 
 def cached(bundle: Bundle, picture: Image.Image, question: str) -> KVCache:
@@ -234,5 +241,5 @@ def test_a_keys_range_holds_at_every_position(angle: float, seed: int) -> None:
     first, second = key[..., :4], key[..., 4:]
     cos, sin = np.cos(angle), np.sin(angle)
     turned = np.concatenate((first * cos - second * sin, second * cos + first * sin), -1)
-    assert (np.abs(turned[0]) <= observer.cache["0.key"] + 1e-5).all()
-    np.testing.assert_array_equal(observer.cache["0.value"], np.abs(key[0]).max(0))
+    assert (np.abs(turned[0]) <= observer.largest["0.key"] + 1e-5).all()
+    np.testing.assert_array_equal(observer.largest["0.value"], np.abs(key[0]).max(0))

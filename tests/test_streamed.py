@@ -50,9 +50,9 @@ def test_it_answers_and_is_observed_as_its_float_bundle(
                 np.testing.assert_allclose(turn.logits, same.logits, atol=1e-3)
     one_seen = observed(bundle, samples, Observer(session=open_streamed), tmp_path / "ours")
     other_seen = observed(plain, samples, Observer(), tmp_path / "theirs")
-    assert one_seen.cache.keys() == other_seen.cache.keys() != set()
-    for part, largest in one_seen.cache.items():
-        np.testing.assert_allclose(largest, other_seen.cache[part], rtol=0, atol=1e-4 * largest.max())
+    assert one_seen.largest.keys() == other_seen.largest.keys() != set()
+    for part, largest in one_seen.largest.items():
+        np.testing.assert_allclose(largest, other_seen.largest[part], rtol=0, atol=1e-4 * largest.max())
     ours_seen, theirs_seen = one_seen.statistics, other_seen.statistics
     assert ours_seen.keys() == theirs_seen.keys()
     for key, statistics in ours_seen.items():
