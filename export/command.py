@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vpt_edge.export.precision import INT4_BLOCK
 from vpt_edge.runtime.errors import ExportError, exit_code
 
 if TYPE_CHECKING:
@@ -58,7 +59,13 @@ def _parser() -> argparse.ArgumentParser:
         default="float",
         help="int8: keys and values of a byte each, a quarter of the cache's memory, a slower prefill (default float)",
     )
-    quantized.add_argument("--block", type=int, choices=(32, 64, 128), default=64, help="of int4 weights (default 64)")
+    quantized.add_argument(
+        "--block",
+        type=int,
+        choices=(32, 64, 128),
+        default=INT4_BLOCK,
+        help=f"of int4 weights (default {INT4_BLOCK}); products that do not divide by it become int8",
+    )
     quantized.add_argument(
         "--max-drop",
         type=float,

@@ -20,6 +20,7 @@ from vpt_edge.calibration.report import bars, page, paragraph, table
 from vpt_edge.calibration.samples import Samples, read_samples, split
 from vpt_edge.calibration.smoothing import Smoothing, search
 from vpt_edge.export.folds import cache_scales
+from vpt_edge.export.precision import INT4_BLOCK
 from vpt_edge.export.quantize import EVERY, Plan
 from vpt_edge.export.sensitivity import rounding_errors
 from vpt_edge.export.streamed import StreamedBundle, open_streamed
@@ -69,7 +70,7 @@ class Calibration:
     smoothing: bool = True
     max_drop: float | None = None
     metric: str = "exact"
-    block: int = 64
+    block: int = INT4_BLOCK
     kv_cache: str = "float"
     streamed: bool | None = None
     samples: int | None = None

@@ -90,6 +90,7 @@ class Quantizer:
                 operator, inputs = "QGemm", [quantized, step, point, weight, scale, zero]
             else:
                 operator, inputs = "MatMulIntegerToFloat", [quantized, weight, step, scale, point, zero]
+                inputs += self._take_bias(product)
             attributes = {"transB": 1 - axis} if node.op_type == "Gemm" else {}
             self._put(product, ir.node(operator, inputs, attributes, domain="com.microsoft", name=f"{name}.matmul"))
             return
@@ -143,6 +144,22 @@ class Quantizer:
                 *(ir.AttrString(f"{part}_quant_type", "PER_CHANNEL") for part in "kv"),
             )
             node.attributes.update({attribute.name: attribute for attribute in how})
+
+    def _take_bias(self, product: Product) -> list[ir.Value]:
+        """The bias that is added to the product, if it has one; the addition, a pass over the outputs, is gone."""
+        out = product.node.outputs[0]
+        add = next(iter(out.consumers()), None)
+        if add is None or add.op_type != "Add" or len(out.uses()) > 1:
+            return []
+        (bias,) = (value for value in add.inputs if value is not out)
+        stored = bias is not None and bias.name in self._model.graph.initializers
+        if bias is None or not stored or bias.shape != ir.Shape([product.sizes[1]]):
+            return []
+        total = add.outputs[0]
+        total.replace_all_uses_with(out, replace_graph_outputs=True)
+        self._model.graph.remove(add, safe=True)
+        out.name, total.name = total.name, f"{total.name}.float"
+        return [bias]
 
     def _put(self, product: Product, fused: ir.Node) -> None:
         """``fused`` in the place of the product's node."""

@@ -33,7 +33,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Exporter:
-    """Exports a checkpoint folder, quantized ones calibrated with ``data``; each combination once."""
+    """Exports a checkpoint folder, quantized ones calibrated with ``data``; each combination once.
+
+    Blocks of 64 go into the golden models' widths.
+    """
     from vpt_edge.export.exporter import export
     from vpt_edge.export.planner import Calibration
     from vpt_edge.export.precision import RECIPES
@@ -49,7 +52,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Exporter:
                 root / "_".join(key),
                 precision=precision,
                 target=target,
-                calibration=Calibration(str(samples), max_drop=100, kv_cache=kv_cache)
+                calibration=Calibration(str(samples), max_drop=100, kv_cache=kv_cache, block=64)
                 if RECIPES[precision].quantized
                 else None,
             )

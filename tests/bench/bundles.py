@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 import torch
-from bench.graphs import BLOCK, TEXT, THRESHOLD, products
+from bench.graphs import TEXT, THRESHOLD, products
 from bench.shape import HOLLOW, Weight
 from golden import CASES, DEMO, GOLDEN
 
@@ -28,7 +28,7 @@ from vpt_edge.export import geometry, graphs, onnx_writer, tensors
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.exporter import CACHE_TOKENS, EMBEDDINGS, Export, export
 from vpt_edge.export.planner import Calibration
-from vpt_edge.export.precision import RECIPES
+from vpt_edge.export.precision import INT4_BLOCK, RECIPES
 from vpt_edge.export.quantize import Plan
 from vpt_edge.runtime.bundle import sha256, write_manifest
 from vpt_edge.runtime.testing import tiny_bundle
@@ -50,7 +50,7 @@ def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Pa
     if job.recipe.quantized:
         inputs = {(graph, name): size for graph in names for name, size in products(job, graph)}
         ones = {key: np.ones(size, np.float32) for key, size in inputs.items()}
-        job = replace(job, plan=Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, BLOCK))
+        job = replace(job, plan=Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK))
     for name in names:
         spec = job.specs[name]
         model = onnx_writer.trace(spec, graphs.TARGETS[target].attention, getattr(torch, job.dtype))

@@ -26,7 +26,7 @@ from vpt_edge.export import geometry, tensors
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.exporter import Export
 from vpt_edge.export.modules import PlainAttention
-from vpt_edge.export.precision import RECIPES
+from vpt_edge.export.precision import INT4_BLOCK, RECIPES
 from vpt_edge.export.quantize import Plan
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.kv_cache import KVCache
@@ -46,7 +46,7 @@ TEXT = {
     "hidden_act": "silu",
 }
 CACHED, PREFILL, PATCHES = 512, 256, 1024
-THRESHOLD, BLOCK = 6.0, 128
+THRESHOLD = 6.0
 
 
 def write_checkpoint(folder: Path, layers: int, blocks: int) -> Checkpoint:
@@ -75,7 +75,7 @@ def write_bundle(checkpoint: Checkpoint, precision: str, folder: Path) -> Bundle
     if job.recipe.quantized:
         inputs = {(graph, name): size for graph in ("decoder", "vision_encoder") for name, size in products(job, graph)}
         ones = {key: np.ones(size, np.float32) for key, size in inputs.items()}
-        job = replace(job, plan=Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, BLOCK))
+        job = replace(job, plan=Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK))
     job.write_tables()
     for graph in job.specs:
         job.write_graph(graph)

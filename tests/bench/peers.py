@@ -36,7 +36,8 @@ from vpt_edge.runtime import machine
 THREADS, LAYERS, BLOCKS = 2, 28, 32
 SITTINGS = ("llama", "genai", "torch-bfloat16", "torch-float32", "question-bfloat16", "question-float32")
 LIBRARIES = ("onnxruntime", "llama-cpp-python", "torch", "transformers", "onnxruntime-genai", "numpy")
-PAUSE, REPEATS = 0.3, {what: 8 for what, (count, _) in STEPS.items() if count == 1}
+READINGS = [f"{READING}, {way}" for way in ("dot", "or")]
+PAUSE, REPEATS = 0.3, dict.fromkeys([*READINGS, *(what for what, (count, _) in STEPS.items() if count == 1)], 8)
 LONG = {what for look in LOOKS for what in (look.question, look.scratch)}
 PREFILL = next(what for what, (_, cached) in STEPS.items() if not cached)
 Opener: TypeAlias = Callable[[dict[str, Any]], Any]  # is given those that are open already
@@ -125,13 +126,10 @@ class Table:
         return [taken for times in self.sittings for taken in times.get(name, {}).get(what, ())]
 
     def markdown(self) -> str:
-        readings = [taken for way in ("dot", "or") for taken in self.all_of("the machine", f"{READING}, {way}")]
-        bandwidth = libraries.READ / min(readings, default=math.nan)
-        multiplied = min(self.all_of("the machine", MULTIPLYING), default=math.nan)
-        rate = 2 * libraries.WEIGHTS * math.prod(libraries.PRODUCT) / multiplied
         lines = list[str]()
-        if not math.isnan(rate):
-            lines += [f"Reading: {bandwidth / 1e9:.1f} GB/s; int8 products: {rate / 1e12:.2f} Tops/s: the best of all."]
+        if rates := [rate / 1e12 for times in self.sittings for rate in _multiplying(times)]:
+            read = [rate / 1e9 for times in self.sittings for rate in _reading(times)]
+            lines.append(f"Reading: {spread(read, 1)} GB/s; int8 products: {spread(rates, 2)} Tops/s.")
         for what in (*STEPS, *(look.question for look in LOOKS)):
             rows = {name: None for times in self.sittings for name, found in times.items() if what in found}
             if not rows:
@@ -140,18 +138,23 @@ class Table:
             lines += ["", f"| {what} | ms | tokens/s | times int4's | times int8's | floor, ms | of the floor |"]
             lines += ["|---|---:|---:|---:|---:|---:|---:|"]
             for name in rows:
-                taken = self.all_of(name, what)
-                middle, floor = float(np.median(taken)), math.nan
-                if (name, what) in self.touched:
-                    floor = self.touched[name, what] / bandwidth
-                elif what == PREFILL and self.products.get(name):
-                    floor = 2 * tokens * self.products[name] / rate
-                cells = [spread([1000 * each for each in taken], 1), f"{tokens / middle:.1f}" if tokens else ""]
+                taken, floors = self.all_of(name, what), self._floors(name, what)
+                rate = f"{tokens / float(np.median(taken)):.1f}" if tokens else ""
+                cells = [spread([1000 * each for each in taken], 1), rate]
                 cells += [self._ratio(name, f"ours {ours}", what) for ours in ("int4", "int8")]
-                cells += [""] * 2 if math.isnan(floor) else [f"{1000 * floor:.1f}", f"{100 * floor / middle:.0f} %"]
+                shares = [100 * floor / each for floor, each in zip(floors, taken, strict=False)]
+                cells += [f"{1000 * np.median(floors):.1f}", spread(shares, 0)] if floors else [""] * 2
                 lines.append(f"| {' | '.join([name, *cells])} |")
         lines += self._looks()
         return "\n".join([*lines, "", *(f"Not there: {name}: {why}" for name, why in self.errors.items())])
+
+    def _floors(self, name: str, what: str) -> list[float]:
+        """Seconds that the machine itself would need in each round: for reading, or for the products of a prefill."""
+        sittings = [times for times in self.sittings if what in times.get(name, {})]
+        if (name, what) in self.touched:
+            return [self.touched[name, what] / rate for times in sittings for rate in _reading(times)]
+        operations = 2 * STEPS[PREFILL][0] * self.products.get(name, 0) if what == PREFILL else 0
+        return [operations / rate for times in sittings for rate in _multiplying(times) if operations]
 
     def _looks(self) -> list[str]:
         """What a look costs, beside a run of our own from scratch in the same round."""
@@ -170,6 +173,18 @@ class Table:
         both = [t for t in self.sittings if name != ours and what in t.get(name, ()) and what in t.get(ours, ())]
         ratios = [one / base for t in both for one, base in zip(t[name][what], t[ours][what], strict=True)]
         return spread(ratios, 2) if ratios else ""
+
+
+def _reading(times: Times) -> list[float]:
+    """Bytes a second in each round of a sitting, the better way of reading."""
+    ways = [times.get("the machine", {}).get(way, []) for way in READINGS]
+    return [libraries.READ / min(taken) for taken in zip(*ways, strict=True)]
+
+
+def _multiplying(times: Times) -> list[float]:
+    """int8 operations a second in each round of a sitting."""
+    operations = 2 * libraries.WEIGHTS * math.prod(libraries.PRODUCT)
+    return [operations / taken for taken in times.get("the machine", {}).get(MULTIPLYING, ())]
 
 
 def spread(values: list[float], digits: int) -> str:
