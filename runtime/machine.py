@@ -84,6 +84,15 @@ def read_memory() -> Memory:
     return Memory(total, available, sizes["SwapTotal"], sizes["SwapFree"])
 
 
+def usable_cores() -> int:
+    """How many of the machine's cores this process may keep busy: by its affinity, and by the container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = text_of("sys/fs/cgroup/cpu.max").partition(" ")
+    if quota.isdigit() and period.isdigit():
+        cores = min(cores, max(int(quota) // int(period), 1))
+    return cores
+
+
 def jetpack() -> Finding:
     release = text_of("etc/nv_tegra_release")
     match = re.search(r"R(\d+) .*?REVISION: ([\d.]+)", release)
@@ -125,7 +134,6 @@ def cpu() -> Finding:
     cpuinfo = text_of("proc/cpuinfo")
     model = re.search(r"^model name\s*: *(.+)$", cpuinfo, re.MULTILINE)
     online = len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE))
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else online
     last = re.search(r"(\d+)$", text_of("sys/devices/system/cpu/present"))
     present = int(last[1]) + 1 if last else online
     found = f"{model[1] if model else platform.machine()}, {online or os.cpu_count()} cores"
@@ -133,7 +141,7 @@ def cpu() -> Finding:
     flags = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
     names = flags[1].split() if flags else []
     found += next((f", {text}" for name, text in INSTRUCTIONS.items() if name in names), "")
-    found += f"; this process may use {allowed}" if allowed < online else ""
+    found += f"; this process may use {allowed}" if (allowed := usable_cores()) < online else ""
     return Finding("CPU", "ok", found)
 
 

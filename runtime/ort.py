@@ -6,13 +6,14 @@ import contextlib
 import ctypes
 import functools
 import io
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vpt_edge.runtime import cuda
+from vpt_edge.runtime import cuda, machine
 from vpt_edge.runtime.errors import SessionError
 
 if TYPE_CHECKING:
@@ -69,6 +70,11 @@ class OrtSession:
         """What the provider needs before a session is opened."""
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
+        cores = machine.usable_cores()
+        if cores < (
+            os.cpu_count() or cores
+        ):  # left alone it starts a thread for each core of the machine, and they spin
+            options.intra_op_num_threads = cores
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         with self._lock:

@@ -198,6 +198,18 @@ def test_the_instructions_that_int8_depends_on(
 
 
 @pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), ("", 8), ("max", 8)],
+)
+def test_a_container_may_use_as_many_cores_as_its_quota_fills(
+    place: Machine, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
+) -> None:
+    place.write("sys/fs/cgroup/cpu.max", f"{quota}\n")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    assert machine.usable_cores() == cores
+
+
+@pytest.mark.parametrize(
     "cpuinfo",
     ["isa\t: rv64imafdcv\n", "Features\t: cpucfg lsx lasx\n", "flags\t\t:\nbugs\t: avx2\n", "", None],
     ids=["RISC-V", "LoongArch", "no flags", "empty", "no file"],

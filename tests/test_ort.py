@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import onnxruntime
 import pytest
 from golden import DEMO, Exporter
 
-from vpt_edge.runtime import ort
+from vpt_edge.runtime import machine, ort
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +26,17 @@ def test_sessions_take_their_memory_from_one_arena(exported: Exporter) -> None:
     session = ort.OrtSession(exported(DEMO), "reencoder_projector")
     options = session._session.get_session_options()
     assert options.get_session_config_entry("session.use_env_allocators") == "1"
+    session.close()
+
+
+@pytest.mark.parametrize(("usable", "threads"), [(1, 1), (3, 3), (8, 0), (16, 0)])  # 0: ONNX Runtime's own choice
+def test_a_session_starts_no_more_threads_than_it_has_cores(
+    usable: int, threads: int, exported: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(machine, "usable_cores", lambda: usable)
+    session = ort.OrtSession(exported(DEMO), "reencoder_projector")
+    assert session._session.get_session_options().intra_op_num_threads == threads
     session.close()
 
 
