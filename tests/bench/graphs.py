@@ -68,14 +68,19 @@ def write_checkpoint(folder: Path, layers: int, blocks: int) -> Checkpoint:
     return Checkpoint.open(str(folder))
 
 
-def write_bundle(checkpoint: Checkpoint, precision: str, folder: Path) -> Bundle:
-    """A bundle without calibration: every threshold is the same, which costs the same."""
+def write_bundle(checkpoint: Checkpoint, precision: str, folder: Path, kv_cache: str = "float") -> Bundle:
+    """A bundle without calibration: every threshold is the same, which costs the same; so are an int8 cache's steps."""
     folder.mkdir()
     job = Export(checkpoint, RECIPES[precision], "onnxruntime", 4096, folder)
     if job.recipe.quantized:
         inputs = {(graph, name): size for graph in ("decoder", "vision_encoder") for name, size in products(job, graph)}
         ones = {key: np.ones(size, np.float32) for key, size in inputs.items()}
-        job = replace(job, plan=Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK))
+        text, steps = checkpoint.text, dict[str, np.ndarray]()
+        if kv_cache == "int8":
+            step = np.full(text.num_key_value_heads * text.head_dim, THRESHOLD / 127, np.float32)
+            steps = {f"{layer}.{part}": step for layer in range(text.num_hidden_layers) for part in ("key", "value")}
+        plan = Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK, steps)
+        job = replace(job, plan=plan)
     job.write_tables()
     for graph in job.specs:
         job.write_graph(graph)

@@ -94,9 +94,9 @@ class Transformers:
         self._model = self._forward = None
 
 
-def write_ours(checkpoint: Path, precision: str, folder: Path) -> None:
+def write_ours(checkpoint: Path, precision: str, kv_cache: str, folder: Path) -> None:
     """A bundle that can be opened: with the hashes of its files."""
-    bundle = graphs.write_bundle(Checkpoint.open(str(checkpoint)), precision, folder)
+    bundle = graphs.write_bundle(Checkpoint.open(str(checkpoint)), precision, folder, kv_cache)
     files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
     write_manifest(replace(bundle.manifest, files=files), folder)
 

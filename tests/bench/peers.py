@@ -35,6 +35,8 @@ from vpt_edge.runtime import machine
 
 THREADS, LAYERS, BLOCKS = 2, 28, 32
 SITTINGS = ("llama", "genai", "torch-bfloat16", "torch-float32", "question-bfloat16", "question-float32")
+OURS = {"int4": ("int4", "float"), "int8": ("int8", "float")}  # precision, and what keys and values are kept in
+LONG_CONTEXT = {"int4 with an int8 cache": ("int4", "int8")}
 LIBRARIES = ("onnxruntime", "llama-cpp-python", "torch", "transformers", "onnxruntime-genai", "numpy")
 READINGS = [f"{READING}, {way}" for way in ("dot", "or")]
 PAUSE, REPEATS = 0.3, dict.fromkeys([*READINGS, *(what for what, (count, _) in STEPS.items() if count == 1)], 8)
@@ -64,17 +66,17 @@ def contenders(sitting: str, work: Path, layers: int, compiled: bool) -> dict[st
     """What opens each contender of a sitting, by its name; ours come first."""
     config = big_checkpoint.make_config("clip", "2b", layers, BLOCKS if layers == LAYERS else layers)
     checkpoint = in_child(big_checkpoint.write_checkpoint, config, out=work / "checkpoint")
-    ours = {
-        name: in_child(models.write_ours, checkpoint, name, out=work / name, last="reencoder_projector.onnx")
-        for name in ("int4", "int8")
-    }
     sat, _, dtype = sitting.partition("-")
+    ours = {
+        name: in_child(models.write_ours, checkpoint, *how, out=work / name, last="reencoder_projector.onnx")
+        for name, how in (OURS | LONG_CONTEXT if sat == "llama" else OURS).items()
+    }
     if sat == "question":
         folder = in_child(models.write_folder, checkpoint, "qwen2_vl", out=work / "qwen2_vl")
         found = {f"ours {name}": opener(question.Question, path) for name, path in ours.items()}
-        found[f"authors' scheme, torch {dtype}"] = lambda others: question.Authors(
-            folder, dtype, others["ours int4"], THREADS
-        )
+        scheme = f"authors' scheme, torch {dtype}"
+        found[scheme] = lambda others: question.Authors(folder, dtype, others["ours int4"], THREADS)
+        found[f"authors' evaluation, torch {dtype}"] = lambda others: others[scheme].with_loss()
         return found
     found = {"the machine": opener(libraries.Machine, THREADS)}
     found |= {f"ours {name}": opener(models.Ours, path) for name, path in ours.items()}

@@ -32,8 +32,9 @@ NOTE = (
     "A look lasts from the first turn's end to the answer's first token. From scratch is a run of our own to the same "
     "token with nothing kept: both pictures prepared and encoded (for the re-encode the same one twice), the second "
     "turn's whole prompt prefilled. The authors' scheme is run in full on the same tokens: each pass over the language "
-    "model twice on a copy of the cache, the second round from nothing with both pictures (PROTOCOL 8); their loss "
-    "behind each turn is left out, and logits are computed for the last position alone."
+    "model twice on a copy of the cache, the second round from nothing with both pictures, whose patches all "
+    "attend to each other (PROTOCOL 8); logits are computed for the last position alone. Their evaluation "
+    "computes the loss behind each turn too: it is encoded and passed through twice once more, from nothing."
 )
 ASKED = "What is the colour of the car that stands in front of the house on the left?"
 
@@ -115,8 +116,8 @@ class Authors:
     """The authors' scheme in torch (PROTOCOL 8), replaying the tokens of an answer of ours.
 
     Every pass over the language model is made twice, each time on a copy of the whole cache; the second round begins
-    from nothing, with both pictures; pictures are prepared twice in a round. What is left out flatters them: logits of
-    the last position alone, attention within each picture, no loss behind a turn.
+    from nothing, with both pictures, whose patches attend to all of both; pictures are prepared twice in a round. Their
+    evaluation computes the loss behind each turn too (``with_loss``). Logits of the last position alone flatter them.
     """
 
     def __init__(self, folder: Path, dtype: str, ours: Question, threads: int) -> None:
@@ -126,29 +127,45 @@ class Authors:
         crops = [look.crop for look in answer.looks if look.crop is not None]
         rounds = [(answer.turns[0], [answer.image]), (answer.turns[1], [answer.image, *crops])]
         self.touched: dict[str, int] = {}
-        self.runs: dict[str, Timed] = {
-            REGION.question: (nothing, lambda: [self._round(turn, pictures) for turn, pictures in rounds])
-        }
+        self._rounds = rounds
+        self.runs: dict[str, Timed] = {REGION.question: (nothing, partial(self._answer, loss=False))}
+
+    def with_loss(self) -> Authors:
+        """The same model as another contender, whose runs include the loss."""
+        other = copy.copy(self)
+        other.runs = {REGION.question: (nothing, partial(other._answer, loss=True))}
+        return other
+
+    def _answer(self, loss: bool) -> None:
+        for turn, pictures in self._rounds:
+            self._round(turn, pictures, loss)
 
     @torch.inference_mode()
-    def _round(self, turn: Turn, pictures: list[Any]) -> None:
+    def _round(self, turn: Turn, pictures: list[Any], loss: bool) -> None:
         limits, pad = self._manifest.image, self._manifest.tokens.image_pad
         for _ in range(2):
             views = [image.view(p, limits.limit, limits.min_pixels, limits.max_pixels) for p in pictures]
-        grids = [view.grid for view in views]
-        text, dtype = self._model.model.language_model, self._model.dtype
-        pixels = torch.from_numpy(np.concatenate([view.patches for view in views])).to(dtype)
-        features = self._model.model.visual(pixels, grid_thw=torch.tensor([[1, *grid] for grid in grids]))
-        ids = torch.tensor([turn.prompt_ids])
-        embeds = text.embed_tokens(ids)
-        embeds[ids == pad] = features.pooler_output.to(dtype)
-        positions = torch.from_numpy(mrope_positions(turn.prompt_ids, grids, pad))[:, None]
-        cache = self._pass_twice(embeds, positions, self._new_cache(config=text.config))
-        place = positions.max() + 1
+        text = self._model.model.language_model
+        cache, place = self._prefill(turn.prompt_ids, views, pad)
         for token in turn.generated_ids[:-1]:  # behind the last one nothing is computed
             embeds = text.embed_tokens(torch.tensor([[token]]))
-            cache = self._pass_twice(embeds, place.expand(3, 1, 1), cache)
-            place = place + 1
+            cache = self._pass_twice(embeds, torch.full((3, 1, 1), place), cache)
+            place += 1
+        if loss:
+            self._prefill((*turn.prompt_ids, *turn.generated_ids), views, pad)
+
+    def _prefill(self, ids: tuple[int, ...], views: list[image.View], pad: int) -> tuple[Any, int]:
+        """The pictures encoded and all of ``ids`` passed through twice: the cache, and the next place."""
+        model, grids = self._model.model, [view.grid for view in views]
+        pixels = torch.from_numpy(np.concatenate([view.patches for view in views])).to(self._model.dtype)
+        together = torch.tensor([0, len(pixels)], dtype=torch.int32)
+        features = model.visual(pixels, grid_thw=torch.tensor([[1, *grid] for grid in grids]), cu_seqlens=together)
+        told = torch.tensor([ids])
+        embeds = model.language_model.embed_tokens(told)
+        embeds[told == pad] = features.pooler_output.to(embeds.dtype)
+        positions = torch.from_numpy(mrope_positions(ids, grids, pad))[:, None]
+        cache = self._new_cache(config=model.language_model.config)
+        return self._pass_twice(embeds, positions, cache), int(positions.max()) + 1
 
     def _pass_twice(self, embeds: Any, positions: Any, cache: Any) -> Any:
         for _ in range(2):
