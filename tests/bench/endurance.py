@@ -1,6 +1,8 @@
 """Many questions in a row: memory does not grow, the cache is never exceeded, the answers are those of single requests.
 
 python tests/bench/endurance.py build/demo-bundle-fp32 --questions 200
+
+A model of random weights never asks for a look: ``--looks`` puts a region into its mouth every other time.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ import numpy as np
 import scenes
 
 from vpt_edge.runtime import Pipeline
+from vpt_edge.runtime.bench import REGION
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.prompt import Perception
     from vpt_edge.runtime.result import Turn
 
 WARM = 20  # questions until the allocators have seen every size
@@ -33,26 +35,34 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--seed", type=int, default=9000)
+    parser.add_argument("--side", type=int, default=scenes.SIDE, metavar="PIXELS", help="of the pictures")
+    parser.add_argument("--looks", action="store_true", help="give a region to every second question")
+    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="for each turn (default 64)")
     options = parser.parse_args()
     rng = Random(options.seed)
-    asked: list[tuple[Any, str, Perception]] = []
+    asked: list[tuple[Any, str, dict[str, Any]]] = []
     while len(asked) < options.questions:
         picture, samples = scenes.scene(rng)
-        asked += [(picture, sample.question, sample.perception) for sample in samples]
+        picture = picture.resize((options.side, options.side))
+        for sample in samples:
+            prefix = REGION if options.looks and len(asked) % 2 else ""
+            how = {"perception": sample.perception, "assistant_prefix": prefix}
+            asked.append((picture, sample.question, {**how, "max_new_tokens": options.max_new_tokens}))
     asked = asked[: options.questions]
     memory: list[int] = []
     turns: list[tuple[Turn, ...]] = []
     fullest = 0
     with Pipeline(options.bundle) as pipeline:
         capacity = pipeline.bundle.manifest.cache.capacity
-        for picture, question, perception in asked:
-            turns.append(pipeline.ask(picture, question, perception=perception).turns)  # not the answer and its crops
+        for picture, question, how in asked:
+            turns.append(pipeline.ask(picture, question, **how).turns)  # not the answer and its crops
             fullest = max(fullest, capacity - pipeline._decoder.room)
             memory.append(resident())
     different = 0
-    for found, (picture, question, perception) in zip(turns, asked, strict=True):
-        with Pipeline(options.bundle) as pipeline:
-            different += pipeline.ask(picture, question, perception=perception).turns != found
+    with Pipeline(options.bundle) as pipeline:
+        for found, (picture, question, how) in zip(turns, asked, strict=True):
+            pipeline.forget()
+            different += pipeline.ask(picture, question, **how).turns != found
     slope = float(np.polyfit(range(WARM, len(memory)), memory[WARM:], 1)[0])
     print(
         f"{len(asked)} questions, {sum(len(found) > 1 for found in turns)} with a look: memory "
