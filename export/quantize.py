@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 TURNED = ".transposed"
 EVERY = "*"
+HEAD, NAMED = "lm_head.weight", 64  # the product that chooses tokens, and how many INT4 names for INT8 to judge
 INT4_OPSET = 21  # the first with INT4 and blocks
 
 
@@ -62,6 +63,10 @@ def products(model: ir.Model) -> list[Product]:
             turned = "transB" in node.attributes and node.attributes["transB"].as_int() == 1
             found.append(Product(node, weight, 0 if turned else 1))
     return found
+
+
+def _int4(product: Product, block: int, importance: Array) -> Rounded:
+    return Rounded(lambda: int4_weight(product.read() if product.axis == 1 else product.read().T, block, importance))
 
 
 class Quantizer:
@@ -101,31 +106,64 @@ class Quantizer:
     def int4(self, product: Product, block: int, importance: Array) -> None:
         """Weights in blocks of ``block``: MatMulNBits of ONNX Runtime, DQ with blocks for TensorRT."""
         node, name, (inputs, outputs) = product.node, product.name, product.sizes
-        blocks = -(-inputs // block)
-
-        def make() -> tuple[NDArray[np.int8], Array]:
-            return int4_weight(product.read() if product.axis == 1 else product.read().T, block, importance)
-
-        rounded = Rounded(make)
-        if self._target == "tensorrt":
-            shape = [inputs, outputs]
-            self._model.graph.opset_imports[""] = INT4_OPSET
-            weight = self._stored(
-                f"{name}.int4", ir.DataType.INT4, shape, lambda: rounded.take(0).astype(ml_dtypes.int4)
-            )
-            scale = self._stored(f"{name}.scale", self._scale_type, [blocks, outputs], lambda: rounded.take(1))
-            self._replace(product, node.inputs[0], self._dequantize(node, [weight, scale], axis=0, block_size=block))
+        if self._target == "onnxruntime":
+            self._put(product, self._blocks(product, block, importance))
             return
-        shape = [outputs, blocks, block // 2]
-        weight = self._stored(f"{name}.int4", ir.DataType.UINT8, shape, lambda: packed(rounded.take(0), block))
+        blocks = -(-inputs // block)
+        rounded = _int4(product, block, importance)
+        self._model.graph.opset_imports[""] = INT4_OPSET
+        weight = self._stored(
+            f"{name}.int4", ir.DataType.INT4, [inputs, outputs], lambda: rounded.take(0).astype(ml_dtypes.int4)
+        )
+        scale = self._stored(f"{name}.scale", self._scale_type, [blocks, outputs], lambda: rounded.take(1))
+        self._replace(product, node.inputs[0], self._dequantize(node, [weight, scale], axis=0, block_size=block))
+
+    def shortlist(self, product: Product, block: int, threshold: float) -> None:
+        """Of many outputs only the largest count: INT4 names NAMED of them, and those are what INT8 makes of them.
+
+        It reads half of the bytes, and the int8 rows stay on disk but for those that are named. For ONNX Runtime, of a
+        weight (outputs, inputs).
+        """
+        node, name, (inputs, outputs) = product.node, product.name, product.sizes
+        rounded = Rounded(lambda: int8_weight(product.read(), 0))
+        weight = self._stored(f"{name}.int8", ir.DataType.INT8, [outputs, inputs], lambda: rounded.take(0))
+        scale = self._stored(f"{name}.scale", self._scale_type, [outputs], lambda: rounded.take(1))
+        x = self._dequantize(node, self._activation(node, threshold))
+
+        def add(operator: str, inputs: list[ir.Value], output: int = 0, **attributes: int) -> ir.Value:
+            made = ir.node(operator, inputs, attributes, num_outputs=output + 1)
+            for place, value in enumerate(made.outputs):
+                value.name = f"{name}.{operator}.{inputs[0].name}.{place}"
+            self._model.graph.insert_before(node, made)
+            return made.outputs[output]
+
+        rough = self._blocks(product, block, np.ones(inputs, np.float32))
+        rough.outputs[0].name = f"{name}.rough"
+        self._model.graph.insert_before(node, rough)
+        count = self._constant(f"{name}.named", np.array([min(NAMED, outputs)], np.int64))
+        last = self._constant(f"{name}.last", np.array([2], np.int64))
+        named = add("TopK", [rough.outputs[0], count], 1)  # (batch, named)
+        rows = add("Cast", [add("Gather", [weight, named])], to=ir.DataType.FLOAT)  # (batch, named, inputs)
+        fine = add("Squeeze", [add("MatMul", [rows, add("Unsqueeze", [x, last])]), last])
+        fine = add("Mul", [fine, add("Gather", [scale, named])])
+        self._put(product, ir.node("ScatterElements", [rough.outputs[0], named, fine], {"axis": 1}, name=name))
+
+    def _blocks(self, product: Product, block: int, importance: Array) -> ir.Node:
+        """ONNX Runtime's product with a weight in INT4 blocks."""
+        name, (inputs, outputs) = product.name, product.sizes
+        blocks, rounded = -(-inputs // block), _int4(product, block, importance)
+        weight = self._stored(
+            f"{name}.int4",
+            ir.DataType.UINT8,
+            [outputs, blocks, block // 2],
+            lambda: packed(rounded.take(0), block),
+        )
         scale = self._stored(
-            f"{name}.scale", self._scale_type, [outputs * blocks], lambda: rounded.take(1).T.reshape(-1)
+            f"{name}.int4.scale", self._scale_type, [outputs * blocks], lambda: rounded.take(1).T.reshape(-1)
         )
         attributes = {"K": inputs, "N": outputs, "bits": 4, "block_size": block, "accuracy_level": 4}
-        fused = ir.node(
-            "MatMulNBits", [node.inputs[0], weight, scale], attributes, domain="com.microsoft", name=f"{name}.matmul"
-        )
-        self._put(product, fused)
+        inputs_of = [product.node.inputs[0], weight, scale]
+        return ir.node("MatMulNBits", inputs_of, attributes, domain="com.microsoft", name=f"{name}.matmul")
 
     def int8_cache(self, scales: Mapping[str, Array]) -> None:
         """Keys and values of int8 in the cache that ONNX Runtime's attention shares: ``scales`` by part and channel."""
@@ -256,7 +294,10 @@ class Plan:
         for product in products(model):
             key = graph, product.name
             kind = self.kind(key, product.sizes[0])
-            if kind == "int8":
+            short = product.name == HEAD and product.axis == 0 and not product.sizes[0] % self.block
+            if kind == "int8" and short and target == "onnxruntime":
+                quantizer.shortlist(product, self.block, self.thresholds[key])
+            elif kind == "int8":
                 quantizer.int8(product, self.thresholds[key])
             elif kind == "int4":
                 quantizer.int4(product, self.block, self.importance[key])

@@ -165,6 +165,27 @@ def test_tensorrt_gets_signed_symmetric_numbers_and_scales_of_its_own_type(gemm:
     assert model.graph.opset_imports == {"": 19}
 
 
+@pytest.mark.parametrize("outputs", [20, 1000])
+def test_int8_decides_between_the_largest_that_int4_names(outputs: int) -> None:
+    random = np.random.default_rng(3)
+    matrix = random.standard_normal((INPUTS, outputs)).astype(np.float32)
+    x = random.uniform(-1, 1, (1, INPUTS)).astype(np.float32)
+    models = [graph(gemm=True, matrix=matrix) for _ in range(3)]
+    for model in models:
+        model.graph.inputs[0].shape = ir.Shape([1, INPUTS])
+        model.graph.outputs[0].shape = ir.Shape([1, outputs])
+    fine, rough, both = (Quantizer(model, "onnxruntime", "float32") for model in models)
+    fine.int8(products(models[0])[0], 1.0)
+    rough.int4(products(models[1])[0], 64, np.ones(INPUTS, np.float32))
+    both.shortlist(products(models[2])[0], 64, 1.0)
+    exact, coarse, found = (run(model, x)[0] for model in models)
+    named = np.argsort(-coarse)[:64]
+    np.testing.assert_allclose(found[named], exact[named], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(np.delete(found, named), np.delete(coarse, named))
+    assert np.abs(coarse - exact).max() > 0.1
+    assert found.argmax() == exact.argmax()
+
+
 def test_int4_for_tensorrt_is_a_block_dequantize_of_opset_21() -> None:
     model = graph("float16")
     Quantizer(model, "tensorrt", "float16").int4(products(model)[0], 64, np.ones(INPUTS, np.float32))

@@ -135,8 +135,13 @@ def _floats(*shape: int) -> NDArray[np.float32]:
 
 
 def bytes_of_a_step(bundle: Bundle, cached: int) -> int:
-    """What a token must read at least: the decoder's weights once, and the filled part of the cache."""
-    text, names = bundle.manifest.text, ("decoder.onnx.data", bundle.manifest.text.embeddings)
+    """What a token must read at least: the decoder's weights once, and the filled part of the cache.
+
+    The output matrix is the embedding table, but where ONNX Runtime looks at a few of its rows alone.
+    """
+    text, names = bundle.manifest.text, ["decoder.onnx.data"]
+    if bundle.manifest.target != "onnxruntime" or bundle.manifest.precision not in ("int8", "int4"):
+        names.append(text.embeddings)
     cache = 2 * text.layers * cached * text.kv_heads * text.head_dim * np.dtype(bundle.manifest.cache.dtype).itemsize
     return sum(bundle.file(name).stat().st_size for name in names) + cache
 
