@@ -18,7 +18,7 @@ import torch
 from vpt_edge.export import graphs, onnx_writer
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.precision import RECIPES
-from vpt_edge.export.quantize import check_fused
+from vpt_edge.export.products import check_fused
 from vpt_edge.export.report import report
 from vpt_edge.export.verify import verify
 from vpt_edge.runtime.bundle import MANIFEST, SCHEMA_VERSION, Bundle, Cache, Manifest, Text, sha256, write_manifest

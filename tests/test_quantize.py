@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpt_edge.export import rounding
-from vpt_edge.export.quantize import Quantizer, products
+from vpt_edge.export.products import products
+from vpt_edge.export.quantize import Quantizer
 from vpt_edge.export.rounding import int4_weight, int8_weight
 
 INPUTS, OUTPUTS = 128, 24
