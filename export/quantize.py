@@ -84,7 +84,7 @@ class Quantizer:
         """Of many outputs only the largest count: INT4 names NAMED of them, and those are what INT8 makes of them.
 
         It reads half of the bytes, and the int8 rows stay on disk but for those that are named. For ONNX Runtime, of a
-        weight (outputs, inputs).
+        weight (outputs, inputs) and an activation (1, inputs).
         """
         node, name, (inputs, outputs) = product.node, product.name, product.sizes
         rounded = Rounded(lambda: int8_weight(product.read(), 0))
@@ -104,9 +104,9 @@ class Quantizer:
         self._model.graph.insert_before(node, rough)
         count = self._constant(f"{name}.named", np.array([min(NAMED, outputs)], np.int64))
         last = self._constant(f"{name}.last", np.array([2], np.int64))
-        named = add("TopK", [rough.outputs[0], count], 1)  # (batch, named)
-        rows = add("Cast", [add("Gather", [weight, named])], to=ir.DataType.FLOAT)  # (batch, named, inputs)
-        fine = add("Squeeze", [add("MatMul", [rows, add("Unsqueeze", [x, last])]), last])
+        named = add("TopK", [rough.outputs[0], count], 1)  # (1, named)
+        rows = add("Cast", [add("Gather", [weight, named])], to=ir.DataType.FLOAT)  # (1, named, inputs)
+        fine = add("ReduceSum", [add("Mul", [rows, x]), last], keepdims=0)  # a MatMul of so few would want to be fused
         fine = add("Mul", [fine, add("Gather", [scale, named])])
         self._put(product, ir.node("ScatterElements", [rough.outputs[0], named, fine], {"axis": 1}, name=name))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpt_edge.export import rounding
-from vpt_edge.export.products import products
+from vpt_edge.export.products import check_fused, products
 from vpt_edge.export.quantize import Quantizer
 from vpt_edge.export.rounding import int4_weight, int8_weight
 
@@ -167,7 +168,8 @@ def test_tensorrt_gets_signed_symmetric_numbers_and_scales_of_its_own_type(gemm:
 
 
 @pytest.mark.parametrize("outputs", [20, 1000])
-def test_int8_decides_between_the_largest_that_int4_names(outputs: int) -> None:
+def test_int8_decides_between_the_largest_that_int4_names(outputs: int, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
     random = np.random.default_rng(3)
     matrix = random.standard_normal((INPUTS, outputs)).astype(np.float32)
     x = random.uniform(-1, 1, (1, INPUTS)).astype(np.float32)
@@ -185,6 +187,8 @@ def test_int8_decides_between_the_largest_that_int4_names(outputs: int) -> None:
     np.testing.assert_array_equal(np.delete(found, named), np.delete(coarse, named))
     assert np.abs(coarse - exact).max() > 0.1
     assert found.argmax() == exact.argmax()
+    ir.save(models[2], tmp_path / "folder" / "graph.onnx")
+    check_fused(tmp_path / "folder" / "graph.onnx")
 
 
 def test_int4_for_tensorrt_is_a_block_dequantize_of_opset_21() -> None:
