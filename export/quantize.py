@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     Array = NDArray[np.float32]
 
 EVERY = "*"
-HEAD, NAMED = "lm_head.weight", 64  # the product that chooses tokens, and how many INT4 names for INT8 to judge
+HEAD = "lm_head.weight"  # the product that chooses tokens
+MANY, NAMED = 4096, 64  # outputs from which on it pays that INT4 names some, and how many it names for INT8 to judge
 INT4_OPSET = 21  # the first with INT4 and blocks
 
 
@@ -256,8 +257,7 @@ class Plan:
         for product in products(model):
             key = graph, product.name
             kind = self.kind(key, product.sizes[0])
-            short = product.name == HEAD and product.axis == 0 and not product.sizes[0] % self.block
-            if kind == "int8" and short and target == "onnxruntime":
+            if kind == "int8" and target == "onnxruntime" and self._is_shortlisted(product):
                 quantizer.shortlist(product, self.block, self.thresholds[key])
             elif kind == "int8":
                 quantizer.int8(product, self.thresholds[key])
@@ -265,6 +265,10 @@ class Plan:
                 quantizer.int4(product, self.block, self.importance[key])
         if graph == "decoder" and self.cache_scales:
             quantizer.int8_cache(self.cache_scales)
+
+    def _is_shortlisted(self, product: Product) -> bool:
+        inputs, outputs = product.sizes
+        return product.name == HEAD and product.axis == 0 and outputs >= MANY and inputs % self.block == 0
 
     def to_dict(self) -> dict[str, Any]:
         """What ``ranges.json`` has: thresholds and strengths of smoothing by graph, and the steps of an int8 cache."""

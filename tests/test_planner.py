@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import scenes
-from golden import CASES, DEMO, Case, Exporter, check_decisions, needs_golden
+from golden import CASES, DEMO, Case, Exporter, check_decisions, needs_golden, own_samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from vpt_edge.calibration.collect import Cache, cache_key, collect
 from vpt_edge.calibration.observe import Observer
 from vpt_edge.calibration.samples import read_samples
+from vpt_edge.export import quantize
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.exporter import Export, export
 from vpt_edge.export.planner import Calibration, Planner
@@ -197,6 +198,19 @@ def test_golden_models_keep_their_answers_in_int8(name: str, kv_cache: str, expo
     """Calibrated on their own pictures: they are over-fitted to them."""
     case = Case(name)
     check_decisions(case.ask(exported(case.model, "int8", kv_cache=kv_cache)), case)
+
+
+@needs_golden
+@pytest.mark.parametrize("name", ["clip_reencode_640x480", "region_two_1280x720"])
+def test_answers_are_kept_where_int4_names_the_tokens(name: str, tmp_path: Path) -> None:
+    """As it is with a vocabulary of real size."""
+    case = Case(name)
+    calibration = Calibration(str(own_samples(case.model, tmp_path)), max_drop=100, block=64)
+    with mock.patch.multiple(quantize, MANY=1, NAMED=8):
+        bundle = export(str(case.model), tmp_path / "bundle", precision="int8", calibration=calibration)
+    graph = onnx.load(str(bundle.file("decoder.onnx")), load_external_data=False).graph
+    assert [node.op_type for node in graph.node].count("TopK") == 1
+    check_decisions(case.ask(bundle), case)
 
 
 def test_an_int8_cache_holds_what_a_float_one_does_to_half_a_step(exported: Exporter) -> None:
