@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 WARM = 20  # questions until the allocators have seen every size
 
 
-def resident() -> int:
-    """Bytes of this process in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+def resident() -> tuple[int, int]:
+    """Bytes of this process in memory: its own, and those of mapped files, which the system takes back at will."""
+    _, pages, mapped, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    return (pages - mapped) * 4096, mapped * 4096
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def main() -> None:
             how = {"perception": sample.perception, "assistant_prefix": prefix}
             asked.append((picture, sample.question, {**how, "max_new_tokens": options.max_new_tokens}))
     asked = asked[: options.questions]
-    memory: list[int] = []
+    memory: list[tuple[int, int]] = []
     turns: list[tuple[Turn, ...]] = []
     fullest = 0
     with Pipeline(options.bundle) as pipeline:
@@ -63,12 +63,13 @@ def main() -> None:
         for found, (picture, question, how) in zip(turns, asked, strict=True):
             pipeline.forget()
             different += pipeline.ask(picture, question, **how).turns != found
-    slope = float(np.polyfit(range(WARM, len(memory)), memory[WARM:], 1)[0])
+    own, mapped = np.array(memory).T
+    slope = float(np.polyfit(range(WARM, len(own)), own[WARM:], 1)[0])
     print(
         f"{len(asked)} questions, {sum(len(found) > 1 for found in turns)} with a look: memory "
-        f"{memory[WARM] / 2**20:.1f} MiB behind the first {WARM}, {memory[-1] / 2**20:.1f} MiB at the end, slope "
-        f"{slope:.0f} bytes a question; cache at most {fullest} of {capacity}; {different} answers differ from single "
-        "requests"
+        f"{own[WARM] / 2**20:.1f} MiB behind the first {WARM}, {own[-1] / 2**20:.1f} MiB at the end, slope "
+        f"{slope:.0f} bytes a question; of files {mapped[WARM] / 2**20:.1f} and {mapped[-1] / 2**20:.1f} MiB; "
+        f"cache at most {fullest} of {capacity}; {different} answers differ from single requests"
     )
 
 
