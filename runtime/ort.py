@@ -71,9 +71,7 @@ class OrtSession:
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
         cores = machine.usable_cores()
-        if cores < (
-            os.cpu_count() or cores
-        ):  # left alone it starts a thread for each core of the machine, and they spin
+        if cores < (os.cpu_count() or cores):  # left alone it starts threads for all of them, and they spin
             options.intra_op_num_threads = cores
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
