@@ -64,7 +64,7 @@ class Observer:
         The rotary embedding turns two channels of a key into each other: they share the largest length of both, which
         holds at every position.
         """
-        count, half = inputs["cos"].shape
+        count, half = inputs["embeds"].shape[1], inputs["cos"].shape[1]
         for name in (name for name in outputs if name.startswith("present.")):
             rows = outputs[name][0]
             if "total_sequence_length" in inputs:  # a shared cache holds what was there before, and room

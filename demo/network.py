@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vocabulary import dump, write
 
 from vpt_edge.export.geometry import TextConfig, VisionConfig
-from vpt_edge.export.modules import Cache, Decoder, PlainAttention, Projector, VisionEncoder
+from vpt_edge.export.modules import Cache, Decoder, PlainAttention, Projector, Rope, VisionEncoder
 from vpt_edge.runtime import positions
 
 if TYPE_CHECKING:
@@ -49,11 +49,13 @@ class FusedAttention(PlainAttention):
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        rope: Rope,
         past: Cache | None,
         visibility: tuple[Tensor, ...],
         heads: int,
         kv_heads: int,
     ) -> tuple[Tensor, Cache]:
+        q, k = self.rotary(q, *rope, heads), self.rotary(k, *rope, kv_heads)
         keys, values = (k, v) if past is None else (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1))
         seq, total = q.shape[1], keys.shape[1]
         seen = torch.ones(seq, total, dtype=torch.bool, device=q.device).tril(total - seq)

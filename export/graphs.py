@@ -21,7 +21,7 @@ from vpt_edge.runtime.kv_cache import BLOCK, whole_blocks
 if TYPE_CHECKING:
     from vpt_edge.calibration.smoothing import Fold
     from vpt_edge.export.checkpoint import Checkpoint
-    from vpt_edge.export.modules import Attention, Cache
+    from vpt_edge.export.modules import Attention, Cache, Rope
     from vpt_edge.export.precision import Recipe
 
 OPSET = 19  # the newest that TensorRT 10.3 takes in full; FP16 scales of Q/DQ need it
@@ -32,7 +32,8 @@ class OnnxRuntimeAttention:
     """Contrib operators of ONNX Runtime. Past and present of the cache are one buffer.
 
     Cache: keys and values (batch, kv_heads, capacity, head_dim); ``lengths``: seqlens_k (batch,) int32, the last filled
-    index, and total_sequence_length () int32. In eager torch the results are dummies.
+    index, and total_sequence_length () int32. In float32 attention rotates too: ``rope`` (capacity, head_dim / 2) is
+    that of every slot of the cache. In eager torch the results are dummies.
     """
 
     def rotary(self, x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
@@ -51,14 +52,20 @@ class OnnxRuntimeAttention:
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        rope: Rope,
         past: Cache | None,
         visibility: tuple[Tensor, ...],
         heads: int,
         kv_heads: int,
     ) -> tuple[Tensor, Cache]:
         assert past is not None, "the cache's buffers are inputs of the graph"
-        attributes = {"num_heads": heads, "kv_num_heads": kv_heads}
-        out, key, value = _contrib("GroupQueryAttention", [q, k, v, *past, *visibility], attributes, [q, *past])
+        attributes, table = {"num_heads": heads, "kv_num_heads": kv_heads}, list[Tensor]()
+        if q.dtype == torch.float32:
+            attributes["do_rotary"], table = 1, [*rope]
+        else:  # it would rotate in float16
+            q, k = self.rotary(q, *rope, heads), self.rotary(k, *rope, kv_heads)
+        inputs = [q, k, v, *past, *visibility, *table]
+        out, key, value = _contrib("GroupQueryAttention", inputs, attributes, [q, *past])
         return out, (key, value)
 
 
@@ -153,7 +160,8 @@ def _vision_encoder(checkpoint: Checkpoint) -> Spec:
 
 def _decoder(checkpoint: Checkpoint, recipe: Recipe, target: str, cache_tokens: int) -> Spec:
     text = checkpoint.text
-    rope = ("sequence", text.head_dim // 2)
+    rotates = target == "onnxruntime" and recipe.dtype[target] == "float32"  # attention itself, by the cache's slots
+    rope = ("capacity" if rotates else "sequence", text.head_dim // 2)
     inputs = [_floats("embeds", 1, "sequence", text.hidden_size), _floats("cos", *rope), _floats("sin", *rope)]
     outputs = [_floats("logits", 1, text.vocab_size), _floats("hidden", 1, text.hidden_size)]
     most = min(PREFILL, cache_tokens)

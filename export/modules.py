@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Derived = dict[str, Callable[[Tensor], Tensor]]
 Cache = tuple[Tensor, Tensor]  # keys and values of one layer
+Rope = tuple[Tensor, Tensor]  # cos and sin of the new tokens (seq, head_dim / 2)
 
 
 class Parts(nn.Module):
@@ -84,12 +85,16 @@ class Attention(Protocol):
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        rope: Rope,
         past: Cache | None,
         visibility: tuple[Tensor, ...],
         heads: int,
         kv_heads: int,
     ) -> tuple[Tensor, Cache]:
-        """Grouped-query attention behind ``past``; returns the output and what the cache takes in."""
+        """Grouped-query attention behind ``past``, of queries and keys that are rotated here.
+
+        Returns the output and what the cache takes in.
+        """
 
 
 class PlainAttention:
@@ -126,11 +131,13 @@ class PlainAttention:
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        rope: Rope,
         past: Cache | None,
         visibility: tuple[Tensor, ...],
         heads: int,
         kv_heads: int,
     ) -> tuple[Tensor, Cache]:
+        q, k = self.rotary(q, *rope, heads), self.rotary(k, *rope, kv_heads)
         keys, values = (k, v) if past is None else (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1))
         group = heads // kv_heads
         q = q.unflatten(-1, (kv_heads, group, -1)).permute(0, 2, 3, 1, 4)  # (batch, kv_heads, group, seq, dim)
@@ -257,9 +264,8 @@ class DecoderLayer(nn.Module):
         self, x: Tensor, cos: Tensor, sin: Tensor, past: Cache | None, visibility: tuple[Tensor, ...]
     ) -> tuple[Tensor, Cache]:
         h = self.input_layernorm(x)
-        q = self.attention.rotary(self.self_attn.q_proj(h), cos, sin, self.heads)
-        k = self.attention.rotary(self.self_attn.k_proj(h), cos, sin, self.kv_heads)
-        out, new = self.attention.causal(q, k, self.self_attn.v_proj(h), past, visibility, self.heads, self.kv_heads)
+        q, k, v = self.self_attn.q_proj(h), self.self_attn.k_proj(h), self.self_attn.v_proj(h)
+        out, new = self.attention.causal(q, k, v, (cos, sin), past, visibility, self.heads, self.kv_heads)
         x = x + self.self_attn.o_proj(out).float()
         h = self.post_attention_layernorm(x)
         return x + self.mlp.down_proj(F.silu(self.mlp.gate_proj(h)) * self.mlp.up_proj(h)).float(), new

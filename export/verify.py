@@ -123,7 +123,7 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
         if "token" in (tensor.name for tensor in bundle.graph(name).outputs):
             got["token"] = np.empty(1, np.int64)
         cache_inputs, cache_outputs = cache.bindings(count)
-        session.run({**inputs, **cache_inputs}, {**got, **cache_outputs})
+        session.run({**inputs, **cache.rotations(cos, sin), **cache_inputs}, {**got, **cache_outputs})
         logits, hidden, *_, new = module(*(torch.from_numpy(array) for array in inputs.values()), past)
         size = f"{count} tokens behind {cache.length}"
         cache.append(count)

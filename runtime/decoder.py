@@ -159,7 +159,7 @@ class Decoder:
         text = self._manifest.text
         cos, sin = mrope(positions, text.head_dim, text.rope_theta, text.mrope_section)
         inputs, outputs = self._cache.bindings(len(ids))
-        inputs = {"embeds": embeds[None], "cos": cos, "sin": sin, **inputs}
+        inputs = {"embeds": embeds[None], **self._cache.rotations(cos, sin), **inputs}
         scores = {"token": self._token} if self._greedy else {"logits": self._logits}
         self._session.run(inputs, {**scores, "hidden": self._hidden, **outputs})
         self._cache.append(len(ids))

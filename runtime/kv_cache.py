@@ -11,8 +11,12 @@ from vpt_edge.runtime.errors import PromptError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from vpt_edge.runtime.bundle import Manifest
     from vpt_edge.runtime.session import Array
+
+    Floats = NDArray[np.float32]
 
 BLOCK = 256  # an appended cache's past is bound in whole blocks: few shapes, each captured once on a GPU
 
@@ -44,6 +48,11 @@ class KVCache:
             self._slab = zeros((count, whole_blocks(self.capacity), width), cache.dtype)
             self._new = zeros((count, whole_blocks(chunk), width), cache.dtype)
         self._views: dict[tuple[str, int], dict[str, Array]] = {}
+        self._rotations = {
+            tensor.name: np.zeros((self.capacity, text.head_dim // 2), np.float32)
+            for tensor in manifest.graphs["decoder"].inputs
+            if tensor.name in ("cos", "sin") and tensor.shape[0] == "capacity"
+        }
 
     def bindings(self, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
         """The decoder graph's cache inputs and outputs for ``count`` more tokens."""
@@ -55,6 +64,15 @@ class KVCache:
             return {**self._view("past", self._slab), **lengths}, self._view("present", self._slab)
         past = self._view("past", self._slab, whole_blocks(self.length))
         return {**past, "filled": np.array(self.length, np.int32)}, self._view("present", self._new, count)
+
+    def rotations(self, cos: Floats, sin: Floats) -> dict[str, Any]:
+        """The decoder graph's inputs that turn the next tokens by ``cos`` and ``sin`` (tokens, head_dim / 2).
+
+        They are given as they are, or to an attention that turns queries and keys itself in a table by slot.
+        """
+        for name, rows in zip(self._rotations, (cos, sin), strict=False):
+            self._rotations[name][self.length : self.length + len(rows)] = rows
+        return {"cos": cos, "sin": sin, **self._rotations}
 
     def _view(self, side: str, slab: Array, rows: int = 0) -> dict[str, Array]:
         """Each layer's part of ``slab``: all of it, or its first ``rows``. In decoding the same arrays every time."""

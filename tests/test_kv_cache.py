@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpt_edge.runtime.bundle import Cache
+from vpt_edge.runtime.bundle import Cache, Tensor
 from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.kv_cache import BLOCK, KVCache, whole_blocks
 from vpt_edge.runtime.testing import tiny_bundle
@@ -167,6 +167,30 @@ def test_it_rewinds_only_to_what_it_holds(layout: str, length: int, manifest: Ma
     with pytest.raises(ValueError, match=f"of 2 tokens to {length}"):
         cache.rewind(length)
     check(cache, [1, 2])
+
+
+def test_rotations_are_given_as_they_are(manifest: Manifest) -> None:
+    cos, sin = np.ones((2, 2, 1), np.float32)
+    given = cache_of(manifest, "shared").rotations(cos, sin)
+    assert given["cos"] is cos
+    assert given["sin"] is sin
+
+
+def test_an_attention_that_rotates_finds_the_rotation_of_each_slot(manifest: Manifest) -> None:
+    """In the same arrays every time; what was rewound is written again."""
+    table = tuple(Tensor(name, "float32", ("capacity", HEAD_DIM // 2)) for name in ("cos", "sin"))
+    decoder = replace(manifest.graphs["decoder"], inputs=table)
+    cache = cache_of(replace(manifest, graphs={**manifest.graphs, "decoder": decoder}), "shared")
+    arrays, expected = set[int](), np.zeros((2, CAPACITY, 1), np.float32)
+    for start, count in ((0, 5), (5, 1), (3, 4), (7, CAPACITY - 7)):
+        cache.rewind(start)
+        new = np.random.default_rng(start).random((2, count, 1)).astype(np.float32)
+        expected[:, start : start + count] = new
+        given = cache.rotations(*new)
+        np.testing.assert_array_equal([given["cos"], given["sin"]], expected)
+        arrays |= {id(given["cos"]), id(given["sin"])}
+        cache.append(count)
+    assert len(arrays) == 2
 
 
 runs = st.lists(st.integers(0, 900), min_size=1, max_size=8)

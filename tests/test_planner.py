@@ -256,7 +256,9 @@ def test_a_keys_range_holds_at_every_position(angle: float, seed: int) -> None:
     """Turned by the rotary embedding, a key's halves stay below what was remembered of it at another position."""
     key = np.random.default_rng(seed).standard_normal((1, 3, 8)).astype(np.float32)  # three tokens, one head
     observer = Observer()
-    observer.remember({"cos": np.ones((3, 4))}, {"present.0.key": key, "present.0.value": key})
+    observer.remember(
+        {"embeds": np.ones((1, 3, 8)), "cos": np.ones((3, 4))}, {"present.0.key": key, "present.0.value": key}
+    )
     first, second = key[..., :4], key[..., 4:]
     cos, sin = np.cos(angle), np.sin(angle)
     turned = np.concatenate((first * cos - second * sin, second * cos + first * sin), -1)

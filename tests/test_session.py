@@ -405,7 +405,7 @@ def test_the_decoder_of_a_model(opener: Opener, exported: Exporter) -> None:
             "hidden": np.empty((1, text.hidden_size), np.float32),
             "token": np.empty(1, np.int64),
         }
-        given = {"embeds": embeds[:, start:stop], "cos": cos[start:stop], "sin": sin[start:stop]}
+        given = {"embeds": embeds[:, start:stop], **cache.rotations(cos[start:stop], sin[start:stop])}
         session.run({**given, **inputs}, {**got, **present})
         cache.append(stop - start)
         assert got["token"][0] == got["logits"].argmax()

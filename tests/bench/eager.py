@@ -18,7 +18,7 @@ from vpt_edge.export.geometry import TextConfig, VisionConfig
 from vpt_edge.export.modules import Decoder, PlainAttention, VisionEncoder
 
 if TYPE_CHECKING:
-    from vpt_edge.export.modules import Cache
+    from vpt_edge.export.modules import Cache, Rope
 
 CAPACITY = 2304
 TEXT = TextConfig(1536, 8960, 28, 12, 2, 151936, 1e-6, 1e6, (16, 24, 24), True)  # Qwen2-VL-2B
@@ -42,11 +42,13 @@ class FusedAttention(PlainAttention):
         q: Tensor,
         k: Tensor,
         v: Tensor,
+        rope: Rope,
         past: Cache | None,
         visibility: tuple[Tensor, ...],
         heads: int,
         kv_heads: int,
     ) -> tuple[Tensor, Cache]:
+        q, k = self.rotary(q, *rope, heads), self.rotary(k, *rope, kv_heads)
         assert past is not None
         start, seq = self.start, q.shape[1]
         end = start + seq

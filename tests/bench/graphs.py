@@ -110,7 +110,7 @@ def decoder_runs(bundle: Bundle) -> dict[str, Callable[[], None]]:
 
         def once() -> None:
             inputs, written = cache.bindings(count)
-            session.run({"embeds": embeds, "cos": rope, "sin": rope, **inputs}, {**outputs, **written})
+            session.run({"embeds": embeds, **cache.rotations(rope, rope), **inputs}, {**outputs, **written})
 
         return once
 

@@ -114,7 +114,7 @@ class Runner:
         def run() -> None:
             cache.length = cached
             inputs, written = cache.bindings(count)
-            session.run({"embeds": embeds, "cos": rope, "sin": rope, **inputs}, {**outputs, **written})
+            session.run({"embeds": embeds, **cache.rotations(rope, rope), **inputs}, {**outputs, **written})
             cache.append(count)
 
         return run
