@@ -10,6 +10,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
+from vpt_edge.export.fusion import fuse_qkv
 from vpt_edge.export.products import Product, products
 from vpt_edge.export.rounding import Rounded, int4_weight, int8_weight, packed
 
@@ -125,7 +126,8 @@ class Quantizer:
             f"{name}.int4.scale", self._scale_type, [outputs * blocks], lambda: rounded.take(1).T.reshape(-1)
         )
         attributes = {"K": inputs, "N": outputs, "bits": 4, "block_size": block, "accuracy_level": 4}
-        inputs_of = [product.node.inputs[0], weight, scale]
+        inputs_of, bias = [product.node.inputs[0], weight, scale], self._take_bias(product)
+        inputs_of += [None, None, *bias] if bias else []  # neither zero points nor an order of groups
         return ir.node("MatMulNBits", inputs_of, attributes, domain="com.microsoft", name=f"{name}.matmul")
 
     def int8_cache(self, scales: Mapping[str, Array]) -> None:
@@ -134,7 +136,7 @@ class Quantizer:
             if node.op_type != "GroupQueryAttention":
                 continue
             pasts = [value for value in node.inputs[3:5] if value is not None]
-            node.resize_inputs(14)  # between the lengths and the scales there are five that stay empty
+            node.resize_inputs(14)  # between the rotations and the scales there are three that stay empty
             for place, past in enumerate(pasts, 12):
                 part = (past.name or "").removeprefix("past.")
                 node.replace_input_with(place, self._constant(f"cache.{part}.scale", scales[part]))
@@ -157,6 +159,7 @@ class Quantizer:
         if bias is None or not stored or bias.shape != ir.Shape([product.sizes[1]]):
             return []
         total = add.outputs[0]
+        out.type, out.shape = total.type, total.shape
         total.replace_all_uses_with(out, replace_graph_outputs=True)
         self._model.graph.remove(add, safe=True)
         out.name, total.name = total.name, f"{total.name}.float"
@@ -265,6 +268,7 @@ class Plan:
                 quantizer.int4(product, self.block, self.importance[key])
         if graph == "decoder" and self.cache_scales:
             quantizer.int8_cache(self.cache_scales)
+        fuse_qkv(model)
 
     def _is_shortlisted(self, product: Product) -> bool:
         inputs, outputs = product.sizes

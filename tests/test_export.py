@@ -58,6 +58,15 @@ def test_onnxruntime_graphs_use_one_contrib_attention_a_layer(exported: Exporter
     assert operators.count("GroupQueryAttention") == bundle.manifest.text.layers
 
 
+@pytest.mark.parametrize(("precision", "product"), [("int8", "MatMulIntegerToFloat"), ("int4", "MatMulNBits")])
+def test_a_quantized_layer_has_five_products_for_onnxruntime(precision: str, product: str, exported: Exporter) -> None:
+    """Queries, keys and values come from one, and are rotated by the attention."""
+    bundle = exported(DEMO, precision)
+    operators = [node.op_type for node in graphs(bundle)["decoder"].graph.node]
+    assert operators.count(product) == 5 * bundle.manifest.text.layers
+    assert "RotaryEmbedding" not in operators
+
+
 @pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
 def test_the_manifest_describes_the_graphs(target: str, exported: Exporter) -> None:
     bundle = exported(DEMO, "fp16", target)
