@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Derived = dict[str, Callable[[Tensor], Tensor]]
 Cache = tuple[Tensor, Tensor]  # keys and values of one layer
-Rope = tuple[Tensor, Tensor]  # cos and sin of the new tokens (seq, head_dim / 2)
+Rope = tuple[Tensor, Tensor]  # cos and sin (seq, head_dim / 2), of the new tokens or as the attention wants them
 
 
 class Parts(nn.Module):
@@ -208,7 +208,7 @@ class PatchMerger(nn.Module):
 class Decoder(nn.Module):
     """The language model without its embedding table, for a prefill of any length as for a single step.
 
-    ``embeds`` (batch, seq, hidden) float32, ``cos`` and ``sin`` (seq, head_dim / 2) float32, layer by layer what the
+    ``embeds`` (batch, seq, hidden) float32, ``cos`` and ``sin`` float32 (see ``Rope``), layer by layer what the
     attention keeps of the past, and the lengths that it may need to know -> logits (batch, vocabulary) and post-norm
     hidden state (batch, hidden) of the LAST position, float32, with ``picks`` the likeliest token (batch,) int64, and
     the layers' new keys and values.

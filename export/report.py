@@ -51,8 +51,7 @@ def _gate(gate: Gate) -> list[str]:
         f"{gate.triggers_equal:.2%}, region cells {gate.cells_equal:.2%} (IoU {gate.cells_iou:.3f})."
         f"{accuracy}{divergence} Drop {gate.drop:.2f}, allowed {gate.allowed:.2f}.",
         "",
-        f"Speed against float on the exporting machine: {speed}.",
-        "",
+        *([f"Speed against float on the exporting machine: {speed}.", ""] if speed else []),  # not of a streamed float
         *(["Left in float:", *(f"- {name}: {why}" for name, why in gate.floats.items())] if gate.floats else []),
         *(f"- {note}" for note in gate.notes),
         "Norms, softmax, rotary embedding, convolutions and the condition's projector compute in float by design.",

@@ -87,6 +87,7 @@ def test_a_large_model_is_streamed_and_says_so(data: Path, tmp_path: Path, monke
     assert not [stage for stage in stages if "float reference" in stage]
     gate = bundle.manifest.gate
     assert gate is not None and not gate.speed
+    assert "Speed against float" not in bundle.file("report.md").read_text()
     note = "streamed from the checkpoint for each token: 20 of "
     assert [line for line in gate.notes if note in line and f"after {STREAMED_TOKENS} tokens" in line]
     assert gate.samples == 5 and gate.answers_equal >= 0.8
