@@ -70,9 +70,10 @@ class KVCache:
 
         They are given as they are, or to an attention that turns queries and keys itself in a table by slot.
         """
-        for name, rows in zip(self._rotations, (cos, sin), strict=False):
-            self._rotations[name][self.length : self.length + len(rows)] = rows
-        return {"cos": cos, "sin": sin, **self._rotations}
+        rows = {"cos": cos, "sin": sin}
+        for name, table in self._rotations.items():
+            table[self.length : self.length + len(cos)] = rows[name]
+        return {**rows, **self._rotations}
 
     def _view(self, side: str, slab: Array, rows: int = 0) -> dict[str, Array]:
         """Each layer's part of ``slab``: all of it, or its first ``rows``. In decoding the same arrays every time."""
