@@ -41,10 +41,25 @@ class Channel:
             self.send(stage=stage, fraction=round(fraction, 4))
 
 
+def stop_at_interrupt(stop: threading.Event) -> None:
+    """Set ``stop`` at the first SIGINT.
+
+    A terminal's and the parent's come close together: the second one's handler would wait for ever for the lock that
+    the first one's holds while it sets the event.
+    """
+    first = [stop.set]
+
+    def interrupted(*_: object) -> None:
+        if first:
+            first.pop()()
+
+    signal.signal(signal.SIGINT, interrupted)
+
+
 def main() -> int:
     """Do the work of the parent's one line: {"task": "probe", "library": ...} or {"task": "build", "job": ...}."""
     stop, result = threading.Event(), [2]
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    stop_at_interrupt(stop)
     channel = Channel(os.fdopen(os.dup(1), "w"), stop)
     os.dup2(2, 1)  # what a library prints is no message
     work = json.loads(sys.stdin.readline())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from golden import DEMO, Exporter
 
-from vpt_edge.engines import builder, command, resources
+from vpt_edge.engines import builder, child, command, resources
 from vpt_edge.engines.build import Job, make_plan
 from vpt_edge.engines.profiles import profiles
 from vpt_edge.engines.progress import Phases
@@ -391,6 +391,25 @@ def test_ctrl_c_ends_both_processes(whom: str, bundle: Path, stand_in: Callable[
     assert (process.returncode, out, err) == (130, "", "stopped\n")
     assert not alive(int(mark.read_text()))
     assert plans(bundle) == []
+
+
+def test_an_interrupt_within_an_interrupt_is_the_same_one() -> None:
+    """A terminal's and the parent's; the first is still setting the event, whose lock the second would wait for."""
+    calls = list[str]()
+
+    class Interrupted(threading.Event):
+        def set(self) -> None:
+            calls.append("set")
+            signal.raise_signal(signal.SIGINT)
+            super().set()
+
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        child.stop_at_interrupt(stop := Interrupted())
+        signal.raise_signal(signal.SIGINT)
+        assert (stop.is_set(), calls) == (True, ["set"])
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_process_without_parent_ends(bundle: Path, stand_in: Callable[[str], Path]) -> None:
