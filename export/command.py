@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vpt_edge.export.precision import INT4_BLOCK
+from vpt_edge.export.report import tokenizer_note
 from vpt_edge.runtime.errors import ExportError, exit_code
 
 if TYPE_CHECKING:
@@ -178,6 +179,9 @@ def _print_summary(bundle: Bundle, seconds: float, as_json: bool) -> None:
         )
     if gate:
         _print_gate(gate)
+    note = tokenizer_note(bundle.path)
+    if note:
+        print(f"note: {note}")
     if not manifest.tokens.triggers:
         print("this is an alignment checkpoint: it knows no trigger token and answers at the first look")
     print(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ def report(manifest: Manifest, folder: Path) -> str:
             f"| **all** | **{sum(size for _, size in files):,}** |",
             "",
             *judged,
+            *_tokenizer(folder),
             "Each graph against the same weights in eager torch; differences relative to the largest value.",
             "",
             "| graph | output | size | difference | allowed |",
@@ -37,6 +39,20 @@ def report(manifest: Manifest, folder: Path) -> str:
             "",
         ]
     )
+
+
+def tokenizer_note(bundle: Path) -> str | None:
+    """Which settings of the tokenizer.json in ``bundle`` the runtime ignores, or nothing."""
+    data = json.loads((bundle / "tokenizer.json").read_text("utf-8"))
+    names = [name for name in ("truncation", "padding") if data.get(name) is not None]
+    if not names:
+        return None
+    return f"the checkpoint's tokenizer.json carries {' and '.join(names)}: ignored, as transformers does"
+
+
+def _tokenizer(bundle: Path) -> list[str]:
+    note = tokenizer_note(bundle)
+    return [f"- {note}", ""] if note else []
 
 
 def _gate(gate: Gate) -> list[str]:

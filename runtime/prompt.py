@@ -80,6 +80,8 @@ class Prompt:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as error:  # tokenizers raises bare exceptions
             raise BundleError(f"{tokenizer} is no tokenizer: {error}; export the checkpoint again") from error
+        self._tokenizer.no_truncation()  # what a padded training left in the file; the authors' code ignores both
+        self._tokenizer.no_padding()
         self._pads = {"image": "<|image_pad|>", **{f"{kind}_image": f"<|{kind}_image_pad|>" for kind in KINDS}}
         self._ids: dict[str, list[int]] = {}
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from golden import DEMO, Exporter
 from PIL import Image
+from tokenizers import Tokenizer
 
 from vpt_edge.export import command as export_command
 from vpt_edge.runtime import command as run_command
@@ -148,9 +149,22 @@ def test_export_tells_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture
     printed = capsys.readouterr()
     assert "vision_encoder.onnx.data" in printed.out
     assert f"next: vpt-run {output}" in printed.out
+    assert "note: " not in printed.out
     assert printed.err == ""
     assert export_command.main([str(DEMO), "-o", output, "--precision", "fp16", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["precision"] == "fp16"
+
+
+def test_export_says_that_it_ignores_truncation_and_padding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, output = Path(shutil.copytree(DEMO, tmp_path / "checkpoint")), tmp_path / "bundle"
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(6)
+    tokenizer.enable_padding(length=40)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    assert export_command.main([str(folder), "-o", str(output), "--precision", "fp16"]) == 0
+    note = "the checkpoint's tokenizer.json carries truncation and padding: ignored, as transformers does"
+    assert f"\nnote: {note}\n" in capsys.readouterr().out
+    assert f"\n- {note}\n" in (output / "report.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "shape", "config"])

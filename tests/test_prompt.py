@@ -10,6 +10,7 @@ from golden import GOLDEN, needs_golden
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tables import TABLES, table
+from tokenizers import Tokenizer
 
 from vpt_edge.runtime.errors import BundleError, PromptError
 from vpt_edge.runtime.image import open_picture, view
@@ -79,6 +80,17 @@ def test_pieces_join_to_the_authors_text(row: dict[str, Any], clip: Prompt) -> N
     pieces = "".join(piece for token in row["ids"] for piece in stream.step(token))
     assert text.startswith(pieces)
     assert set(text[len(pieces) :]) <= {"\ufffd"}  # bytes that never became a character
+
+
+def test_truncation_and_padding_of_a_tokenizer_are_ignored(bundle: Bundle, prompt: Prompt, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(bundle.file("tokenizer.json")))
+    tokenizer.enable_truncation(6)
+    tokenizer.enable_padding(length=40)
+    file = tmp_path / "tokenizer.json"
+    tokenizer.save(str(file))
+    text = "What does the white tag say?"
+    assert Prompt(file).encode(text) == prompt.encode(text)
+    assert Prompt(file).encode("") == []
 
 
 def test_the_template_is_chatml_with_a_system_message(prompt: Prompt) -> None:
