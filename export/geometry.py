@@ -13,6 +13,8 @@ from vpt_edge.runtime.errors import CheckpointError
 
 ENCODERS = {"clip": "clip", "dino": "detection", "sam": "seg"}  # the authors' vision_encoder_ls -> kind
 
+UNSCALED = ("default", "mrope")  # of rope_scaling: rotary positions as they are
+
 
 @dataclass(frozen=True)
 class VisionConfig:
@@ -146,10 +148,7 @@ def text_config(config: Mapping[str, Any], path: Path) -> TextConfig:
         {"projector_scale": 1, "use_sliding_window": False},
         path,
     )
-    section = (config.get("rope_scaling") or {}).get(
-        "mrope_section"
-    )  # the type beside it reads "default" (PROTOCOL 1.4)
-    values = {**config, "mrope_section": tuple(section or ())}
+    values = {**config, "mrope_section": _mrope_section(config, path)}
     absent = [key for key in TextConfig.__dataclass_fields__ if key not in values or values[key] in (None, ())]
     if absent:
         raise CheckpointError(
@@ -162,6 +161,28 @@ def text_config(config: Mapping[str, Any], path: Path) -> TextConfig:
             f"{path / 'config.json'}: mrope_section is {found}, expected three numbers of sum {expected}"
         )
     return text
+
+
+def _mrope_section(config: Mapping[str, Any], path: Path) -> tuple[Any, ...]:
+    """The rotary dimensions of time, height and width, () where they are absent.
+
+    The type beside them is absent or one that scales nothing (PROTOCOL 1.4): the graphs know no other.
+    """
+    scaling = config.get("rope_scaling")
+    if scaling is None:
+        return ()
+    if not isinstance(scaling, dict):
+        raise CheckpointError(
+            f"{path / 'config.json'}: rope_scaling is {scaling!r}, expected an object with "
+            "mrope_section; download or copy the checkpoint again"
+        )
+    for key in ("type", "rope_type"):
+        if key in scaling and scaling[key] not in UNSCALED:
+            raise CheckpointError(
+                f"{path / 'config.json'} describes a model that vpt-edge cannot export: "
+                f"{key} of rope_scaling is {scaling[key]!r}, expected 'default' or 'mrope'"
+            )
+    return tuple(scaling.get("mrope_section") or ())
 
 
 def vision_config(config: Mapping[str, Any], path: Path) -> VisionConfig:

@@ -223,6 +223,8 @@ def test_a_broken_config_is_refused(text: str, copy: Copy) -> None:
         ({"rope_scaling": None}, "lacks mrope_section"),
         ({"rope_scaling": {"mrope_section": [2, 3]}}, "mrope_section is [2, 3]"),
         ({"rope_scaling": {"mrope_section": [2, 3, 4]}}, "expected three numbers of sum 8"),
+        ({"rope_scaling": "default"}, "rope_scaling is 'default', expected an object"),
+        ({"rope_scaling": [16, 24, 24]}, "rope_scaling is [16, 24, 24], expected an object"),
         ({"vision_config": None}, "lacks vision_config"),
         ({"num_hidden_layers": 3}, "missing model.layers.2."),
         ({"num_hidden_layers": 1}, "surplus model.layers.1."),
@@ -234,6 +236,28 @@ def test_another_model_is_refused(changes: dict[str, Any], found: str, copy: Cop
     folder = copy("clip")
     change_config(folder, **changes)
     assert found in refused(folder)
+
+
+def rope_scaling(**changes: Any) -> dict[str, Any]:
+    """A configuration of clip's size whose rope_scaling has ``changes``."""
+    scaling = {"type": "default", "rope_type": "default", "mrope_section": [16, 24, 24]}
+    return {**COMMON, **RELEASES["2b_clip"][1], "rope_scaling": {**scaling, **changes}}
+
+
+@pytest.mark.parametrize("name", ["yarn", "linear", "dynamic", "longrope", "llama3", "su", "", None, ["default"]])
+@pytest.mark.parametrize("key", ["type", "rope_type"])
+def test_scaled_rotary_positions_are_refused(key: str, name: Any, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as error:
+        text_config(rope_scaling(**{key: name}, factor=4.0), tmp_path)
+    expected = f"{key} of rope_scaling is {name!r}, expected 'default' or 'mrope'"
+    assert str(error.value).endswith(expected)
+
+
+@pytest.mark.parametrize("types", [{}, {"type": "mrope"}, {"type": "default", "rope_type": "default"}])
+def test_unscaled_rotary_positions_are_taken(types: dict[str, str], tmp_path: Path) -> None:
+    section = {"mrope_section": [16, 24, 24]}
+    config = {**rope_scaling(), "rope_scaling": {**section, **types}}
+    assert text_config(config, tmp_path).mrope_section == (16, 24, 24)
 
 
 @pytest.mark.parametrize(
