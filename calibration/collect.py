@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
 
 SAVE_EVERY, SAVE_SECONDS = 16, 120  # samples, or the time after which the next one saves
-FORMAT = 2  # raised when the entries change
+FORMAT = 3  # raised when the entries change
 MAX_NEW_TOKENS = 64  # an answer's first words say enough about the ranges
 
 
@@ -56,10 +56,21 @@ class Cache:
 
 
 def cache_key(bundle: Bundle, samples: Sequence[Sample], max_new_tokens: int = MAX_NEW_TOKENS) -> str:
-    """Of the weights, the preprocessing, the samples and the answers' length: what the statistics depend on."""
+    """Of what every pass depends on: the weights, what is asked and how, and where a conversation ends."""
     asked = [(sha256(sample.image), sample.question, sample.perception, sample.box) for sample in samples]
-    what = [FORMAT, bundle.manifest.files, repr(bundle.manifest.image), asked, max_new_tokens]
+    manifest = bundle.manifest
+    model = [manifest.files, repr(manifest.image), repr(manifest.tokens), repr(manifest.cache)]
+    what = [FORMAT, manifest.kind, *model, asked, max_new_tokens]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _divisors_key(observer: Observer) -> str:
+    """Of what a pass depends on beside the cache's key; plain passes have it in common."""
+    digest = hashlib.sha256()
+    for key, divisor in sorted(observer.divisors.items()):
+        digest.update(json.dumps([*key, len(divisor)]).encode())
+        digest.update(np.asarray(divisor, np.float64).tobytes())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -79,8 +90,14 @@ def collect(
     progress: Callable[[int], object] = lambda done: None,
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Collected:
-    """Let ``observer`` watch every sample, each through the whole loop; the pass is kept as ``name`` in ``cache``."""
-    kept = cache.load().get(name, {"done": 0, "looks": 0, "statistics": {}, "largest": {}})
+    """Let ``observer`` watch every sample, each through the whole loop; the pass is kept as ``name`` in ``cache``.
+
+    A pass of that name that was observed with other divisors is worthless, and is replaced.
+    """
+    divisors = _divisors_key(observer)
+    kept = cache.load().get(name)
+    if kept is None or kept["divisors"] != divisors:
+        kept = {"done": 0, "looks": 0, "statistics": {}, "largest": {}}
     done, looks = kept["done"], kept["looks"]
     for graph, weights in kept["statistics"].items():
         observer.statistics |= {(graph, weight): Statistics.from_dict(data) for weight, data in weights.items()}
@@ -100,7 +117,8 @@ def collect(
             progress(done)
             late = time.monotonic() - saved > SAVE_SECONDS
             if late or done % SAVE_EVERY == 0 or done == len(samples):
-                cache.save(name, {"done": done, "looks": looks, **_found(observer)})
+                state = {"divisors": divisors, "done": done, "looks": looks}
+                cache.save(name, {**state, **_found(observer)})
                 saved = time.monotonic()
     return Collected(observer, looks)
 

@@ -125,6 +125,40 @@ def test_other_samples_make_the_cache_worthless(data: Path, exported: Exporter, 
     assert not replace(cache, key=cache_key(bundle, samples[:5])).load()
 
 
+def test_another_room_for_tokens_makes_the_cache_worthless(data: Path, exported: Exporter) -> None:
+    """A prompt that does not fit is not observed, and an answer ends where the room does."""
+    bundle, samples = exported(DEMO), read_samples(data).samples[:1]
+    small = replace(bundle.manifest.cache, capacity=64)
+    other = replace(bundle, manifest=replace(bundle.manifest, cache=small))
+    assert cache_key(bundle, samples) != cache_key(other, samples)
+
+
+def test_ranges_smoothed_for_another_precision_are_not_taken(data: Path, exported: Exporter, tmp_path: Path) -> None:
+    """The plain ranges are shared; the smoothed ones were divided by other scales."""
+    reference, checkpoint = exported(DEMO), Checkpoint.open(str(DEMO))
+    calibration = Calibration(str(data), samples=16, answer_tokens=4)
+
+    def plan(precision: str, ranges: str) -> tuple[Plan, set[str]]:
+        stages = set[str]()
+        job = Export(checkpoint, RECIPES[precision], "onnxruntime", 1024, tmp_path)
+
+        def progress(stage: str, done: float) -> None:
+            stages.add(stage.partition(":")[0])
+
+        planner = Planner(job, reference, calibration, tmp_path / ranges, progress)
+        return planner.plan(), stages
+
+    plan("int4", "shared.json")
+    int8, observed = plan("int8", "shared.json")
+    fresh, _ = plan("int8", "fresh.json")
+    assert int8.thresholds == fresh.thresholds
+    assert "observing ranges" not in observed
+    assert "observing smoothed ranges" in observed
+    again, observed = plan("int8", "shared.json")
+    assert again.thresholds == fresh.thresholds
+    assert not [stage for stage in observed if stage.startswith("observing")]
+
+
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo with one channel 200 times as loud in three places, and its consumers that much quieter."""
