@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 STRENGTHS = tuple(step / 10 for step in range(1, 11))
 ROWS = 512  # of a weight, that the expected error is measured on
-INT4_BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,12 @@ def search(
     statistics: Mapping[str, Statistics],
     read: Callable[[str], NDArray[np.floating]],
     int4: Callable[[str], bool],
+    block: int,
 ) -> Smoothing:
-    """Choose each fold's strength from ``statistics`` by weight; ``read`` gives a weight, ``int4`` its precision."""
+    """Choose each fold's strength from ``statistics`` by weight.
+
+    ``read`` gives a weight, ``int4`` whether it becomes INT4, in blocks of ``block`` inputs.
+    """
     found = Smoothing()
     for fold in folds:
         if any(consumer not in statistics for consumer in fold.consumers):
@@ -83,13 +86,17 @@ def search(
         weights = [_some_rows(found, name, read(name)) for name in fold.consumers]
         seen = statistics[fold.consumers[0]]
         only_weights = all(int4(name) for name in fold.consumers)
+        int4_block = block if only_weights else None
         loudness = _reduced(np.sqrt(seen.mean_squares) if only_weights else seen.maxima, channel)
         size = _reduced(np.max([np.abs(weight).max(0) for weight in weights], axis=0), channel)
 
         def error(
-            scale: Array, weights: list[Array] = weights, seen: Statistics = seen, only: bool = only_weights
+            scale: Array,
+            weights: list[Array] = weights,
+            seen: Statistics = seen,
+            block: int | None = int4_block,
         ) -> float:
-            return sum(_expected_error(weight, seen, scale, only) for weight in weights)
+            return sum(_expected_error(weight, seen, scale, block) for weight in weights)
 
         candidates = {0.0: np.ones(fold.channels)}
         for strength in STRENGTHS:
@@ -116,14 +123,17 @@ def _reduced(values: Array, channel: NDArray[np.int64]) -> Array:
     return np.maximum(largest, 1e-6 * max(float(largest.max()), 1e-6))
 
 
-def _expected_error(weight: Array, seen: Statistics, scale: Array, only_weights: bool) -> float:
-    """Expected squared error of the outputs: a step of rounding is uniform, its mean square a twelfth of its square."""
+def _expected_error(weight: Array, seen: Statistics, scale: Array, block: int | None) -> float:
+    """Expected squared error of the outputs: a step of rounding is uniform, its mean square a twelfth of its square.
+
+    ``block``: of an INT4 weight; None: INT8, of weight and activation.
+    """
     weight, squares = weight * scale, seen.mean_squares / scale**2
-    if only_weights:
-        blocks = -(-len(scale) // INT4_BLOCK)
-        padded = np.pad(np.abs(weight), ((0, 0), (0, blocks * INT4_BLOCK - len(scale))))
-        step = padded.reshape(len(weight), blocks, INT4_BLOCK).max(2) / 7.5
-        shares = np.pad(squares, (0, blocks * INT4_BLOCK - len(scale))).reshape(blocks, INT4_BLOCK).sum(1)
+    if block:
+        blocks = -(-len(scale) // block)
+        padded = np.pad(np.abs(weight), ((0, 0), (0, blocks * block - len(scale))))
+        step = padded.reshape(len(weight), blocks, block).max(2) / 7.5
+        shares = np.pad(squares, (0, blocks * block - len(scale))).reshape(blocks, block).sum(1)
         return float((step**2 * shares).sum() / 12)
     activation = float((seen.maxima / scale).max()) / 127
     pairs = np.abs(weight[:, 0:-1:2] + weight[:, 1::2]).max(1, initial=0)  # as int8_weight bounds them

@@ -171,6 +171,7 @@ class Planner:
                 {weight: statistics for (name, weight), statistics in seen.items() if name == graph},
                 lambda weight, load=load: load(weight).numpy(),  # type: ignore[misc]
                 lambda weight, graph=graph: draft.kind((graph, weight), 0) == "int4",  # type: ignore[misc]
+                draft.block,
             )
         return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,13 @@ from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.graphs import TARGETS, Spec, specs
 from vpt_edge.export.modules import PlainAttention
 from vpt_edge.export.precision import RECIPES
+from vpt_edge.export.rounding import int4_weight
 from vpt_edge.runtime.positions import vision_rope
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
 
 CHECKPOINTS = [DEMO, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
 
@@ -72,14 +80,38 @@ def test_a_loud_channel_is_smoothed_and_an_even_tensor_is_left_alone() -> None:
     for values, matrix, strong in ((loud, quiet, True), (even, weight, False)):
         statistics = Statistics(16)
         statistics.observe(values.astype(np.float32))
-        found = search((fold,), {"product": statistics}, lambda name, m=matrix: m, lambda name: False)  # type: ignore[misc]
+        found = search((fold,), {"product": statistics}, lambda name, m=matrix: m, lambda name: False, 32)  # type: ignore[misc]
         spread = found.rows["norm"][1][3] / np.median(found.rows["norm"][1]) if found.rows else 1.0
         assert (spread > 20) == strong
 
 
+def int4_error(weight: Array, squares: Array, scale: Array, block: int) -> float:
+    """Of the outputs, squared, when ``weight`` (outputs, inputs) is rounded behind the fold ``scale``."""
+    turned, shares = (weight * scale).T.astype(np.float32), squares / scale**2
+    integers, steps = int4_weight(turned, block, shares.astype(np.float32))
+    rounded = integers * np.repeat(steps, block, axis=0)
+    return float((np.square(rounded - turned) * shares[:, None]).sum())
+
+
+def test_int4_is_smoothed_for_its_own_blocks() -> None:
+    """A block's step is that of its largest weight: the longer the block, the less may one column grow."""
+    rng, fold = np.random.default_rng(3), Fold(("norm",), ("product",), tuple(range(128)))
+    values, weight = rng.standard_normal((400, 128)), rng.standard_normal((64, 128))
+    values *= rng.lognormal(0, 1, 128)
+    seen = Statistics(128)
+    seen.observe(values.astype(np.float32))
+    short, long = (
+        search((fold,), {"product": seen}, lambda name: weight, lambda name: True, block).columns["product"]
+        for block in (32, 128)
+    )
+    for block, own, other in ((32, short, long), (128, long, short)):
+        own_error = int4_error(weight, seen.mean_squares, own, block)
+        assert own_error < int4_error(weight, seen.mean_squares, other, block)
+
+
 def test_an_unobserved_fold_is_left_alone() -> None:
     fold = Fold(("norm",), ("product",), tuple(range(4)))
-    found = search((fold,), {}, lambda name: np.ones((2, 4)), lambda name: False)
+    found = search((fold,), {}, lambda name: np.ones((2, 4)), lambda name: False, 32)
     assert not found.touches("norm")
     assert not found.touches("product")
 
