@@ -76,7 +76,7 @@ def search(
 ) -> Smoothing:
     """Choose each fold's strength from ``statistics`` by weight.
 
-    ``read`` gives a weight, ``int4`` whether it becomes INT4, in blocks of ``block`` inputs.
+    ``read`` gives a weight, ``int4`` whether it becomes INT4, in blocks of ``block``, which divides its inputs.
     """
     found = Smoothing()
     for fold in folds:
@@ -130,10 +130,8 @@ def _expected_error(weight: Array, seen: Statistics, scale: Array, block: int | 
     """
     weight, squares = weight * scale, seen.mean_squares / scale**2
     if block:
-        blocks = -(-len(scale) // block)
-        padded = np.pad(np.abs(weight), ((0, 0), (0, blocks * block - len(scale))))
-        step = padded.reshape(len(weight), blocks, block).max(2) / 7.5
-        shares = np.pad(squares, (0, blocks * block - len(scale))).reshape(blocks, block).sum(1)
+        step = np.abs(weight).reshape(len(weight), -1, block).max(2) / 7.5
+        shares = squares.reshape(-1, block).sum(1)
         return float((step**2 * shares).sum() / 12)
     activation = float((seen.maxima / scale).max()) / 127
     pairs = np.abs(weight[:, 0:-1:2] + weight[:, 1::2]).max(1, initial=0)  # as int8_weight bounds them

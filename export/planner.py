@@ -166,11 +166,13 @@ class Planner:
         for graph, spec in self._job.specs.items():
             self._progress(f"smoothing {graph}", 0.5)
             load = self._loader(graph)
+            own = {weight: statistics for (name, weight), statistics in seen.items() if name == graph}
+            kinds = {weight: draft.kind((graph, weight), len(own[weight].maxima)) for weight in own}
             found[graph] = search(
                 spec.folds,
-                {weight: statistics for (name, weight), statistics in seen.items() if name == graph},
+                own,
                 lambda weight, load=load: load(weight).numpy(),  # type: ignore[misc]
-                lambda weight, graph=graph: draft.kind((graph, weight), 0) == "int4",  # type: ignore[misc]
+                lambda weight, kinds=kinds: kinds[weight] == "int4",  # type: ignore[misc]
                 draft.block,
             )
         return found

@@ -159,6 +159,19 @@ def test_ranges_smoothed_for_another_precision_are_not_taken(data: Path, exporte
     assert not [stage for stage in observed if stage.startswith("observing")]
 
 
+def test_what_becomes_int8_is_smoothed_as_int8(data: Path, exported: Exporter, tmp_path: Path) -> None:
+    """No product of the demo has inputs that part into blocks of 256: INT4 is INT8 then."""
+    reference, checkpoint = exported(DEMO), Checkpoint.open(str(DEMO))
+    calibration, ranges = Calibration(str(data), samples=16, answer_tokens=4), tmp_path / "ranges.json"
+
+    def plan(precision: str, block: int) -> Plan:
+        job = Export(checkpoint, RECIPES[precision], "onnxruntime", 1024, tmp_path)
+        chosen = replace(calibration, block=block)
+        return Planner(job, reference, chosen, ranges, lambda stage, done: None).plan()
+
+    assert plan("int4", 256).to_dict() == plan("int8", 128).to_dict()
+
+
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo with one channel 200 times as loud in three places, and its consumers that much quieter."""
