@@ -47,6 +47,7 @@ class View:
 def open_picture(source: Picture) -> Image.Image:
     """Read a picture from a path, bytes, a PIL image or an RGB array (height, width, 3) uint8.
 
+    It is the picture as it was given: what is drawn later into the PIL image or the array does not show.
     As in the authors' code an EXIF rotation is ignored, alpha is dropped and of an animation the first frame counts.
     Raises ImageError for anything that is no complete picture.
     """
@@ -54,9 +55,9 @@ def open_picture(source: Picture) -> Image.Image:
         if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
             found = f"{source.dtype} of shape {source.shape}"
             raise ImageError(f"the array is no picture: found {found}, expected uint8 (height, width, 3) in RGB order")
-        return Image.fromarray(source)
+        return Image.fromarray(source)  # a copy: Pillow shares no array of three bytes a pixel
     if isinstance(source, Image.Image):
-        return _loaded(source, "the PIL image")
+        return _loaded(source, "the PIL image").copy()
     if isinstance(source, bytes):
         stream, name = io.BytesIO(source), f"{len(source)} bytes"
     else:

@@ -142,5 +142,5 @@ class Request:
             finish_reason=finish_reason,
             usage=usage,
             question=self.question,
-            image=self.picture,
+            image=self.picture.copy(),  # what is drawn into it is not in the next question's crops
         )

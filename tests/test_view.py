@@ -11,7 +11,7 @@ import pytest
 from golden import DEMO, GOLDEN, Exporter, needs_golden
 from PIL import Image
 
-from vpt_edge.runtime import Answer, Pipeline, VptError
+from vpt_edge.runtime import Answer, Finished, Pipeline, VptError
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
 if TYPE_CHECKING:
@@ -95,6 +95,54 @@ def test_another_picture_of_the_same_size_is_not_taken_for_it(tiny: Bundle) -> N
         answer = pipeline.view(PICTURE).ask("What?")
     assert answer.usage.vision_runs == 1
     assert answer.usage.reused_tokens == answer.turns[0].prompt_ids.index(tiny.manifest.tokens.image_pad)
+
+
+REGION = "<|region_token_start|><|x_1|><|y_2|><|x_3|><|region_token_end|>"
+
+
+def given_as(form: str, picture: Image.Image) -> Any:
+    """``picture`` as an application may hold it."""
+    if form == "array":
+        return np.array(picture)
+    if form == "PIL image of an array":
+        return Image.fromarray(np.array(picture.convert("RGBA")))
+    return picture.copy()
+
+
+def blacken(given: Any) -> None:
+    if isinstance(given, np.ndarray):
+        given[...] = 0
+    else:
+        given.paste((0, 0, 0), (0, 0, *given.size))
+
+
+@pytest.mark.parametrize("form", ["array", "PIL image of an array", "PIL image"])
+def test_what_is_drawn_later_is_not_in_the_crops(form: str, tiny: Bundle) -> None:
+    """Neither into what was given, nor into what an answer shows."""
+    given = given_as(form, Image.new("RGB", (96, 64), (200, 100, 50)))
+    script = Script(REGION, "Yes.", REGION, "No.", REGION, "Maybe.")
+    with Pipeline(tiny, opener=script) as pipeline, pipeline.view(given) as view:
+        first = view.ask("What?")
+        blacken(given)
+        second = view.ask("Why?")
+        blacken(second.image)
+        third = view.ask("Who?")
+    for answer in (first, second, third):
+        (look,) = answer.looks
+        assert look.crop is not None
+        assert look.crop.convert("RGB").getpixel((0, 0)) == (200, 100, 50)
+
+
+def test_what_is_drawn_during_a_stream_is_not_in_its_crop(tiny: Bundle) -> None:
+    given = Image.new("RGB", (96, 64), (200, 100, 50))
+    with Pipeline(tiny, opener=Script(REGION, "Yes.")) as pipeline:
+        events = pipeline.stream(given, "What?")
+        blacken(given)
+        *_, last = events
+    assert isinstance(last, Finished)
+    (look,) = last.answer.looks
+    assert look.crop is not None
+    assert look.crop.getpixel((0, 0)) == (200, 100, 50)
 
 
 def test_a_forgotten_picture_is_computed_again(tiny: Bundle) -> None:
