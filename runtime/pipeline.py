@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import threading
 import warnings
@@ -25,6 +26,8 @@ from vpt_edge.runtime.view import PictureView
 from vpt_edge.runtime.vision import Vision
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from vpt_edge.runtime.image import Picture
     from vpt_edge.runtime.prompt import Perception
     from vpt_edge.runtime.session import Session, SessionOpener
@@ -245,5 +248,15 @@ class Pipeline:
             warnings.warn(
                 f"{self._manifest.source} was trained to look again when the question asks for it; "
                 'perception="region" or "reencode" appends the sentence that it knows',
-                stacklevel=3,
+                stacklevel=_caller_level(inspect.currentframe()),
             )
+
+
+def _caller_level(frame: FrameType | None) -> int:
+    """The level, from ``frame`` on, of the first frame that is not of this package: the application's line."""
+    level = 1
+    ours = __name__.partition(".")[0]
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == ours:
+        level += 1
+        frame = frame.f_back
+    return level

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -652,6 +653,23 @@ def test_a_checkpoint_that_waits_for_the_sentence_is_hinted_at_once(tiny: Tiny) 
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             pipeline.ask(PICTURE, "What?")
+
+
+@pytest.mark.parametrize("way", ["stream", "ask", "view.stream", "view.ask"])
+def test_the_hint_points_at_the_callers_line(way: str, tiny: Tiny) -> None:
+    bundle = replace(tiny(), manifest=replace(tiny().manifest, prompt_triggered=True))
+    with Pipeline(bundle, opener=Script("Yes.")) as pipeline:
+        view = pipeline.view(PICTURE)
+        calls: dict[str, Callable[[], object]] = {
+            "stream": lambda: pipeline.stream(PICTURE, "What?"),
+            "ask": lambda: pipeline.ask(PICTURE, "What?"),
+            "view.stream": lambda: view.stream("What?"),
+            "view.ask": lambda: view.ask("What?"),
+        }
+        with pytest.warns(UserWarning, match="look again") as caught:
+            calls[way]()
+    line = linecache.getline(__file__, caught[0].lineno)
+    assert (caught[0].filename, line.partition(":")[0].strip()) == (__file__, f'"{way}"')
 
 
 def test_other_checkpoints_are_not_hinted_at(tiny: Tiny) -> None:
