@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ import numpy as np
 from vpt_edge.calibration.ranges import Statistics
 from vpt_edge.runtime.bundle import sha256
 from vpt_edge.runtime.errors import ImageError, PromptError
+from vpt_edge.runtime.files import write_file
 from vpt_edge.runtime.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -45,14 +44,7 @@ class Cache:
 
     def save(self, name: str, entry: dict[str, Any]) -> None:
         text = json.dumps({"key": self.key, "passes": {**self.load(), name: entry}})
-        handle, beside = tempfile.mkstemp(prefix=f"{self.path.name}.", dir=self.path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-            Path(beside).replace(self.path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
+        write_file(self.path, text.encode())
 
 
 def cache_key(bundle: Bundle, samples: Sequence[Sample], max_new_tokens: int = MAX_NEW_TOKENS) -> str:

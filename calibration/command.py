@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from vpt_edge.calibration.report import agreements, figures, latencies, page
 from vpt_edge.calibration.samples import Samples, read_samples
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import VptError, exit_code
+from vpt_edge.runtime.files import check_file, write_file
 from vpt_edge.runtime.pipeline import Pipeline
 
 
@@ -62,8 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 def _evaluation(options: argparse.Namespace) -> Evaluation:
     if options.max_drop is not None and not (options.compare and 0 <= options.max_drop < math.inf):
         raise VptError("--max-drop needs --compare OTHER and a number of points, 0 or more")
-    if options.report and not Path(options.report).absolute().parent.is_dir():
-        raise VptError(f"cannot write {options.report}: its folder does not exist; make it first")
+    if options.report:
+        check_file(options.report)
     bundle = Bundle.open(options.bundle)
     other = Bundle.open(options.compare) if options.compare else None
     data = read_samples(options.data)
@@ -120,7 +119,7 @@ def _tell(evaluation: Evaluation, options: argparse.Namespace) -> None:
     else:
         _print(evaluation)
     if options.report:
-        _write(page(evaluation), Path(options.report))
+        write_file(options.report, page(evaluation).encode("utf-8", "replace"))
     if not any(outcome.looks for outcome in evaluation.outcomes):
         print(
             "hint: no sample made the model look again; a model that looks when it is asked to needs "
@@ -171,19 +170,6 @@ def _summary(evaluation: Evaluation) -> dict[str, Any]:
         found = {"accuracy": mean, "accuracy_interval": interval, "looked": looked, "finish_reasons": reasons}
         summary |= {f"{prefix}{key}": value for key, value in {**found, "seconds": seconds}.items()}
     return summary
-
-
-def _write(text: str, path: Path) -> None:
-    """Write beside ``path``, then rename: a half page is never left."""
-    handle, beside = tempfile.mkstemp(suffix=".html", dir=path.absolute().parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-        Path(beside).chmod(0o644)
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 import time
 from collections import deque
@@ -13,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.engines.progress import Phases
 from vpt_edge.runtime.errors import SessionError
+from vpt_edge.runtime.files import write_file
 from vpt_edge.runtime.plan import Plan, Platform, Profile
 from vpt_edge.runtime.trt import MESSAGES_KEPT, make_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-PARTIAL = ".partial"  # the end of the name of a file that is being written
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,10 @@ def make_plan(trt: Any, job: Job, report: Callable[[str, float], None], stop: th
     seconds = round(time.monotonic() - began, 3)
     plan = Plan(job.platform, job.digest, job.profiles, hashlib.sha256(memory).hexdigest(), memory.nbytes, seconds)
     Path(job.side_car).unlink(missing_ok=True)
-    write_whole(Path(job.plan), memory)
-    write_whole(Path(job.side_car), plan.to_json().encode())
+    write_file(Path(job.plan), memory)
+    write_file(Path(job.side_car), plan.to_json().encode())
     if job.timing_cache and timings is not None:
-        write_whole(Path(job.timing_cache), memoryview(timings))
+        write_file(Path(job.timing_cache), memoryview(timings))
     return plan
 
 
@@ -142,17 +140,3 @@ def make_monitor(trt: Any, report: Callable[[str, float], None], stop: threading
             phases.finish(phase_name)
 
     return Monitor()
-
-
-def write_whole(path: Path, data: bytes | memoryview) -> None:
-    """Write beside ``path``, wait for the disk, then rename: a half file never bears the name."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}{PARTIAL}")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise

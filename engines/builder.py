@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from vpt_edge.engines import resources
-from vpt_edge.engines.build import PARTIAL, Job
+from vpt_edge.engines.build import Job
 from vpt_edge.engines.profiles import profiles
 from vpt_edge.engines.resources import MIB, Need
 from vpt_edge.runtime.bundle import Bundle, read_as, sha256
 from vpt_edge.runtime.errors import SessionError, VptError
+from vpt_edge.runtime.files import PARTIAL
 from vpt_edge.runtime.plan import Platform, Profile, digest, graph_files, plan_files, read_plan
 
 PATIENCE = 10.0  # seconds that a process has to end by itself after Ctrl-C

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vpt_edge.runtime.errors import VptError, exit_code
+from vpt_edge.runtime.files import check_file, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from vpt_edge.runtime.result import Answer, Event
+
+PLOT_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # Pillow's names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,23 +95,15 @@ def _follow(events: Iterator[Event], quiet: bool) -> Answer:
 
 def _check_plot(path: Path) -> None:
     """Refuse before the model runs what could not be written after it."""
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+    if path.suffix.lower() not in PLOT_FORMATS:
         raise VptError(f"cannot write {path}: expected a name that ends with .png, .jpg or .webp")
-    if not path.absolute().parent.is_dir():
-        raise VptError(f"cannot write {path}: its folder does not exist; make it first")
+    check_file(path)
 
 
 def _save(answer: Answer, path: Path) -> None:
-    """Write the overlay beside ``path``, then rename: a half picture is never left."""
-    handle, beside = tempfile.mkstemp(suffix=path.suffix.lower(), dir=path.absolute().parent)
-    os.close(handle)
-    try:
-        answer.plot().save(beside)
-        Path(beside).chmod(0o644)
-        Path(beside).replace(path)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    """Write the overlay; a half picture is never left."""
+    with replace_file(path) as beside:
+        answer.plot().save(beside, PLOT_FORMATS[path.suffix.lower()])
 
 
 def _print_stats(answer: Answer) -> None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.files import create_folder
 from vpt_edge.runtime.perception import Crop, PerceptionAction
 
 if TYPE_CHECKING:
@@ -144,22 +141,12 @@ class Answer:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write answer.json, overlay.png and crop_N.png into a new ``folder``."""
-        target = Path(folder)
-        if target.exists():
-            raise VptError(f"{target} exists already; choose another folder")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f"{target.name}.", dir=target.parent))
-        try:
+        with create_folder(folder) as beside:
             (beside / "answer.json").write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
             self.plot().save(beside / "overlay.png")
             for index, crop in enumerate(look.crop for look in self.looks if look.crop is not None):
                 if 0 not in crop.size:  # of a picture below 8 pixels
                     crop.save(beside / f"crop_{index}.png")
-            beside.chmod(0o755)
-            beside.rename(target)
-        except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
-            raise
 
 
 @dataclass(frozen=True)

@@ -439,7 +439,7 @@ def test_a_full_disk_leaves_nothing(bundle: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plan = next(built.glob(f"{PLANS}/*/reencoder_projector.plan"))
-    plan.with_name("decoder.plan.123.partial").write_text("half")
+    plan.with_name(".decoder.plan.x1y2.partial").write_text("half")
     plan.unlink()
     build_json(capsys, str(built))
     assert plans(built) == sorted(f"{name}.{end}" for name in GRAPHS for end in ("plan", "json"))
