@@ -7,9 +7,8 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,12 +16,26 @@ import torch
 
 from vpt_edge.export import graphs, onnx_writer
 from vpt_edge.export.checkpoint import Checkpoint
+from vpt_edge.export.destination import check_destination
 from vpt_edge.export.precision import RECIPES
 from vpt_edge.export.products import check_fused
 from vpt_edge.export.report import report
-from vpt_edge.export.verify import verify
-from vpt_edge.runtime.bundle import MANIFEST, SCHEMA_VERSION, Bundle, Cache, Manifest, Text, sha256, write_manifest
-from vpt_edge.runtime.errors import ExportError
+from vpt_edge.export.verify import try_bundle, verify
+from vpt_edge.runtime.bundle import (
+    EXPORT_AGAIN,
+    MANIFEST,
+    SCHEMA_VERSION,
+    Bundle,
+    Cache,
+    ImageLimits,
+    Manifest,
+    Text,
+    read_as,
+    sha256,
+    write_manifest,
+)
+from vpt_edge.runtime.errors import BundleError, CheckpointError, ExportError
+from vpt_edge.runtime.files import replace_folder
 
 if TYPE_CHECKING:
     from vpt_edge.export.graphs import Spec
@@ -36,6 +49,7 @@ CACHE_TOKENS = 4096  # prompts of up to 2048 (the authors' cut-off), a second lo
 ROWS = 1024  # of a weight, that are smoothed at a time
 KV_CACHES = ("float", "int8")
 EMBEDDINGS, EMBEDDING_SCALES, REPORT = "embeddings.bin", "embedding_scales.bin", "report.md"
+RANGES = "ranges.json"
 
 Progress = Callable[[str, float], None]
 
@@ -154,12 +168,16 @@ class Export:
         progress("sealing the bundle", (stages - 1) / stages)
         self.seal(manifest)
 
-    def seal(self, manifest: Manifest) -> None:
-        """Report, ranges, hashes, manifest."""
+    def seal(self, manifest: Manifest, hashes: Mapping[str, str] | None = None) -> None:
+        """Report, ranges, hashes, manifest. ``hashes``: sha256 of files that have one already."""
         if self.plan:
-            (self.folder / "ranges.json").write_text(json.dumps(self.plan.to_dict(), indent=1) + "\n", "utf-8")
+            (self.folder / RANGES).write_text(json.dumps(self.plan.to_dict(), indent=1) + "\n", "utf-8")
         (self.folder / REPORT).write_text(report(manifest, self.folder), "utf-8")
-        files = {path.name: sha256(path) for path in sorted(self.folder.iterdir())}
+        files = dict(hashes or {})
+        for path in self.folder.iterdir():
+            if path.name not in files:
+                files[path.name] = sha256(path)
+        files = dict(sorted(files.items()))
         write_manifest(replace(manifest, files=files), self.folder)
 
 
@@ -175,7 +193,8 @@ def export(
 ) -> Bundle:
     """Write the checkpoint ``source`` (a folder or a Hub id) as the bundle folder ``bundle``.
 
-    The bundle appears when it is complete; an older bundle in its place is replaced then. A quantized precision needs
+    The bundle appears when it is complete and has answered a question; an older bundle in its place is replaced then.
+    A folder that holds anything else is refused, and a symlink followed. A quantized precision needs
     a ``calibration``, whose ranges wait in ``<bundle>.ranges.json`` for another run. ``progress`` is told each stage
     and the share that is done. Raises CheckpointError, and ExportError also where the gate does not hold.
     """
@@ -193,18 +212,35 @@ def export(
         raise ExportError(f"kv_cache {calibration.kv_cache!r} is unknown, expected one of: {', '.join(KV_CACHES)}")
     if calibration and calibration.kv_cache == "int8" and target != "onnxruntime":
         raise ExportError(f"graphs for {target} keep keys and values in float: leave out --kv-cache int8")
-    if path.exists() and not (path / MANIFEST).exists():
-        raise ExportError(f"{path} exists and is no bundle; choose another folder, or remove it")
-    progress("reading the checkpoint", 0.0)
-    checkpoint = Checkpoint.open(source)
-    with _beside(path) as folder:
+    check_destination(path)
+    with replace_folder(path) as folder:
+        progress("reading the checkpoint", 0.0)
+        checkpoint = Checkpoint.open(source)
+        _check_values(checkpoint.image, source)
+        job = Export(checkpoint, recipe, target, cache_tokens, folder)
+        _check_values(job.manifest(), source)
         if calibration is None:
-            Export(checkpoint, recipe, target, cache_tokens, folder).run(progress)
+            job.run(progress)
         else:
-            cache = path.with_name(f"{path.name}.ranges.json")
-            _quantized(Export(checkpoint, recipe, target, cache_tokens, folder), calibration, cache, progress)
+            _quantized(job, calibration, path.with_name(f"{path.name}.ranges.json"), progress)
+        progress("asking the new bundle", 0.99)
+        manifest = try_bundle(folder)
+        check_destination(path)  # what the user has put there meanwhile
     progress("done", 1.0)
-    return Bundle.open(path)
+    return Bundle(path, manifest)
+
+
+def _check_values(record: Manifest | ImageLimits, source: str) -> None:
+    """Say before the work what a reader of the manifest would refuse after it."""
+    values = json.loads(json.dumps(asdict(record)))
+    try:
+        read_as(type(record), values, type(record).__name__)
+    except BundleError as error:
+        reason = str(error).removesuffix(f"; {EXPORT_AGAIN}")
+        raise CheckpointError(
+            f"{source} has a value that no bundle can hold ({reason}); correct its config files, or "
+            "download the checkpoint again"
+        ) from error
 
 
 def _quantized(job: Export, calibration: Calibration, cache: Path, progress: Progress) -> None:
@@ -224,17 +260,20 @@ def _quantized(job: Export, calibration: Calibration, cache: Path, progress: Pro
             candidate.mkdir()
             tried = replace(job, target="onnxruntime", folder=candidate, plan=plan)
             tried.run(lambda stage, done: progress(f"candidate: {stage}", 0.5 + 0.2 * done))
-            gate = planner.judge(Bundle.open(candidate), plan)
+            bundle = Bundle.read(candidate)
+            gate = planner.judge(bundle, plan)
             if gate.held:
                 break
             plan = planner.relieved(plan, gate)
         (job.folder / "report.html").write_text(planner.page(plan), "utf-8")
         made = replace(job, plan=plan)
         if job.target == "onnxruntime":  # the candidate is what was asked for
+            hashes = {}
             for path in candidate.iterdir():
-                if path.name not in (MANIFEST, REPORT):
+                if path.name not in (MANIFEST, REPORT, RANGES):
                     path.rename(job.folder / path.name)
-            made.seal(replace(made.manifest(), gate=gate))
+                    hashes[path.name] = bundle.manifest.files[path.name]
+            made.seal(replace(made.manifest(), gate=gate), hashes)
         else:
             made.run(progress, gate)
 
@@ -253,22 +292,3 @@ def _reference(job: Export, folder: Path, streamed: bool | None, progress: Progr
     made = Export(job.checkpoint, RECIPES["fp32"], "onnxruntime", job.cache_tokens, folder)
     made.run(lambda stage, done: progress(f"float reference: {stage}", 0.3 * done))
     return Bundle.open(folder)
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A folder beside ``path`` that takes its place at the end, or is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        if path.exists():
-            path.rename(old := Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)) / "old")
-            folder.rename(path)
-            shutil.rmtree(old.parent)
-        else:
-            folder.rename(path)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise

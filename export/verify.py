@@ -8,18 +8,20 @@ import numpy as np
 import torch
 
 from vpt_edge.export.modules import PlainAttention
-from vpt_edge.runtime.bundle import Parity
+from vpt_edge.runtime.bundle import Bundle, Parity
 from vpt_edge.runtime.errors import ExportError
 from vpt_edge.runtime.kv_cache import KVCache
+from vpt_edge.runtime.pipeline import Pipeline
 from vpt_edge.runtime.positions import mrope, vision_rope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from torch import nn
 
     from vpt_edge.export.graphs import Spec
-    from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.bundle import Manifest
     from vpt_edge.runtime.session import Session
 
     Arrays = dict[str, np.ndarray[Any, Any]]
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 VISION_GRIDS = ((2, 2), (4, 10), (16, 12))
 PROJECTOR_TOKENS = (1, 40)
 DECODER_RUNS = (1, 7, 1, 40, 1)  # tokens a run, one behind the other on one cache
+PROBE_SIDE = 56  # pixels
+PROBE_QUESTION = "What is this?"
+PROBE_TOKENS = 2  # a prefill and a step
 
 
 def verify(
@@ -136,3 +141,23 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
         if "token" in got:
             want["token"] = got["logits"].argmax(-1)
         yield size, {**got, "keys": cache.read(text.layers - 1, "key")}, want
+
+
+def try_bundle(folder: Path) -> Manifest:
+    """Open the finished bundle in ``folder`` as its users will, and ask it one short question.
+
+    Graphs for TensorRT run on the device alone: such a bundle is read and its files are checked. Raises ExportError for
+    whatever fails, so that an older bundle is not given up for one that does not answer.
+    """
+    try:
+        bundle = Bundle.open(folder)
+        if bundle.manifest.target == "onnxruntime":
+            picture = np.full((PROBE_SIDE, PROBE_SIDE, 3), 128, np.uint8)
+            with Pipeline(bundle) as pipeline:
+                pipeline.ask(picture, PROBE_QUESTION, perception="off", max_new_tokens=PROBE_TOKENS)
+    except Exception as error:  # of whichever library
+        raise ExportError(
+            f"the exported bundle does not answer ({type(error).__name__}: {error}) and was not kept; check the "
+            "checkpoint's config files"
+        ) from error
+    return bundle.manifest

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,8 @@ from golden import DEMO, GOLDEN, Exporter, needs_golden
 
 from vpt_edge.export import exporter, precision, verify
 from vpt_edge.runtime import Bundle, Pipeline
-from vpt_edge.runtime.bundle import read_as
-from vpt_edge.runtime.errors import ExportError
+from vpt_edge.runtime.bundle import Manifest, read_as, sha256, write_manifest
+from vpt_edge.runtime.errors import CheckpointError, ExportError
 
 # What no parser of TensorRT 10.3 takes, whatever the opset.
 REFUSED = {"Attention", "TensorScatter", "RotaryEmbedding", "RMSNormalization", "SequenceAt", "SplitToSequence", "Loop"}
@@ -126,25 +128,77 @@ def test_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_an_older_bundle_is_replaced_only_by_a_complete_one(tmp_path: Path, exported: Exporter) -> None:
-    place = tmp_path / "bundle"
-    place.mkdir()
-    (place / "manifest.json").write_text("old")
+    place = Path(shutil.copytree(exported(DEMO, "fp16").path, tmp_path / "bundle"))
 
     def stop(stage: str, done: float) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         exporter.export(str(DEMO), place, precision="fp32", progress=stop)
-    assert (place / "manifest.json").read_text() == "old"
-    exporter.export(str(DEMO), place, precision="fp32")
-    assert Bundle.open(place).manifest.precision == "fp32"
+    assert Bundle.open(place).manifest.precision == "fp16"
+    bundle = exporter.export(str(DEMO), place, precision="fp32")
+    assert bundle == Bundle.open(place)
+    assert bundle.manifest.precision == "fp32"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    with pytest.raises(ExportError, match="is no bundle"):
-        exporter.export(str(DEMO), tmp_path / "photos", precision="fp32")
+def test_a_bundle_that_does_not_answer_replaces_nothing(
+    tmp_path: Path, exported: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Path(shutil.copytree(exported(DEMO, "fp16").path, tmp_path / "bundle"))
+    seal = exporter.Export.seal
+
+    def seal_badly(self: exporter.Export, manifest: Manifest) -> None:
+        seal(self, replace(manifest, tokens=replace(manifest.tokens, image_pad=10**6)))
+
+    monkeypatch.setattr(exporter.Export, "seal", seal_badly)
+    with pytest.raises(ExportError, match=r"does not answer"):
+        exporter.export(str(DEMO), place, precision="fp32")
+    assert Bundle.open(place).manifest.precision == "fp16"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
+def test_a_new_bundle_is_opened_and_asked(target: str, tmp_path: Path, exported: Exporter) -> None:
+    bundle = exported(DEMO, "fp32", target)
+    assert verify.try_bundle(bundle.path) == bundle.manifest
+    copy = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
+    (copy / "reencoder_projector.onnx").write_bytes(b"no graph")
+    with pytest.raises(ExportError, match=r"does not answer .*altered"):
+        verify.try_bundle(copy)
+    hashes = {**bundle.manifest.files, "reencoder_projector.onnx": sha256(copy / "reencoder_projector.onnx")}
+    write_manifest(replace(bundle.manifest, files=hashes), copy)
+    if target == "tensorrt":  # its graphs run on the device alone
+        verify.try_bundle(copy)
+    else:
+        with pytest.raises(ExportError, match=r"does not answer .*cannot open"):
+            verify.try_bundle(copy)
+
+
+@pytest.mark.parametrize("value", [224.5, "512", None, True])
+def test_a_config_value_of_another_type_is_said_before_the_work(value: object, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(DEMO, tmp_path / "checkpoint"))
+    file = folder / "preprocessor_config.json"
+    config = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**config, "image_resolution": value}))
+    stages: list[str] = []
+    with pytest.raises(CheckpointError, match=r"limit is .*expected .*int.*correct its config"):
+        exporter.export(
+            str(folder), tmp_path / "bundle", precision="fp32", progress=lambda stage, done: stages.append(stage)
+        )
+    assert stages == ["reading the checkpoint"]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+def test_a_symlink_as_output_is_followed(tmp_path: Path, exported: Exporter) -> None:
+    (tmp_path / "disk").mkdir()
+    shutil.copytree(exported(DEMO, "fp16").path, tmp_path / "disk" / "bundle")
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "bundle")
+    bundle = exporter.export(str(DEMO), tmp_path / "link", precision="fp32")
+    assert bundle.path == tmp_path / "link"
+    assert (tmp_path / "link").is_symlink()
+    assert Bundle.open(tmp_path / "disk" / "bundle").manifest.precision == "fp32"
+    assert sorted(path.name for path in tmp_path.rglob("*bundle*")) == ["bundle"]
 
 
 def test_unknown_precision_and_target_name_the_known_ones(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""The place where a bundle is to stand: free, or taken by an older bundle, which alone may be replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from vpt_edge.runtime.bundle import MANIFEST
+from vpt_edge.runtime.errors import ExportError
+from vpt_edge.runtime.files import is_mount_point, resolve
+from vpt_edge.runtime.plan import PLANS
+
+MANIFEST_KEYS = {"schema_version", "precision", "graphs", "files"}  # of every schema version
+LISTED = 5  # names in an error
+
+
+def check_destination(path: str | os.PathLike[str]) -> None:
+    """Raises ExportError where a bundle cannot be put in the place of ``path`` without a loss.
+
+    An older bundle, of whatever schema version, may be replaced: a folder that holds the files which its own manifest
+    lists, the manifest, ``plans``, and nothing else.
+    """
+    target = resolve(path)
+    if not target.exists():
+        return
+    if is_mount_point(target):
+        raise ExportError(
+            f"{path} is a mount point, which cannot be replaced; choose a folder in it, such as {Path(path) / 'bundle'}"
+        )
+    if Path.cwd().is_relative_to(target):
+        raise ExportError(
+            f"{path} is the working folder or holds it, and would be replaced; run vpt-export from another folder"
+        )
+    if not target.is_dir():
+        raise ExportError(f"{path} exists and is not a folder; choose another name")
+    foreign = _foreign_names(target)
+    if foreign:
+        names = ", ".join(foreign[:LISTED])
+        more = f" and {len(foreign) - LISTED} more" if len(foreign) > LISTED else ""
+        verb = "is" if len(foreign) == 1 else "are"
+        raise ExportError(
+            f"{path} holds {names}{more}, which {verb} not part of a bundle and would be lost; "
+            "move it, or choose another folder"
+        )
+
+
+def _foreign_names(folder: Path) -> list[str]:
+    """What ``folder`` holds besides the bundle. Raises ExportError where it is not a bundle."""
+    files = _manifest_files(folder / MANIFEST)
+    if files is None:
+        state = "its manifest.json is not a bundle's" if (folder / MANIFEST).exists() else "it has no manifest.json"
+        raise ExportError(f"{folder} exists and is not a bundle: {state}; choose another folder, or remove it")
+    names = []
+    for entry in sorted(folder.iterdir()):
+        is_file = entry.is_symlink() or entry.is_file()
+        is_listed = is_file and (entry.name in files or entry.name == MANIFEST)
+        is_plans = entry.name == PLANS and entry.is_dir()
+        if not is_listed and not is_plans:
+            names.append(entry.name)
+    return names
+
+
+def _manifest_files(path: Path) -> set[str] | None:
+    """The names that a bundle's manifest lists; None for what is not the manifest of a bundle."""
+    if not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or not data.keys() >= MANIFEST_KEYS:
+        return None
+    files = data["files"]
+    if type(data["schema_version"]) is not int or not isinstance(files, dict):
+        return None
+    plain = all(Path(name).name == name for name in files)
+    return set(files) if plain else None
