@@ -16,7 +16,8 @@ GPU_OPTIONS ?=
 # Of make big-checkpoint: clip, det or seg; 2b or 7b.
 KIND ?= clip
 SIZE ?= 2b
-BENCH := PYTHONPATH=tests/typing:tests:demo
+EXPORT := $(wildcard export/*.py export/*/*.py)
+BENCH := PYTHONPATH=tests/typing:tests:demo:.
 
 .PHONY: demo test eval-demo figures train-demo lint big-checkpoint gpu gpu-wheels clean
 
@@ -38,27 +39,27 @@ test: lint
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py tests/emulated/*.py tests/bench/*.py
+	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py tests/*/*.py tests/*/*/*.py benchmarks/*.py
 
 big-checkpoint: $(VENV)/ready
-	$(BIN)/python tests/bench/big_checkpoint.py --kind $(KIND) --size $(SIZE) --out build/big-$(SIZE)-$(KIND)
+	$(BIN)/python benchmarks/big_checkpoint.py --kind $(KIND) --size $(SIZE) --out build/big-$(SIZE)-$(KIND)
 
 gpu-wheels: build/bundles/ready
-	$(BIN)/python tests/bench/carry.py collect build/wheels --python $(GPU_PYTHON) --piece $(PIECE)
+	$(BIN)/python benchmarks/carry.py collect build/wheels --python $(GPU_PYTHON) --piece $(PIECE)
 
 gpu:
-	$(PYTHON) tests/bench/carry.py install build/wheels --out build/gpu
-	$(BENCH) build/gpu/venv/bin/python -m bench.gpu --bundles build/gpu/bundles --out build/gpu $(GPU_OPTIONS)
+	$(PYTHON) benchmarks/carry.py install build/wheels --out build/gpu
+	$(BENCH) build/gpu/venv/bin/python -m benchmarks.gpu --bundles build/gpu/bundles --out build/gpu $(GPU_OPTIONS)
 
-build/bundles/ready: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*.py) build/calibration/data.jsonl
-	$(BENCH) $(BIN)/python -m bench.bundles build/bundles --data build/calibration/data.jsonl
+build/bundles/ready: $(VENV)/ready demo/checkpoint/model.safetensors $(EXPORT) build/calibration/data.jsonl
+	$(BENCH) $(BIN)/python -m benchmarks.bundles build/bundles --data build/calibration/data.jsonl
 	touch $@
 
-$(BUNDLE)-int%: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*.py calibration/*.py) build/calibration/data.jsonl
+$(BUNDLE)-int%: $(VENV)/ready demo/checkpoint/model.safetensors $(EXPORT) $(wildcard calibration/*.py) build/calibration/data.jsonl
 	$(BIN)/vpt-export demo/checkpoint -o $@ --precision int$* --calibration-data build/calibration/data.jsonl $(GATE_int$*)
 	touch $@
 
-$(BUNDLE)-%: $(VENV)/ready demo/checkpoint/model.safetensors $(wildcard export/*.py)
+$(BUNDLE)-%: $(VENV)/ready demo/checkpoint/model.safetensors $(EXPORT)
 	$(BIN)/vpt-export demo/checkpoint -o $@ --precision $*
 	touch $@
 
@@ -78,7 +79,7 @@ PEERS_OPTIONS ?=
 
 .PHONY: bench-peers
 bench-peers: $(PEERS_VENV)/ready
-	$(BENCH) $(PEERS_VENV)/bin/python -m bench.peers $(PEERS_OPTIONS)
+	$(BENCH) $(PEERS_VENV)/bin/python -m benchmarks.peers $(PEERS_OPTIONS)
 
 $(PEERS_VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(PEERS_VENV)

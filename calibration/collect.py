@@ -19,7 +19,7 @@ from vpt_edge.runtime.files import write_file
 from vpt_edge.runtime.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from vpt_edge.calibration.observe import Observer
+    from vpt_edge.calibration.recorder import Observer
     from vpt_edge.calibration.samples import Sample
     from vpt_edge.runtime.bundle import Bundle
 

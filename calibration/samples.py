@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from vpt_edge.runtime.bundle import sha256
+from vpt_edge.runtime.chat import SENTENCES, question_text
 from vpt_edge.runtime.errors import ImageError, VptError
 from vpt_edge.runtime.image import open_picture, regularize
-from vpt_edge.runtime.perception import KINDS, TRIGGER
-from vpt_edge.runtime.prompt import SENTENCES, question_text
+from vpt_edge.runtime.perception.vpt import KINDS, TRIGGER
 
 if TYPE_CHECKING:
+    from vpt_edge.runtime.chat import Perception
     from vpt_edge.runtime.image import Box
-    from vpt_edge.runtime.prompt import Perception
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
 QUESTIONS: dict[Perception, tuple[str, ...]] = {

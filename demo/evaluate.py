@@ -17,7 +17,7 @@ from scenes import scene
 from vpt_edge import runtime
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.prompt import Perception
+    from vpt_edge.runtime.chat import Perception
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from scenes import GRID
 from torch import Tensor, nn
 from vocabulary import dump, write
 
-from vpt_edge.export.geometry import TextConfig, VisionConfig
-from vpt_edge.export.modules import Cache, Decoder, PlainAttention, Projector, Rope, VisionEncoder
+from vpt_edge.export.config_files import TextConfig, VisionConfig
+from vpt_edge.export.layers import Cache, Decoder, PlainAttention, Projector, Rope, VisionEncoder
 from vpt_edge.runtime import positions
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vpt_edge.runtime.plan import Profile
+from vpt_edge.runtime.sessions.plan import Profile
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Graph

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
-from vpt_edge.export import geometry, tensors
+from vpt_edge.export import config_files, tensor_files
 from vpt_edge.runtime import image
 from vpt_edge.runtime.bundle import ImageLimits, Tokens
 from vpt_edge.runtime.errors import CheckpointError
@@ -45,14 +45,14 @@ class Checkpoint:
 
     def __init__(self, path: Path, source: str) -> None:
         self.path, self.source = path, source
-        config = geometry.read_json(path / "config.json")
-        self.kind = geometry.kind_of(config, path)
-        self.text, self.vision = geometry.text_config(config, path), geometry.vision_config(config, path)
-        self.encoder = geometry.encoder_config(self.kind, path)
+        config = config_files.read_json(path / "config.json")
+        self.kind = config_files.kind_of(config, path)
+        self.text, self.vision = config_files.text_config(config, path), config_files.vision_config(config, path)
+        self.encoder = config_files.encoder_config(self.kind, path)
         self.tokenizer_file = path / "tokenizer.json"
         self.tokens = _tokens(self.tokenizer_file, self.kind, self.text.vocab_size)
         self.image = _image_limits(path, self.kind, self.vision.head_dim)
-        self._files = tensors.TensorFiles(path)
+        self._files = tensor_files.TensorFiles(path)
         self._check_tensors()
 
     @classmethod
@@ -112,7 +112,7 @@ class Checkpoint:
 
     def expected_tensors(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor of such a checkpoint, a separate lm_head included."""
-        return tensors.expected_tensors(self.kind, self.vision, self.text, self.encoder)
+        return tensor_files.expected_tensors(self.kind, self.vision, self.text, self.encoder)
 
 
 def _download(name: str) -> Path:
@@ -163,7 +163,7 @@ def _tokens(file: Path, kind: str, vocab_size: int) -> Tokens:
 def _image_limits(path: Path, kind: str, head_dim: int) -> ImageLimits:
     """Limits from preprocessor_config.json; other constants there must be those of ``image`` (PROTOCOL 4)."""
     file = path / "preprocessor_config.json"
-    data = geometry.read_json(file) if file.exists() else {}
+    data = config_files.read_json(file) if file.exists() else {}
     fixed = {
         "image_mean": list(image.CLIP_MEAN),
         "image_std": list(image.CLIP_STD),
@@ -172,11 +172,11 @@ def _image_limits(path: Path, kind: str, head_dim: int) -> ImageLimits:
         "temporal_patch_size": image.FRAMES,
         "resample": 3,
     }
-    geometry.expect(data, {key: value for key, value in fixed.items() if key in data}, file)
+    config_files.expect(data, {key: value for key, value in fixed.items() if key in data}, file)
     extra = path / f"{kind}_preprocessor_config.json"
     if extra.exists():
         fixed = {"image_mean": list(image.IMAGENET_MEAN), "image_std": list(image.IMAGENET_STD)}
-        geometry.expect(geometry.read_json(extra), fixed, extra)
+        config_files.expect(config_files.read_json(extra), fixed, extra)
     limit = data.get("image_resolution", IMAGE_RESOLUTION)
     return ImageLimits(
         limit=limit,

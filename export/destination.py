@@ -9,7 +9,7 @@ from pathlib import Path
 from vpt_edge.runtime.bundle import MANIFEST
 from vpt_edge.runtime.errors import ExportError
 from vpt_edge.runtime.files import is_mount_point, resolve
-from vpt_edge.runtime.plan import PLANS
+from vpt_edge.runtime.sessions.plan import PLANS
 
 MANIFEST_KEYS = {"schema_version", "precision", "graphs", "files"}  # of every schema version
 LISTED = 5  # names in an error

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vpt_edge.export import graphs, onnx_writer
+from vpt_edge.export import spec as graphs
+from vpt_edge.export import tracing
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.destination import check_destination
-from vpt_edge.export.precision import RECIPES
-from vpt_edge.export.products import check_fused
+from vpt_edge.export.quantization.matmuls import check_fused
+from vpt_edge.export.quantization.recipe import RECIPES
 from vpt_edge.export.report import report
 from vpt_edge.export.verify import try_bundle, verify
 from vpt_edge.runtime.bundle import (
@@ -38,10 +39,10 @@ from vpt_edge.runtime.errors import BundleError, CheckpointError, ExportError
 from vpt_edge.runtime.files import replace_folder
 
 if TYPE_CHECKING:
-    from vpt_edge.export.graphs import Spec
-    from vpt_edge.export.planner import Calibration
-    from vpt_edge.export.precision import Recipe
-    from vpt_edge.export.quantize import Plan
+    from vpt_edge.export.quantization.calibrator import Calibration
+    from vpt_edge.export.quantization.plan import Plan
+    from vpt_edge.export.quantization.recipe import Recipe
+    from vpt_edge.export.spec import Spec
     from vpt_edge.runtime.bundle import Gate
 
 STREAMED_ABOVE = 2 << 30  # bytes of the float model
@@ -98,21 +99,21 @@ class Export:
     def write_tables(self) -> None:
         table = self.checkpoint.read(self.checkpoint.embeddings_tensor)
         if self.recipe.quantized:
-            onnx_writer.write_int8(table, self.folder / EMBEDDINGS, self.folder / EMBEDDING_SCALES)
+            tracing.write_int8(table, self.folder / EMBEDDINGS, self.folder / EMBEDDING_SCALES)
         else:
-            onnx_writer.write_raw(table, getattr(torch, self.dtype), self.folder / EMBEDDINGS)
+            tracing.write_raw(table, getattr(torch, self.dtype), self.folder / EMBEDDINGS)
         shutil.copyfile(self.checkpoint.tokenizer_file, self.folder / "tokenizer.json")
 
     def write_graph(self, name: str) -> None:
         spec = self.specs[name]
         attention = graphs.TARGETS[self.target].attention
-        model = onnx_writer.trace(spec, attention, getattr(torch, self.dtype))
-        onnx_writer.attach_weights(model, self.loader(spec))
+        model = tracing.trace(spec, attention, getattr(torch, self.dtype))
+        tracing.attach_weights(model, self.loader(spec))
         if self.plan:
             self.plan.apply(model, name, self.target, self.dtype)
         head = "lm_head.weight.int8" if self.recipe.quantized else "lm_head.weight"
         stored = {head: self.folder / EMBEDDINGS} if name == "decoder" and self.checkpoint.tied else {}
-        onnx_writer.write(model, self.folder / spec.graph.file, stored)
+        tracing.write(model, self.folder / spec.graph.file, stored)
 
     def manifest(self) -> Manifest:
         """The manifest but for parity and hashes."""
@@ -248,7 +249,7 @@ def _quantized(job: Export, calibration: Calibration, cache: Path, progress: Pro
 
     The gate runs ONNX Runtime's dialect whatever the target: the numbers are the same.
     """
-    from vpt_edge.export.planner import Planner
+    from vpt_edge.export.quantization.calibrator import Planner
 
     with tempfile.TemporaryDirectory(prefix=".reference.", dir=job.folder.parent) as work:
         candidate = Path(work) / "candidate"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vpt_edge.calibration.smoothing import Smoothing
-    from vpt_edge.export.geometry import Dinov2Config, SamConfig, TextConfig, VisionConfig
+    from vpt_edge.export.config_files import Dinov2Config, SamConfig, TextConfig, VisionConfig
 
 
 def _norm(name: str, *consumers: str, width: int, copies: int = 1) -> Fold:

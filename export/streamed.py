@@ -21,18 +21,18 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vpt_edge.export.graphs import OPSET
-from vpt_edge.export.modules import PlainAttention
-from vpt_edge.export.onnx_writer import nested
-from vpt_edge.export.precision import RECIPES
+from vpt_edge.export.layers import PlainAttention
+from vpt_edge.export.quantization.recipe import RECIPES
+from vpt_edge.export.spec import OPSET
+from vpt_edge.export.tracing import nested
 from vpt_edge.runtime.bundle import Bundle, Embeddings, sha256
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vpt_edge.calibration.observe import Observer
+    from vpt_edge.calibration.recorder import Observer
     from vpt_edge.export.exporter import Export
-    from vpt_edge.runtime.session import Arrays, Session
+    from vpt_edge.runtime.sessions import Arrays, Session
 
 IR_VERSION = 9  # the last before opset 20
 NUMBERS = 1 << 21  # of a weight in float32 at a time: they stay in the processor's cache until they are used

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from vpt_edge.export.modules import PlainAttention
+from vpt_edge.export.layers import PlainAttention
 from vpt_edge.runtime.bundle import Bundle, Parity
 from vpt_edge.runtime.errors import ExportError
 from vpt_edge.runtime.kv_cache import KVCache
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from vpt_edge.export.graphs import Spec
+    from vpt_edge.export.spec import Spec
     from vpt_edge.runtime.bundle import Manifest
-    from vpt_edge.runtime.session import Session
+    from vpt_edge.runtime.sessions import Session
 
     Arrays = dict[str, np.ndarray[Any, Any]]
     Case = tuple[str, Arrays, Arrays]
@@ -39,7 +39,7 @@ def verify(
     bundle: Bundle, spec: Spec, dtype: str, tolerance: float, load: Callable[[str], torch.Tensor]
 ) -> list[Parity]:
     """Compare the graph of ``spec`` with torch. Raises ExportError where it is out of tolerance."""
-    from vpt_edge.runtime.ort import OrtSession
+    from vpt_edge.runtime.sessions.ort import OrtSession
 
     module = _module(spec, dtype, load)
     name = spec.name

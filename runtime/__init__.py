@@ -2,7 +2,7 @@
 
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import VptError
-from vpt_edge.runtime.perception import Crop, Reencode
+from vpt_edge.runtime.perception.vpt import Crop, Reencode
 from vpt_edge.runtime.pipeline import Pipeline
 from vpt_edge.runtime.result import Answer, Finished, Looked, Text
 

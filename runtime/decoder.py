@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vpt_edge.runtime.bundle import Bundle
-    from vpt_edge.runtime.session import Session
+    from vpt_edge.runtime.sessions import Session
 
     Floats = NDArray[np.float32]
     Scores = Floats | int  # the logits (vocabulary,), or the token that they make the likeliest

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vpt_edge.runtime.bundle import Manifest
-    from vpt_edge.runtime.session import Array
+    from vpt_edge.runtime.sessions import Array
 
     Floats = NDArray[np.float32]
 

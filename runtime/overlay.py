@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
-from vpt_edge.runtime.perception import GRID
+from vpt_edge.runtime.perception.vpt import GRID
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.image import Box

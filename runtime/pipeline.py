@@ -15,22 +15,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vpt_edge.runtime.bundle import Bundle
+from vpt_edge.runtime.chat import Prompt, check_prefix, question_text
 from vpt_edge.runtime.decoder import Decoder, Sampler
 from vpt_edge.runtime.errors import PromptError, VptError
 from vpt_edge.runtime.image import open_picture
-from vpt_edge.runtime.prompt import Prompt, check_prefix, question_text
 from vpt_edge.runtime.request import Request
 from vpt_edge.runtime.result import Answer, Event, Finished, Text, Turn
-from vpt_edge.runtime.session import open_session
+from vpt_edge.runtime.sessions import open_session
 from vpt_edge.runtime.view import PictureView
 from vpt_edge.runtime.vision import Vision
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from vpt_edge.runtime.chat import Perception
     from vpt_edge.runtime.image import Picture
-    from vpt_edge.runtime.prompt import Perception
-    from vpt_edge.runtime.session import Session, SessionOpener
+    from vpt_edge.runtime.sessions import Session, SessionOpener
 
 
 @contextlib.contextmanager

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from vpt_edge.runtime.chat import PLACEHOLDER, Message, Prompt
 from vpt_edge.runtime.decoder import Context
-from vpt_edge.runtime.perception import Crop, Decision, Reencode, decide, without_triggers
-from vpt_edge.runtime.prompt import PLACEHOLDER, Message, Prompt
+from vpt_edge.runtime.perception.vpt import Crop, Decision, Reencode, decide, without_triggers
 from vpt_edge.runtime.result import STAGES, Answer, Looked, Turn, Usage
 from vpt_edge.runtime.view import Encoded
 

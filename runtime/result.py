@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vpt_edge.runtime.files import create_folder
-from vpt_edge.runtime.perception import Crop, PerceptionAction
+from vpt_edge.runtime.perception.vpt import Crop, PerceptionAction
 
 if TYPE_CHECKING:
     import numpy as np

@@ -23,11 +23,11 @@ from vpt_edge.runtime.bundle import (
     write_manifest,
 )
 from vpt_edge.runtime.bundle import Tensor as TensorSpec
+from vpt_edge.runtime.chat import Prompt
 from vpt_edge.runtime.errors import VptError
-from vpt_edge.runtime.prompt import Prompt
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.session import Arrays, Session
+    from vpt_edge.runtime.sessions import Arrays, Session
 
 SPECIALS = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vpt_edge.runtime.bundle import Bundle
-    from vpt_edge.runtime.session import Session
+    from vpt_edge.runtime.sessions import Session
 
     Floats = NDArray[np.float32]
 

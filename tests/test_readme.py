@@ -9,12 +9,12 @@ import pytest
 from golden import DEMO, ROOT, Exporter
 from PIL import Image
 
-from vpt_edge.calibration.command import _parser as eval_parser
-from vpt_edge.engines.command import _parser as build_parser
-from vpt_edge.export.command import _parser as export_parser
-from vpt_edge.runtime.bench import _parser as bench_parser
-from vpt_edge.runtime.command import _parser as run_parser
-from vpt_edge.runtime.doctor import _parser as doctor_parser
+from vpt_edge.commands.bench import _parser as bench_parser
+from vpt_edge.commands.build import _parser as build_parser
+from vpt_edge.commands.doctor import _parser as doctor_parser
+from vpt_edge.commands.eval import _parser as eval_parser
+from vpt_edge.commands.export import _parser as export_parser
+from vpt_edge.commands.run import _parser as run_parser
 
 README = (ROOT / "README.md").read_text("utf-8")
 PARSERS = {

@@ -12,7 +12,7 @@ from zipfile import ZipFile
 import pytest
 from golden import ROOT
 
-PACKAGES = ["runtime", "export", "engines", "calibration"]
+PACKAGES = ["runtime", "device", "engines", "calibration", "export", "commands"]
 
 
 @pytest.fixture(scope="module")

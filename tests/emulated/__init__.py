@@ -12,10 +12,10 @@ import pytest
 
 from emulated.cuda import Driver
 from emulated.tensorrt import make
-from vpt_edge.engines.build import Job, make_plan
+from vpt_edge.engines.engine import Job, make_plan
 from vpt_edge.engines.profiles import profiles
-from vpt_edge.runtime import cuda, trt
-from vpt_edge.runtime.plan import digest, plan_files
+from vpt_edge.runtime.sessions import cuda, trt
+from vpt_edge.runtime.sessions.plan import digest, plan_files
 
 if TYPE_CHECKING:
     from vpt_edge.runtime import Bundle

@@ -1,6 +1,6 @@
 """An emulated CUDA driver: what ``ctypes.CDLL("libcuda.so.1")`` would return, in host memory.
 
-What is emulated: the functions of ``vpt_edge.runtime.cuda.PROTOTYPES``, called through real ctypes callbacks; memory
+What is emulated: the functions of ``runtime.sessions.cuda.PROTOTYPES``, called through real ctypes callbacks; memory
 (see ``memory``); the current context of each thread; streams as lazy queues; capture and graphs; counters.
 Asynchronous work runs when somebody waits for its stream and not a moment earlier, and each stream waits for nobody
 else: a result that is read too early, or a buffer that is filled again too early, shows in the numbers. Stricter than
@@ -38,7 +38,7 @@ from emulated.memory import (
     Span,
     overlap,
 )
-from vpt_edge.runtime import cuda
+from vpt_edge.runtime.sessions import cuda
 
 CONTEXT = 0xC0DE
 ERRORS = {

@@ -1,0 +1,164 @@
+"""The bundles that `make gpu` runs, made where torch is.
+
+    python -m benchmarks.bundles build/bundles --data build/calibration/data.jsonl
+
+The demo in every precision, the golden models in fp32 and fp16 with the cases' pictures and answers where they are at
+hand, all for both targets; and graphs of Qwen2-VL-2B's shape without weights, which ``shape.fill`` adds on the spot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from golden import CASES, DEMO, GOLDEN
+
+from benchmarks.graphs import TEXT, THRESHOLD, products
+from benchmarks.shape import HOLLOW, Weight
+from vpt_edge.export import config_files, tensor_files, tracing
+from vpt_edge.export import spec as graphs
+from vpt_edge.export.checkpoint import Checkpoint
+from vpt_edge.export.exporter import CACHE_TOKENS, EMBEDDINGS, Export, export
+from vpt_edge.export.quantization.calibrator import Calibration
+from vpt_edge.export.quantization.plan import Plan
+from vpt_edge.export.quantization.recipe import INT4_BLOCK, RECIPES
+from vpt_edge.runtime.bundle import sha256, write_manifest
+from vpt_edge.runtime.testing import tiny_bundle
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.bundle import Manifest
+
+CARRIED = ("image.png", "conversation.json", "expected.json", "expected.npz")
+SHAPED = (("fp16", "onnxruntime"), ("fp16", "tensorrt"), ("int8", "tensorrt"), ("int4", "tensorrt"))
+LAYERS, BLOCKS = 28, 32  # of Qwen2-VL-2B
+ALIGNMENT = 4096
+
+
+def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Path) -> None:
+    """A bundle of a decoder and a vision encoder without weights; ``HOLLOW`` lists what to fill in."""
+    folder.mkdir()
+    job = Export(checkpoint, RECIPES[precision], target, CACHE_TOKENS, folder)
+    names, weights = ("decoder", "vision_encoder"), list[Weight]()
+    if job.recipe.quantized:
+        inputs = {(graph, name): size for graph in names for name, size in products(job, graph)}
+        ones = {key: np.ones(size, np.float32) for key, size in inputs.items()}
+        job = replace(job, plan=Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK))
+    for name in names:
+        spec = job.specs[name]
+        model = tracing.trace(spec, graphs.TARGETS[target].attention, getattr(torch, job.dtype))
+        tracing.attach_weights(model, job.loader(spec))
+        if job.plan:
+            job.plan.apply(model, name, target, job.dtype)
+        weights += hollow(model, folder / spec.graph.file)
+        tracing._strip(model)
+        ir.save(model, folder / spec.graph.file)
+    shutil.copyfile(checkpoint.tokenizer_file, folder / "tokenizer.json")
+    manifest = job.manifest()
+    weights += tables(manifest, {weight.file for weight in weights})
+    (folder / HOLLOW).write_text(json.dumps([weight.__dict__ for weight in weights]))
+    kept = {name: manifest.graphs[name] for name in names}
+    write_manifest(replace(manifest, graphs=kept, files={file.name: sha256(file) for file in folder.iterdir()}), folder)
+
+
+def hollow(model: ir.Model, path: Path) -> Iterator[Weight]:
+    """Point every large stored weight of ``model`` into a data file that is not there yet."""
+    offset = 0
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if not isinstance(tensor, ir.LazyTensor) or tensor.nbytes < tracing.INLINE_BYTES:
+            continue
+        tied = name in ("lm_head.weight", "lm_head.weight.int8")  # the embedding table's own bytes
+        file, place = (EMBEDDINGS, 0) if tied else (f"{path.name}.data", offset)
+        shape, dtype = ir.Shape(tensor.shape.numpy()), tensor.dtype
+        value.const_value = ir.ExternalTensor(
+            file, place, tensor.nbytes, dtype, shape=shape, name=name, base_dir=path.parent
+        )
+        yield Weight(file, place, tensor.nbytes, dtype.name, name)
+        offset += 0 if tied else -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
+
+
+def tables(manifest: Manifest, there: set[str]) -> Iterator[Weight]:
+    """What the embedding table needs and no graph has listed."""
+    text = manifest.text
+    size = text.vocab_size * text.hidden_size * np.dtype(text.embeddings_dtype).itemsize
+    if text.embeddings not in there:
+        kind = {"int8": "INT8", "float16": "FLOAT16", "float32": "FLOAT"}[text.embeddings_dtype]
+        yield Weight(text.embeddings, 0, size, kind, "embeddings")
+    if text.embedding_scales:
+        yield Weight(text.embedding_scales, 0, 4 * text.vocab_size, "FLOAT", "embeddings.scale")
+
+
+def sparse_checkpoint(folder: Path) -> Checkpoint:
+    """A CLIP checkpoint of Qwen2-VL-2B's shape whose tensors are a hole in a file: only their names are read."""
+    tiny_bundle(folder / "tiny")
+    (folder / "tiny" / "tokenizer.json").rename(folder / "tokenizer.json")
+    vision = {"hidden_size": TEXT["hidden_size"], "depth": BLOCKS}
+    config = {**TEXT, "num_hidden_layers": LAYERS, "model_type": "qwen2_vl_vpt", "vision_encoder_ls": ["clip"]}
+    config["vision_config"] = vision
+    (folder / "config.json").write_text(json.dumps(config))
+    shapes = config_files.vision_config(config, folder), config_files.text_config(config, folder)
+    header, end = {}, 0
+    for name, shape in tensor_files.expected_tensors("clip", *shapes, None).items():
+        if name != "lm_head.weight":  # tied
+            size = 2 * int(np.prod(shape))
+            header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [end, end + size]}
+            end += size
+    text = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    return Checkpoint.open(str(folder))
+
+
+def write_trained(checkpoint: Path, name: str, precisions: tuple[str, ...], out: Path, data: Path) -> None:
+    """Bundles of a checkpoint for both targets, with one calibration for both."""
+    for precision in precisions:
+        for target in graphs.TARGETS:
+            path, ranges = out / f"{name}-{precision}-{target}", out / f"{name}-{precision}.ranges.json"
+            own = path.with_name(f"{path.name}.ranges.json")
+            if ranges.exists():
+                shutil.copyfile(ranges, own)
+            calibration = Calibration(str(data), max_drop=100) if RECIPES[precision].quantized else None
+            export(str(checkpoint), path, precision=precision, target=target, calibration=calibration)
+            if calibration:
+                own.rename(ranges)
+            print(path, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make the bundles that `make gpu` runs.")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="to calibrate the demo with")
+    parser.add_argument("--only", nargs="*", choices=("shape", "golden", "demo"), default=("shape", "golden", "demo"))
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    if "shape" in options.only:
+        with tempfile.TemporaryDirectory() as work:
+            checkpoint = sparse_checkpoint(Path(work))
+            for precision, target in SHAPED:
+                path = options.out / f"shape-{precision}-{target}"
+                shutil.rmtree(path, ignore_errors=True)
+                write_hollow(checkpoint, precision, target, path)
+                print(path, flush=True)
+    if "golden" in options.only:
+        for case in CASES:
+            (options.out / "shared" / "golden" / case).mkdir(parents=True, exist_ok=True)
+            for file in CARRIED:
+                shutil.copyfile(GOLDEN / case / file, options.out / "shared" / "golden" / case / file)
+        for model in sorted((GOLDEN / "models").glob("*")):
+            write_trained(model, f"golden_{model.name}", ("fp32", "fp16"), options.out, options.data)
+    if "demo" in options.only:
+        write_trained(DEMO, "demo", ("fp32", "fp16", "int8", "int4"), options.out, options.data)
+
+
+if __name__ == "__main__":
+    main()

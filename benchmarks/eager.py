@@ -1,0 +1,131 @@
+"""The same model in torch on the same GPU, eager and compiled, as the measure of what an engine is worth.
+
+Torch's own fused attention over a cache of fixed places, inputs that lie on the GPU, and shapes that never change: the
+case that is best for torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.shape import LOOK_PATCHES, LOOK_TOKENS, PATCHES, STEPS
+from vpt_edge.export.config_files import TextConfig, VisionConfig
+from vpt_edge.export.layers import Decoder, PlainAttention, VisionEncoder
+
+if TYPE_CHECKING:
+    from vpt_edge.export.layers import Cache, Rope
+
+CAPACITY = 2304
+TEXT = TextConfig(1536, 8960, 28, 12, 2, 151936, 1e-6, 1e6, (16, 24, 24), True)  # Qwen2-VL-2B
+VISION = VisionConfig(1536)
+
+
+class FusedAttention(PlainAttention):
+    """``past`` is a cache of fixed places, of which ``start`` are filled: new rows are written behind them."""
+
+    start = 0
+
+    def visibility(self, seq: int, past: Cache | None, lengths: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return ()
+
+    def full(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+        q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+    def causal(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        rope: Rope,
+        past: Cache | None,
+        visibility: tuple[Tensor, ...],
+        heads: int,
+        kv_heads: int,
+    ) -> tuple[Tensor, Cache]:
+        q, k = self.rotary(q, *rope, heads), self.rotary(k, *rope, kv_heads)
+        assert past is not None
+        start, seq = self.start, q.shape[1]
+        end = start + seq
+        past[0][:, start:end], past[1][:, start:end] = k, v
+        mask = None
+        if start and seq > 1:
+            mask = torch.ones(seq, end, dtype=torch.bool, device=q.device).tril(start)
+        q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
+        keys, values = (t[:, :end].unflatten(-1, (kv_heads, -1)).transpose(1, 2) for t in past)
+        causal = seq > 1 and not start
+        out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=True)
+        return out.transpose(1, 2).flatten(2), past
+
+
+class TorchRunner:
+    """``runs`` as those of ``shape.Runner``; with ``compiled`` through torch.compile and CUDA graphs."""
+
+    def __init__(
+        self,
+        dtype: torch.dtype,
+        compiled: bool,
+        text: TextConfig = TEXT,
+        vision: VisionConfig = VISION,
+        device: str = "cuda",
+    ) -> None:
+        self._device, self._attention = torch.device(device), FusedAttention()
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            with self._device:
+                decoder = Decoder(text, self._attention, picks=True).eval().requires_grad_(False)
+                encoder = VisionEncoder(vision, self._attention).eval().requires_grad_(False)
+        finally:
+            torch.set_default_dtype(before)
+        self._text, self._vision = text, vision
+        width = text.num_key_value_heads * text.head_dim
+        slab = torch.zeros(text.num_hidden_layers, 2, 1, CAPACITY, width, dtype=dtype, device=self._device)
+        self._past = [(keys.clone(), values.clone()) for keys, values in slab]
+        self._decoder: Any = decoder
+        self._encoder: Any = encoder
+        if compiled:
+            for tensor in (tensor for pair in self._past for tensor in pair):
+                torch._dynamo.mark_static_address(tensor)  # else CUDA graphs are refused: it is written in place
+            fixed: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False}
+            self._decoder, self._encoder = torch.compile(decoder, **fixed), torch.compile(encoder, **fixed)
+        self.runs = {name: self._decode(*size) for name, size in STEPS.items()}
+        self.runs[f"vision of {PATCHES:,}"] = self._encode(PATCHES)
+        look = self._encode(LOOK_PATCHES), self._decode(LOOK_TOKENS, 512)
+        self.runs["look"] = lambda: (look[0](), look[1]())[0]
+
+    def _decode(self, count: int, cached: int) -> Callable[[], None]:
+        embeds = torch.randn(1, count, self._text.hidden_size, device=self._device)
+        rope = torch.ones(count, self._text.head_dim // 2, device=self._device)
+
+        @torch.no_grad()
+        def run() -> None:
+            self._attention.start = cached
+            int(self._decoder(embeds, rope, rope, self._past)[2])  # the token is wanted on the host
+
+        return run
+
+    def _encode(self, patches: int) -> Callable[[], None]:
+        pixels = torch.randn(1, patches, self._vision.patch_width, device=self._device)
+        rope = torch.ones(patches, self._vision.head_dim // 2, device=self._device)
+
+        @torch.no_grad()
+        def run() -> None:
+            self._encoder(pixels, rope, rope)
+            if self._device.type == "cuda":
+                torch.cuda.synchronize()
+
+        return run
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.runs.clear()
+        self._past.clear()
+        self._decoder = self._encoder = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()

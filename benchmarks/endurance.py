@@ -1,0 +1,77 @@
+"""Many questions in a row: memory does not grow, the cache is never exceeded, the answers are those of single requests.
+
+python benchmarks/endurance.py build/demo-bundle-fp32 --questions 200
+
+A model of random weights never asks for a look: ``--looks`` puts a region into its mouth every other time.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scenes
+
+from vpt_edge.device.bench import REGION
+from vpt_edge.runtime import Pipeline
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.result import Turn
+
+WARM = 20  # questions until the allocators have seen every size
+
+
+def resident() -> tuple[int, int]:
+    """Bytes of this process in memory: its own, and those of mapped files, which the system takes back at will."""
+    _, pages, mapped, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    return (pages - mapped) * 4096, mapped * 4096
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Ask a bundle many questions in a row.")
+    parser.add_argument("bundle")
+    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=9000)
+    parser.add_argument("--side", type=int, default=scenes.SIDE, metavar="PIXELS", help="of the pictures")
+    parser.add_argument("--looks", action="store_true", help="give a region to every second question")
+    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="for each turn (default 64)")
+    options = parser.parse_args()
+    rng = Random(options.seed)
+    asked: list[tuple[Any, str, dict[str, Any]]] = []
+    while len(asked) < options.questions:
+        picture, samples = scenes.scene(rng)
+        picture = picture.resize((options.side, options.side))
+        for sample in samples:
+            prefix = REGION if options.looks and len(asked) % 2 else ""
+            how = {"perception": sample.perception, "assistant_prefix": prefix}
+            asked.append((picture, sample.question, {**how, "max_new_tokens": options.max_new_tokens}))
+    asked = asked[: options.questions]
+    memory: list[tuple[int, int]] = []
+    turns: list[tuple[Turn, ...]] = []
+    fullest = 0
+    with Pipeline(options.bundle) as pipeline:
+        capacity = pipeline.bundle.manifest.cache.capacity
+        for picture, question, how in asked:
+            turns.append(pipeline.ask(picture, question, **how).turns)  # not the answer and its crops
+            fullest = max(fullest, capacity - pipeline._decoder.room)
+            memory.append(resident())
+    different = 0
+    with Pipeline(options.bundle) as pipeline:
+        for found, (picture, question, how) in zip(turns, asked, strict=True):
+            pipeline.forget()
+            different += pipeline.ask(picture, question, **how).turns != found
+    own, mapped = np.array(memory).T
+    slope = float(np.polyfit(range(WARM, len(own)), own[WARM:], 1)[0])
+    print(
+        f"{len(asked)} questions, {sum(len(found) > 1 for found in turns)} with a look: memory "
+        f"{own[WARM] / 2**20:.1f} MiB behind the first {WARM}, {own[-1] / 2**20:.1f} MiB at the end, slope "
+        f"{slope:.0f} bytes a question; of files {mapped[WARM] / 2**20:.1f} and {mapped[-1] / 2**20:.1f} MiB; "
+        f"cache at most {fullest} of {capacity}; {different} answers differ from single requests"
+    )
+
+
+if __name__ == "__main__":
+    main()

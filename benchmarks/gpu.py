@@ -1,0 +1,214 @@
+"""What runs on this machine's GPU, how right and how fast: `make gpu`.
+
+    python -m benchmarks.gpu --bundles build/gpu/bundles --out build/gpu --only demo golden
+
+Each bundle is asked in a process of its own: a crash is one entry of the results, and the rest goes on. After each of
+them ``results.json`` is written; a later call adds to it. Without a GPU it ends with exit code 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks.shape import HOLLOW, fill
+from benchmarks.speed import DEVICES
+from vpt_edge import runtime
+from vpt_edge.device import doctor
+from vpt_edge.runtime.errors import SessionError
+from vpt_edge.runtime.sessions import cuda
+
+STAGES = ("demo", "golden", "build", "speed", "compile")  # one command may not be given the time for all
+PICTURES, SEED = 10, 2026
+Found = dict[str, Any]
+
+
+def child(limit: int, *arguments: str) -> Found:
+    """The JSON object that a module prints as its last line, or what went wrong."""
+    command = [sys.executable, "-m", *arguments]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=limit, errors="replace", check=False)
+    except subprocess.TimeoutExpired:
+        return {"error": f"took more than {limit} s"}
+    try:
+        if result.returncode == 0:
+            return dict(json.loads(result.stdout.strip().splitlines()[-1]))
+    except (IndexError, ValueError):
+        pass
+    said = " ".join((result.stderr.strip() or result.stdout.strip()).splitlines()[-6:])
+    return {"error": f"exit code {result.returncode}: {said[-900:]}"}
+
+
+def ask(path: Path, device: str) -> Found:
+    """The demo's questions or a model's golden cases, and for ONNX Runtime what it leaves to the CPU."""
+    found: Found = {"on the CPU": left_to_cpu(path)} if device == "cuda" else {}
+    with runtime.Pipeline(path, device) as pipeline:
+        return {**found, **(ask_demo(pipeline) if path.name.startswith("demo-") else ask_golden(pipeline, path))}
+
+
+def ask_demo(pipeline: runtime.Pipeline) -> Found:
+    scenes = importlib.import_module("scenes")
+    rng, right, asked = Random(SEED), 0, 0
+    for _ in range(PICTURES):
+        picture, samples = scenes.scene(rng)
+        for sample in samples:
+            answer = pipeline.ask(picture, sample.question, perception=sample.perception, max_new_tokens=16)
+            right, asked = right + (answer.text == sample.answer), asked + 1
+    return {"right": right, "of": asked}
+
+
+def ask_golden(pipeline: runtime.Pipeline, path: Path) -> Found:
+    """Ids, boxes and answers against the authors'."""
+    from golden import CASES, Case, check_decisions
+
+    cases = [case for case in map(Case, CASES) if path.name.startswith(f"golden_{case.model.name}-")]
+    wrong = []
+    for case in cases:
+        try:
+            check_decisions(pipeline.ask(case.image, case.conversation["question"]), case)
+        except AssertionError as error:
+            wrong.append(f"{case.image.parent.name}: {' '.join(str(error).split())[:200]}")
+    return {"right": len(cases) - len(wrong), "of": len(cases), "wrong": wrong}
+
+
+def left_to_cpu(path: Path) -> dict[str, dict[str, int]]:
+    """How often each operator of a graph was placed on the CPU although CUDA was asked for."""
+    import onnxruntime
+
+    found: dict[str, dict[str, int]] = {}
+    for file in sorted(path.glob("*.onnx")):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CUDAExecutionProvider"])
+        parts = [part for part in session.get_provider_graph_assignment_info() if part.ep_name.startswith("CPU")]
+        kinds = [node.op_type for part in parts for node in part.get_nodes()]
+        found[file.stem] = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+    return found
+
+
+def table(results: Found) -> str:
+    """The results as Markdown, for README.md beside this file."""
+    facts = [f"{found['check']} {found['found']}" for found in results["machine"] if found["check"] in results["facts"]]
+    lines = [f"## {results['date']}, {'; '.join(facts)}", "", f"Python {results['python']}.", ""]
+    for stage in ("demo", "golden"):
+        for name, found in results.get(stage, {}).items():
+            text = found.get("error") or f"{found['right']} of {found['of']} right"
+            lines.append(f"- {stage}, {name}: {text}" + "".join(f"; {text}" for text in found.get("wrong", ())))
+            for graph, kinds in found.get("on the CPU", {}).items():
+                lines += [f"  - {graph} on the CPU: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}"] * bool(
+                    kinds
+                )
+    for name, found in results.get("build", {}).items():
+        text = found.get("error") or f"{len(found['plans'])} plans in {found['seconds']:.0f} s"
+        lines.append(f"- build, {name}: {text}")
+    for stage in ("speed", "compile"):
+        lines += speed_table(stage, results[stage]) if stage in results else []
+    return "\n".join(lines) + "\n"
+
+
+def speed_table(stage: str, found: Found) -> list[str]:
+    if "error" in found:
+        return [f"- {stage}: {found['error']}"]
+    lines = [
+        "",
+        f"Copy within the GPU's memory: {found['bandwidth'] / 1e9:,.0f} GB/s; medians of {found['rounds']} rounds.",
+    ]
+    lines += [f"- {name}: {text}" for name, text in found["errors"].items()]
+    whats = list(next(iter(found["seconds"].values()), {}))
+    lines += ["", "| | " + " | ".join(whats) + " |", "|---|" + "---:|" * len(whats)]
+    rows = {**found["seconds"], **{f"floor {name}": floor for name, floor in found["floors"].items()}}
+    for name, row in rows.items():
+        cells = [f"{1 / row[w]:,.1f} tok/s" if w.startswith("decode") else f"{1000 * row[w]:.2f} ms" for w in row]
+        lines.append(f"| {name} | " + " | ".join(cells + ["-"] * (len(whats) - len(cells))) + " |")
+    return lines
+
+
+def check_bundles(bundles: Path) -> None:
+    """Fill what came without weights, and open everything once."""
+    for path in sorted(path for path in bundles.iterdir() if (path / "manifest.json").exists()):
+        hollow, began = (path / HOLLOW).exists(), time.monotonic()
+        (fill if hollow else runtime.Bundle.open)(path)
+        print(f"{path.name}: whole" + f", weights made in {time.monotonic() - began:.0f} s" * hollow, flush=True)
+
+
+def measure(options: argparse.Namespace) -> int:
+    """All stages; returns the exit code."""
+    check_bundles(options.bundles)
+    findings, _ = doctor.examine()
+    for finding in findings:
+        print(f"{finding.state:7} {finding.check}: {finding.found}")
+    try:
+        cuda.Device.open()
+    except SessionError as error:
+        print(f"no GPU was measured, all up to the first CUDA call works: {error}", file=sys.stderr)
+        return 2
+    file = options.out / "results.json"
+    results: Found = json.loads(file.read_text()) if file.exists() else {}
+    machine = [dataclasses.asdict(finding) for finding in findings]
+    facts = ("board", "CUDA driver", "CUDA runtime", "TensorRT", "TensorRT-RTX", "ONNX Runtime")
+    results |= {"date": datetime.date.today().isoformat(), "machine": machine, "facts": facts}
+    results["python"] = platform.python_version()
+
+    def keep(stage: str, name: str, found: Found) -> None:
+        results.setdefault(stage, {})[name] = found
+        file.write_text(json.dumps(results, indent=1) + "\n")
+        print(f"{datetime.datetime.now():%H:%M:%S} {stage} {name}: {json.dumps(found)[:400]}", flush=True)
+
+    for stage, pattern in (("demo", "demo-*"), ("golden", "golden_*"), ("build", "shape-*")):
+        for path in sorted(options.bundles.glob(pattern)) if stage in options.only else ():
+            for device in [device for device in options.devices if path.name.endswith(DEVICES[device])]:
+                built: Found = {}
+                if device != "cuda":
+                    built = child(options.limit, "vpt_edge.commands.build", str(path), "--device", device, "--json")
+                if stage != "build" and "error" not in built:
+                    built = child(options.limit, "benchmarks.gpu", "--ask", str(path), "--device", device)
+                if stage != "build" or device != "cuda":
+                    keep(stage, f"{device} {path.name.rsplit('-', 1)[0]}", built)
+    for stage in [stage for stage in ("speed", "compile") if stage in options.only]:
+        flags = ["--compiled"] * (stage == "compile") + ["--rounds", str(options.rounds)]
+        results[stage] = child(options.limit, "benchmarks.speed", str(options.bundles), *flags)
+        file.write_text(json.dumps(results, indent=1) + "\n")
+    (options.out / "table.md").write_text(table(results))
+    print(table(results))
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What runs on this machine's GPU, how right and how fast.")
+    parser.add_argument("--bundles", type=Path, default=Path("build/gpu/bundles"))
+    parser.add_argument("--out", type=Path, default=Path("build/gpu"))
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
+    parser.add_argument("--devices", nargs="+", choices=tuple(DEVICES), default=tuple(DEVICES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--limit", type=int, default=560, help="seconds for one process")
+    for internal in ("--ask", "--device"):
+        parser.add_argument(internal, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    os.environ.setdefault("VPT_SHARED", str((options.bundles / "shared").resolve()))
+    wheels = [str(lib) for entry in sys.path for lib in sorted(Path(entry).glob("nvidia/*/lib"))]
+    if wheels and "VPT_GPU_LIBRARIES" not in os.environ:  # for all children: CUDA's libraries lie in wheels
+        known = os.environ.get("LD_LIBRARY_PATH", "")
+        os.environ |= {"VPT_GPU_LIBRARIES": "set", "LD_LIBRARY_PATH": ":".join([*wheels, *filter(None, [known])])}
+    if options.ask:
+        try:
+            print(json.dumps(ask(Path(options.ask), options.device)))
+        except Exception as error:  # of any library
+            print(json.dumps({"error": f"{type(error).__name__}: {error}"[:900]}))
+        return 0
+    return measure(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

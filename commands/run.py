@@ -1,0 +1,121 @@
+"""vpt-run: ask a bundle about a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vpt_edge.commands.console import exit_code
+from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.files import check_file, replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from vpt_edge.runtime.result import Answer, Event
+
+PLOT_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # Pillow's names
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code: 0, 2 for bad input, 130 after Ctrl-C."""
+    return exit_code(lambda: _run(_parser().parse_args(arguments)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vpt-run", description="Ask a VPT bundle a question about a picture.")
+    parser.add_argument("bundle", help="folder written by vpt-export")
+    parser.add_argument("image", help="PNG, JPEG, WebP, TIFF, GIF or BMP")
+    parser.add_argument("question")
+    parser.add_argument(
+        "--perception",
+        choices=("free", "region", "reencode", "off"),
+        default="free",
+        help="region and reencode ask the model to look again; free lets it decide; off takes its triggers for text",
+    )
+    parser.add_argument("--max-new-tokens", type=int, default=1024, metavar="N", help="for each turn (default 1024)")
+    parser.add_argument("--prefix", default="", metavar="TEXT", help="text that the assistant's turn begins with")
+    parser.add_argument("--device", default="cpu", help="where the graphs run (default cpu)")
+    parser.add_argument("--plot", metavar="OUT.png", help="write the picture with grid, box and crops")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
+    parser.add_argument("--stats", action="store_true", help="print tokens and seconds to standard error")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    from vpt_edge.runtime.pipeline import Pipeline
+
+    if options.plot:
+        _check_plot(Path(options.plot))
+    warnings.showwarning = lambda message, *_: print(f"hint: {message}", file=sys.stderr)
+    with Pipeline(options.bundle, options.device) as pipeline:
+        events = pipeline.stream(
+            options.image,
+            options.question,
+            perception=options.perception,
+            max_new_tokens=options.max_new_tokens,
+            assistant_prefix=options.prefix,
+        )
+        answer = _follow(events, quiet=options.json)
+    if options.json:
+        print(json.dumps(answer.to_dict(), ensure_ascii=False))
+    if options.plot:
+        _save(answer, Path(options.plot))
+    if options.stats:
+        _print_stats(answer)
+
+
+def _follow(events: Iterator[Event], quiet: bool) -> Answer:
+    """Print text as it comes and looks as they happen; returns the answer."""
+    from vpt_edge.runtime.overlay import describe
+    from vpt_edge.runtime.result import Finished, Looked
+
+    begun = False
+    for event in events:
+        if isinstance(event, Finished):
+            break
+        if quiet:
+            continue
+        if isinstance(event, Looked):
+            print(("\n" if begun else "") + f"[{describe(event)}]", flush=True)
+            begun = False
+        else:
+            print(event.piece, end="", flush=True)
+            begun = True
+    assert isinstance(event, Finished)
+    if not quiet:
+        print()
+        if event.answer.finish_reason != "stop":
+            print(f"(finished: {event.answer.finish_reason})", file=sys.stderr)
+    return event.answer
+
+
+def _check_plot(path: Path) -> None:
+    """Refuse before the model runs what could not be written after it."""
+    if path.suffix.lower() not in PLOT_FORMATS:
+        raise VptError(f"cannot write {path}: expected a name that ends with .png, .jpg or .webp")
+    check_file(path)
+
+
+def _save(answer: Answer, path: Path) -> None:
+    """Write the overlay; a half picture is never left."""
+    with replace_file(path) as beside:
+        answer.plot().save(beside, PLOT_FORMATS[path.suffix.lower()])
+
+
+def _print_stats(answer: Answer) -> None:
+    usage = answer.usage
+    print(
+        f"tokens: {usage.prompt_tokens} prompt, {usage.generated_tokens} generated, {usage.computed_tokens} computed, "
+        f"{usage.reused_tokens} reused; {usage.vision_runs} vision and {usage.reencoder_runs} re-encoder runs",
+        file=sys.stderr,
+    )
+    print("seconds: " + ", ".join(f"{stage} {value:.3f}" for stage, value in usage.seconds.items()), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

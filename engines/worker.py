@@ -1,0 +1,114 @@
+"""The process that builds one plan: memory that TensorRT keeps ends with it, and so does a crash.
+
+It takes its work from the standard input and writes messages, one JSON object a line, to the standard output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from typing import Any, TextIO
+
+from vpt_edge.runtime.errors import VptError
+
+INTERVAL = 0.05  # seconds between messages of one phase
+
+
+class Channel:
+    """Messages to the parent. When nobody reads any more, ``stop`` is set."""
+
+    def __init__(self, stream: TextIO, stop: threading.Event) -> None:
+        self._stream, self._stop = stream, stop
+        self._last = ("", -1.0, 0.0)  # stage, fraction, time
+
+    def send(self, **message: Any) -> None:
+        try:
+            self._stream.write(json.dumps(message) + "\n")
+            self._stream.flush()
+        except OSError:
+            self._stop.set()
+
+    def report(self, stage: str, fraction: float) -> None:
+        """Progress, not more often than an eye can follow."""
+        now = time.monotonic()
+        if now - self._last[2] >= INTERVAL or fraction >= 1 > self._last[1]:
+            self._last = stage, fraction, now
+            self.send(stage=stage, fraction=round(fraction, 4))
+
+
+def stop_at_interrupt(stop: threading.Event) -> None:
+    """Set ``stop`` at the first SIGINT.
+
+    A terminal's and the parent's come close together: the second one's handler would wait for ever for the lock that
+    the first one's holds while it sets the event.
+    """
+    first = [stop.set]
+
+    def interrupted(*_: object) -> None:
+        if first:
+            first.pop()()
+
+    signal.signal(signal.SIGINT, interrupted)
+
+
+def main() -> int:
+    """Do the work of the parent's one line: {"task": "probe", "library": ...} or {"task": "build", "job": ...}."""
+    stop, result = threading.Event(), [2]
+    stop_at_interrupt(stop)
+    channel = Channel(os.fdopen(os.dup(1), "w"), stop)
+    os.dup2(2, 1)  # what a library prints is no message
+    work = json.loads(sys.stdin.readline())
+
+    def run() -> None:
+        result[0] = _run(work, channel, stop)
+
+    thread = threading.Thread(target=run)  # the main thread is left free, for signals are handled there
+    thread.start()
+    thread.join()
+    return result[0]
+
+
+def _run(work: dict[str, Any], channel: Channel, stop: threading.Event) -> int:
+    try:
+        channel.send(**(_probe(work["library"]) if work["task"] == "probe" else _build(work["job"], channel, stop)))
+    except KeyboardInterrupt:
+        return 130
+    except (VptError, OSError) as error:
+        channel.send(error=str(error))
+        return 2
+    except Exception as error:  # a binding raises what it likes
+        channel.send(error=f"{type(error).__name__}: {error}")
+        return 2
+    return 0
+
+
+def _probe(library: str) -> dict[str, Any]:
+    """What plans are bound to here, and the free memory of a GPU that has its own."""
+    from vpt_edge.runtime.sessions import cuda
+    from vpt_edge.runtime.sessions.trt import load_tensorrt, platform
+
+    here, free = platform(load_tensorrt(library), library), None
+    if here.gpu != "any":
+        device = cuda.Device.open()
+        free = None if device.integrated else device.memory()[0]
+    return {"platform": dataclasses.asdict(here), "gpu_free": free}
+
+
+def _build(data: dict[str, Any], channel: Channel, stop: threading.Event) -> dict[str, Any]:
+    from vpt_edge.engines.engine import Job, make_plan
+    from vpt_edge.runtime.bundle import read_as
+    from vpt_edge.runtime.sessions.trt import load_tensorrt
+
+    job = read_as(Job, data, "the job")
+    channel.report("Loading TensorRT", 0.0)
+    plan = make_plan(load_tensorrt(job.platform.library), job, channel.report, stop)
+    return {"built": {"bytes": plan.bytes, "seconds": plan.seconds}}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

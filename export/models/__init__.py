@@ -1,0 +1,1 @@
+"""The models: what each tower's checkpoint holds and how its graphs are built."""

@@ -1,0 +1,1 @@
+"""Quantization of a graph's matrix products: recipes, rounding, dialects, calibration, the gate."""

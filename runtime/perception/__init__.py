@@ -1,0 +1,1 @@
+"""The ways of asking for another look; the manifest's ``perception`` names one."""

@@ -1,0 +1,119 @@
+"""Queries, keys and values from one product: the same numbers, or the layer stays as it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from vpt_edge.export.quantization.fusion import fuse_qkv
+from vpt_edge.export.quantization.matmuls import products
+from vpt_edge.export.quantization.plan import Quantizer
+
+HEADS, KV_HEADS, HEAD_DIM, CAPACITY, PAST, NEW = 4, 2, 32, 16, 6, 3
+HIDDEN = HEADS * HEAD_DIM
+CACHE = (1, KV_HEADS, CAPACITY, HEAD_DIM)
+WIDTHS = {"q": HIDDEN, "k": KV_HEADS * HEAD_DIM, "v": KV_HEADS * HEAD_DIM}
+
+
+def layer() -> ir.Model:
+    """Three products of x (1, new, hidden) with their biases, and the attention that takes them."""
+    random, nodes, stored = np.random.default_rng(0), list[Any](), list[Any]()
+    for part, width in WIDTHS.items():
+        for name, shape in ((f"{part}_proj.weight.transposed", (HIDDEN, width)), (f"{part}_proj.bias", (width,))):
+            stored.append(onnx.numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name))
+        nodes.append(helper.make_node("MatMul", ["x", f"{part}_proj.weight.transposed"], [f"{part}.product"]))
+        nodes.append(helper.make_node("Add", [f"{part}.product", f"{part}_proj.bias"], [part]))
+    inputs = ["q", "k", "v", "past.0.key", "past.0.value", "seqlens_k", "total_sequence_length", "cos", "sin"]
+    outputs = ["out", "present.0.key", "present.0.value"]
+    how: dict[str, Any] = {"num_heads": HEADS, "kv_num_heads": KV_HEADS, "do_rotary": 1}
+    nodes.append(helper.make_node("GroupQueryAttention", inputs, outputs, domain="com.microsoft", **how))
+    shapes: dict[str, Any] = {"x": (1, "new", HIDDEN), "out": (1, "new", HIDDEN), "seqlens_k": (1,)}
+    shapes |= {"total_sequence_length": (), "cos": (CAPACITY, HEAD_DIM // 2), "sin": (CAPACITY, HEAD_DIM // 2)}
+    shapes |= {part: (1, "new", width) for part, width in WIDTHS.items()}
+
+    def value(name: str) -> onnx.ValueInfoProto:
+        kind = TensorProto.INT32 if name in inputs[5:7] else TensorProto.FLOAT
+        return helper.make_tensor_value_info(name, kind, shapes.get(name, CACHE))
+
+    given = [value(name) for name in ["x", *inputs[3:]]]
+    graph = helper.make_graph(nodes, "layer", given, [value(name) for name in outputs], stored)
+    graph.value_info.extend(value(part) for part in WIDTHS)
+    opsets = [helper.make_opsetid("", 19), helper.make_opsetid("com.microsoft", 1)]
+    return ir.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=9))
+
+
+def quantized(kind: str, fused: bool, thresholds: tuple[float, float, float] = (3.0, 3.0, 3.0)) -> ir.Model:
+    model = layer()
+    quantizer = Quantizer(model, "onnxruntime", "float32")
+    for product, threshold in zip(products(model), thresholds, strict=True):
+        if kind == "int8":
+            quantizer.int8(product, threshold)
+        elif kind == "int4" or product.name.startswith("q"):
+            quantizer.int4(product, 32, np.ones(HIDDEN, np.float32))
+        elif kind == "mixed":
+            quantizer.int8(product, threshold)
+    if fused:
+        fuse_qkv(model)
+    return model
+
+
+def run(model: ir.Model) -> list[np.ndarray[Any, Any]]:
+    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(1)
+    angles = random.normal(size=(CAPACITY, HEAD_DIM // 2)).astype(np.float32)
+    inputs = {
+        "x": random.standard_normal((1, NEW, HIDDEN)).astype(np.float32),
+        **{f"past.0.{part}": random.standard_normal(CACHE).astype(np.float32) for part in ("key", "value")},
+        "seqlens_k": np.array([PAST + NEW - 1], np.int32),
+        "total_sequence_length": np.array(PAST + NEW, np.int32),
+        "cos": np.cos(angles),
+        "sin": np.sin(angles),
+    }
+    out, *cache = session.run(None, inputs)
+    return [np.asarray(out), *(np.asarray(part)[:, :, : PAST + NEW] for part in cache)]
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_one_product_gives_the_same_numbers(kind: str) -> None:
+    fused = quantized(kind, fused=True)
+    operators = [node.op_type for node in fused.graph]
+    assert len(operators) == (3 if kind == "int8" else 2), operators  # int8 rounds what goes in
+    for got, expected in zip(run(fused), run(quantized(kind, fused=False)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def stored_bytes(value: ir.Value) -> int:
+    assert value.const_value is not None
+    return value.const_value.nbytes
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_nothing_is_stored_twice(kind: str) -> None:
+    parts, fused = (quantized(kind, fused=is_fused).graph.initializers for is_fused in (False, True))
+    assert {name for name in fused if "_proj" in name} == {
+        name.replace("q_proj", "qkv_proj") for name in parts if "q_proj" in name
+    }
+    sizes = [sum(map(stored_bytes, part.values())) for part in (parts, fused)]
+    assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize(("kind", "thresholds"), [("mixed", (3.0, 3.0, 3.0)), ("int8", (3.0, 3.0, 2.0))])
+def test_products_that_differ_stay_apart(kind: str, thresholds: tuple[float, float, float]) -> None:
+    before, after = (quantized(kind, fused, thresholds) for fused in (False, True))
+    assert [node.op_type for node in before.graph] == [node.op_type for node in after.graph]
+    assert set(before.graph.initializers) == set(after.graph.initializers)
+
+
+def test_queries_that_are_rotated_outside_stay_apart() -> None:
+    model = quantized("int4", fused=False)
+    for node in model.graph:
+        node.attributes.pop("do_rotary", None)
+    before = [node.op_type for node in model.graph]
+    fuse_qkv(model)
+    assert [node.op_type for node in model.graph] == before
