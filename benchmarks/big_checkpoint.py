@@ -1,11 +1,11 @@
-"""A checkpoint of the released models' names, shapes and files with random weights: the real size without a download.
+"""A checkpoint of the released models' names, shapes and files with random weights: the real size
+without a download.
 
     python benchmarks/big_checkpoint.py --kind clip --size 2b --out build/big-2b-clip
 
-It costs the same to export, to hold and to run. Like real models it has outlier channels: in every third norm the same
-few channels are 20 to 60 times as large. No more than a block of one tensor is in memory, and the same seed gives the
-same bytes whatever the number of layers.
-"""
+It costs the same to export, to hold and to run. Like real models it has outlier channels: in every
+third norm the same few channels are 20 to 60 times as large. No more than a block of one tensor is
+in memory, and the same seed gives the same bytes whatever the number of layers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ PREPROCESSOR = {
 
 
 def make_config(kind: str, size: str, layers: int = LAYERS, blocks: int = BLOCKS) -> dict[str, Any]:
-    """config.json but for the tokens, as transformers writes it: what equals a default is left out of vision_config."""
+    """config.json but for the tokens, as transformers writes it: what equals a default is left out
+    of vision_config."""
     text = TEXT[size]
     vision = {"hidden_size": text["hidden_size"], "depth": blocks}
     defaults = {"hidden_size": 3584, "depth": BLOCKS}
@@ -104,14 +105,23 @@ def make_config(kind: str, size: str, layers: int = LAYERS, blocks: int = BLOCKS
 
 
 def expected_shapes(config: dict[str, Any], folder: Path) -> dict[str, tuple[int, ...]]:
-    """Every tensor of such a checkpoint, with the separate ``lm_head`` that tied files have too (PROTOCOL 6)."""
+    """Every tensor of such a checkpoint, with the separate ``lm_head`` that tied files have too
+    (PROTOCOL 6)."""
     kind, file = config_files.kind_of(config, folder), folder / "config.json"
-    vision, text = config_files.vision_config(config, folder), config_files.text_config(config, file)
-    return tensor_files.expected_tensors(kind, vision, text, config_files.encoder_config(kind, folder))
+    vision, text = (
+        config_files.vision_config(config, folder),
+        config_files.text_config(config, file),
+    )
+    return tensor_files.expected_tensors(
+        kind, vision, text, config_files.encoder_config(kind, folder)
+    )
 
 
-def write_checkpoint(config: dict[str, Any], folder: Path, seed: int = 0, shard_bytes: int = SHARD_BYTES) -> None:
-    """Stream a checkpoint of ``config`` into ``folder``, where a file may describe a smaller DINOv2 or SAM."""
+def write_checkpoint(
+    config: dict[str, Any], folder: Path, seed: int = 0, shard_bytes: int = SHARD_BYTES
+) -> None:
+    """Stream a checkpoint of ``config`` into ``folder``, where a file may describe a smaller DINOv2
+    or SAM."""
     folder.mkdir(parents=True, exist_ok=True)
     kind = config_files.kind_of(config, folder)
     tokens = _write_tokenizer(kind, folder)
@@ -121,29 +131,43 @@ def write_checkpoint(config: dict[str, Any], folder: Path, seed: int = 0, shard_
             ("action_start_id", "action_start"),
             ("action_id", "action"),
         ):
-            config = {**config, f"{other}_{field}": tokens.get(f"<|{other}_{name}|>") if other == kind else None}
+            config = {
+                **config,
+                f"{other}_{field}": tokens.get(f"<|{other}_{name}|>") if other == kind else None,
+            }
     config = {**config, **{field: tokens[token] for field, token in NAMES.items()}}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR, indent=2) + "\n", "utf-8")
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(PREPROCESSOR, indent=2) + "\n", "utf-8"
+    )
     shapes = expected_shapes(config, folder)
     shards = _shards(shapes, shard_bytes)
-    files = [f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)]
+    files = [
+        f"model-{number:05}-of-{len(shards):05}.safetensors" for number in range(1, len(shards) + 1)
+    ]
     for file, shard in zip(files, shards, strict=True):
         _write_shard(folder / file, shard, seed, tied=config["tie_word_embeddings"])
     index = {
         "metadata": {"total_size": sum(map(_bytes, shapes.values()))},
-        "weight_map": {name: file for file, shard in zip(files, shards, strict=True) for name in shard},
+        "weight_map": {
+            name: file for file, shard in zip(files, shards, strict=True) for name in shard
+        },
     }
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps(index, indent=2) + "\n", "utf-8"
+    )
 
 
 def _write_tokenizer(kind: str, folder: Path) -> dict[str, int]:
-    """The real vocabulary with the tokens of ``kind`` where it is at hand, else one of bytes; id by token."""
+    """The real vocabulary with the tokens of ``kind`` where it is at hand, else one of bytes; id by
+    token."""
     shared = Path(os.environ.get("VPT_SHARED", Path(__file__).parents[3] / "shared"))
     real, file = shared / "tokenizer" / "qwen2_vpt_clip_tokenizer.json", folder / "tokenizer.json"
     if real.is_file():
         text = real.read_text("utf-8")
-        file.write_text(text.replace("<|clip_", f"<|{kind}_"), "utf-8")  # the same ids in each kind (PROTOCOL 1.3)
+        file.write_text(
+            text.replace("<|clip_", f"<|{kind}_"), "utf-8"
+        )  # the same ids in each kind (PROTOCOL 1.3)
     else:
         tiny = tiny_bundle(folder / "tiny", kind)
         tiny.file("tokenizer.json").rename(file)
@@ -190,7 +214,9 @@ def _write_tensor(file: BinaryIO, name: str, shape: tuple[int, ...], seed: int) 
     mean, deviation = _distribution(name, shape)
     left = torch.Size(shape).numel()
     while left:
-        numbers = torch.empty(min(left, NUMBERS), dtype=torch.bfloat16).normal_(mean, deviation, generator=generator)
+        numbers = torch.empty(min(left, NUMBERS), dtype=torch.bfloat16).normal_(
+            mean, deviation, generator=generator
+        )
         if mean == 1 and zlib.crc32(name.encode()) % 3 == 0:
             _make_loud(numbers, name, seed)
         numbers.view(torch.int16).numpy().tofile(file)
@@ -199,7 +225,9 @@ def _write_tensor(file: BinaryIO, name: str, shape: tuple[int, ...], seed: int) 
 
 def _distribution(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
     if len(shape) > 1 and "embed" not in name and name != "lm_head.weight":
-        return 0.0, 0.5 / torch.Size(shape[1:]).numel() ** 0.5  # the residual stream stays within bounds
+        return 0.0, 0.5 / torch.Size(
+            shape[1:]
+        ).numel() ** 0.5  # the residual stream stays within bounds
     if name.endswith("lambda1"):
         return 0.1, 0.01
     is_norm = name.endswith(".weight") and len(shape) == 1
@@ -210,24 +238,36 @@ def _make_loud(numbers: torch.Tensor, name: str, seed: int) -> None:
     """Scale the outlier channels of a norm, the same in every norm of a part of the model."""
     part = torch.Generator().manual_seed(zlib.crc32(name.split(".")[0].encode(), seed))
     channels = torch.randperm(len(numbers), generator=part)[:OUTLIERS]
-    numbers[channels] *= torch.empty(len(channels)).uniform_(*LOUD, generator=part).to(numbers.dtype)
+    numbers[channels] *= (
+        torch.empty(len(channels)).uniform_(*LOUD, generator=part).to(numbers.dtype)
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A checkpoint of the released names and shapes with random weights.")
+    parser = argparse.ArgumentParser(
+        description="A checkpoint of the released names and shapes with random weights."
+    )
     parser.add_argument("--kind", choices=("clip", "det", "seg"), required=True)
     parser.add_argument("--size", choices=tuple(TEXT), required=True)
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--layers", type=int, default=LAYERS, help=f"of the language model (default {LAYERS})")
-    parser.add_argument("--blocks", type=int, default=BLOCKS, help=f"of the vision tower (default {BLOCKS})")
+    parser.add_argument(
+        "--layers", type=int, default=LAYERS, help=f"of the language model (default {LAYERS})"
+    )
+    parser.add_argument(
+        "--blocks", type=int, default=BLOCKS, help=f"of the vision tower (default {BLOCKS})"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     kind = "detection" if options.kind == "det" else options.kind
     began = time.monotonic()
-    write_checkpoint(make_config(kind, options.size, options.layers, options.blocks), options.out, options.seed)
+    write_checkpoint(
+        make_config(kind, options.size, options.layers, options.blocks), options.out, options.seed
+    )
     written = sum(path.stat().st_size for path in options.out.iterdir())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{options.out}: {written:,} bytes in {time.monotonic() - began:.0f} s, peak memory {peak:,.0f} MiB")
+    print(
+        f"{options.out}: {written:,} bytes in {time.monotonic() - began:.0f} s, peak memory {peak:,.0f} MiB"
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python -m benchmarks.bundles build/bundles --data build/calibration/data.jsonl
 
-The demo in every precision, the golden models in fp32 and fp16 with the cases' pictures and answers where they are at
-hand, all for both targets; and graphs of Qwen2-VL-2B's shape without weights, which ``shape.fill`` adds on the spot.
-"""
+The demo in every precision, the golden models in fp32 and fp16 with the cases' pictures and answers
+where they are at hand, all for both targets; and graphs of Qwen2-VL-2B's shape without weights,
+which ``shape.fill`` adds on the spot."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Pa
     if job.recipe.quantized:
         inputs = {(graph, name): size for graph in names for name, size in products(job, graph)}
         ones = {key: np.ones(size, np.float32) for key, size in inputs.items()}
-        job = replace(job, plan=Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK))
+        job = replace(
+            job, plan=Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK)
+        )
     for name in names:
         spec = job.specs[name]
         model = tracing.trace(spec, graphs.TARGETS[target].attention, getattr(torch, job.dtype))
@@ -66,7 +68,12 @@ def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Pa
     weights += tables(manifest, {weight.file for weight in weights})
     (folder / HOLLOW).write_text(json.dumps([weight.__dict__ for weight in weights]))
     kept = {name: manifest.graphs[name] for name in names}
-    write_manifest(replace(manifest, graphs=kept, files={file.name: sha256(file) for file in folder.iterdir()}), folder)
+    write_manifest(
+        replace(
+            manifest, graphs=kept, files={file.name: sha256(file) for file in folder.iterdir()}
+        ),
+        folder,
+    )
 
 
 def hollow(model: ir.Model, path: Path) -> Iterator[Weight]:
@@ -98,11 +105,17 @@ def tables(manifest: Manifest, there: set[str]) -> Iterator[Weight]:
 
 
 def sparse_checkpoint(folder: Path) -> Checkpoint:
-    """A CLIP checkpoint of Qwen2-VL-2B's shape whose tensors are a hole in a file: only their names are read."""
+    """A CLIP checkpoint of Qwen2-VL-2B's shape whose tensors are a hole in a file: only their names
+    are read."""
     tiny_bundle(folder / "tiny")
     (folder / "tiny" / "tokenizer.json").rename(folder / "tokenizer.json")
     vision = {"hidden_size": TEXT["hidden_size"], "depth": BLOCKS}
-    config = {**TEXT, "num_hidden_layers": LAYERS, "model_type": "qwen2_vl_vpt", "vision_encoder_ls": ["clip"]}
+    config = {
+        **TEXT,
+        "num_hidden_layers": LAYERS,
+        "model_type": "qwen2_vl_vpt",
+        "vision_encoder_ls": ["clip"],
+    }
     config["vision_config"] = vision
     (folder / "config.json").write_text(json.dumps(config))
     shapes = config_files.vision_config(config, folder), config_files.text_config(config, folder)
@@ -110,7 +123,11 @@ def sparse_checkpoint(folder: Path) -> Checkpoint:
     for name, shape in tensor_files.expected_tensors("clip", *shapes, None).items():
         if name != "lm_head.weight":  # tied
             size = 2 * int(np.prod(shape))
-            header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [end, end + size]}
+            header[name] = {
+                "dtype": "BF16",
+                "shape": list(shape),
+                "data_offsets": [end, end + size],
+            }
             end += size
     text = json.dumps(header).encode()
     with (folder / "model.safetensors").open("wb") as file:
@@ -119,16 +136,25 @@ def sparse_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint.open(str(folder))
 
 
-def write_trained(checkpoint: Path, name: str, precisions: tuple[str, ...], out: Path, data: Path) -> None:
+def write_trained(
+    checkpoint: Path, name: str, precisions: tuple[str, ...], out: Path, data: Path
+) -> None:
     """Bundles of a checkpoint for both targets, with one calibration for both."""
     for precision in precisions:
         for target in graphs.TARGETS:
-            path, ranges = out / f"{name}-{precision}-{target}", out / f"{name}-{precision}.ranges.json"
+            path, ranges = (
+                out / f"{name}-{precision}-{target}",
+                out / f"{name}-{precision}.ranges.json",
+            )
             own = path.with_name(f"{path.name}.ranges.json")
             if ranges.exists():
                 shutil.copyfile(ranges, own)
-            calibration = Calibration(str(data), max_drop=100) if RECIPES[precision].quantized else None
-            export(str(checkpoint), path, precision=precision, target=target, calibration=calibration)
+            calibration = (
+                Calibration(str(data), max_drop=100) if RECIPES[precision].quantized else None
+            )
+            export(
+                str(checkpoint), path, precision=precision, target=target, calibration=calibration
+            )
             if calibration:
                 own.rename(ranges)
             print(path, flush=True)
@@ -138,7 +164,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the bundles that `make gpu` runs.")
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="to calibrate the demo with")
-    parser.add_argument("--only", nargs="*", choices=("shape", "golden", "demo"), default=("shape", "golden", "demo"))
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        choices=("shape", "golden", "demo"),
+        default=("shape", "golden", "demo"),
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if "shape" in options.only:
@@ -153,9 +184,13 @@ def main() -> None:
         for case in CASES:
             (options.out / "shared" / "golden" / case).mkdir(parents=True, exist_ok=True)
             for file in CARRIED:
-                shutil.copyfile(GOLDEN / case / file, options.out / "shared" / "golden" / case / file)
+                shutil.copyfile(
+                    GOLDEN / case / file, options.out / "shared" / "golden" / case / file
+                )
         for model in sorted((GOLDEN / "models").glob("*")):
-            write_trained(model, f"golden_{model.name}", ("fp32", "fp16"), options.out, options.data)
+            write_trained(
+                model, f"golden_{model.name}", ("fp32", "fp16"), options.out, options.data
+            )
     if "demo" in options.only:
         write_trained(DEMO, "demo", ("fp32", "fp16", "int8", "int4"), options.out, options.data)
 

@@ -38,7 +38,15 @@ def main() -> None:
         print(observe(Bundle.open(options.bundle), options.data, options.samples[0]))
         return
     for count in options.samples:  # each in a process of its own: the peak of a process never falls
-        command = [sys.executable, __file__, options.bundle, "--data", options.data, "--samples", str(count)]
+        command = [
+            sys.executable,
+            __file__,
+            options.bundle,
+            "--data",
+            options.data,
+            "--samples",
+            str(count),
+        ]
         kib = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         print(f"{count} samples: {kib / 1024:.0f} MiB")
 

@@ -1,11 +1,12 @@
-"""Brings what `make gpu` needs to a machine without a network: wheels and bundles, in pieces that fit the way.
+"""Brings what `make gpu` needs to a machine without a network: wheels and bundles, in pieces that
+fit the way.
 
     python benchmarks/carry.py collect build/wheels --python 3.12 --bundles build/bundles
     python benchmarks/carry.py install build/wheels --out build/gpu
 
-``collect`` downloads the wheels, packs the bundles, and cuts what is larger than a piece. ``install`` joins the pieces,
-checks every sha256, unpacks the bundles and makes a virtual environment; it needs Python 3.10 and nothing else.
-"""
+``collect`` downloads the wheels, packs the bundles, and cuts what is larger than a piece.
+``install`` joins the pieces, checks every sha256, unpacks the bundles and makes a virtual
+environment; it needs Python 3.10 and nothing else."""
 
 from __future__ import annotations
 
@@ -20,8 +21,17 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-WHEELS = ("numpy", "Pillow<13", "tokenizers", "onnxruntime-gpu", "pytest")  # tests/golden.py imports pytest
-RTX = ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings")  # their dependencies bring a CUDA runtime: not needed
+WHEELS = (
+    "numpy",
+    "Pillow<13",
+    "tokenizers",
+    "onnxruntime-gpu",
+    "pytest",
+)  # tests/golden.py imports pytest
+RTX = (
+    "tensorrt-rtx-cu13-libs",
+    "tensorrt-rtx-cu13-bindings",
+)  # their dependencies bring a CUDA runtime: not needed
 CUDA = "onnxruntime-gpu[cuda,cudnn]"
 GLIBC = range(17, 40)  # pip takes a wheel only for a platform that is named exactly
 SUMS, ARCHIVE = "SHA256SUMS", "bundles.tar"
@@ -32,9 +42,25 @@ def collect(folder: Path, python: str, bundles: Path, piece: int, cuda: bool) ->
     shutil.rmtree(folder, ignore_errors=True)
     whole = folder / "whole"
     whole.mkdir(parents=True)
-    platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in GLIBC] + ["--platform=manylinux2014_x86_64"]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--dest", str(whole)]
-    command += [f"--python-version={python}", "--implementation=cp", "--only-binary=:all:", *platforms]
+    platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in GLIBC] + [
+        "--platform=manylinux2014_x86_64"
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--dest",
+        str(whole),
+    ]
+    command += [
+        f"--python-version={python}",
+        "--implementation=cp",
+        "--only-binary=:all:",
+        *platforms,
+    ]
     command += ["--constraint", str(ROOT / "constraints.txt")]
     subprocess.run([*command, *WHEELS, *([CUDA] if cuda else [])], check=True)
     subprocess.run([*command, "--no-deps", *RTX], check=True)
@@ -48,7 +74,9 @@ def collect(folder: Path, python: str, bundles: Path, piece: int, cuda: bool) ->
             cut(path, folder, piece)
             path.unlink()
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-    print(f"{folder}: {len(files)} files as {len(sizes)}, {sum(sizes):,} bytes, the largest has {max(sizes):,}")
+    print(
+        f"{folder}: {len(files)} files as {len(sizes)}, {sum(sizes):,} bytes, the largest has {max(sizes):,}"
+    )
 
 
 def cut(path: Path, folder: Path, piece: int) -> None:
@@ -59,7 +87,10 @@ def cut(path: Path, folder: Path, piece: int) -> None:
 
 
 def join(folder: Path, whole: Path) -> list[Path]:
-    """All files of ``folder`` as they were, in ``whole``. Raises SystemExit for one that is missing or altered."""
+    """All files of ``folder`` as they were, in ``whole``.
+
+    Raises SystemExit for one that is missing or altered.
+    """
     whole.mkdir(parents=True, exist_ok=True)
     files, wrong = [], []
     for line in (folder / SUMS).read_text().splitlines():
@@ -74,13 +105,16 @@ def join(folder: Path, whole: Path) -> list[Path]:
             wrong.append(f"{name} ({path.stat().st_size:,} bytes)")
         files.append(path)
     if wrong:
-        raise SystemExit(f"error: missing or altered in {folder}: {', '.join(wrong)}; carry them again")
+        raise SystemExit(
+            f"error: missing or altered in {folder}: {', '.join(wrong)}; carry them again"
+        )
     print(f"joined {len(files)} files, every sha256 is right")
     return files
 
 
 def install(folder: Path, out: Path) -> None:
-    """Wheels into ``out/venv``, bundles into ``out/bundles``; the virtual environment sees this Python's packages."""
+    """Wheels into ``out/venv``, bundles into ``out/bundles``; the virtual environment sees this
+    Python's packages."""
     done, sums = out / "installed", (folder / SUMS).read_text()
     if done.exists() and done.read_text() == sums:
         print(f"{out} holds what {folder} brings already")
@@ -97,11 +131,20 @@ def install(folder: Path, out: Path) -> None:
     if not (made / "bin" / "python").exists():
         venv.create(made, with_pip=True)
     wheels = [str(path) for path in files if path.suffix == ".whl"]
-    pip = [str(made / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    pip = [
+        str(made / "bin" / "python"),
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "install",
+        "--quiet",
+    ]
     subprocess.run([*pip, "--no-index", "--no-deps", "--ignore-installed", *wheels], check=True)
     (own,) = made.glob("lib/python*/site-packages")
     outer = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-    (own / "outer.pth").write_text("".join(f"{path}\n" for path in outer))  # for its torch, behind what was brought
+    (own / "outer.pth").write_text(
+        "".join(f"{path}\n" for path in outer)
+    )  # for its torch, behind what was brought
     done.write_text(sums)
     print(f"installed {len(wheels)} wheels into {made}, without a network")
 
@@ -115,13 +158,21 @@ def sha256(path: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Collect what `make gpu` needs, or install it without a network.")
+    parser = argparse.ArgumentParser(
+        description="Collect what `make gpu` needs, or install it without a network."
+    )
     parser.add_argument("action", choices=("collect", "install"))
     parser.add_argument("folder", type=Path, help="where the pieces lie")
     parser.add_argument("--python", default="3.12", help="version on the other machine")
-    parser.add_argument("--bundles", type=Path, default=Path("build/bundles"), help="what bundles.py wrote")
-    parser.add_argument("--piece", type=int, default=15_000_000, help="bytes; a larger file goes in several")
-    parser.add_argument("--cuda", action="store_true", help="bring CUDA's libraries too (1.5 GB): no torch there")
+    parser.add_argument(
+        "--bundles", type=Path, default=Path("build/bundles"), help="what bundles.py wrote"
+    )
+    parser.add_argument(
+        "--piece", type=int, default=15_000_000, help="bytes; a larger file goes in several"
+    )
+    parser.add_argument(
+        "--cuda", action="store_true", help="bring CUDA's libraries too (1.5 GB): no torch there"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/gpu"))
     options = parser.parse_args()
     if options.action == "collect":

@@ -1,8 +1,8 @@
-"""The same model in torch on the same GPU, eager and compiled, as the measure of what an engine is worth.
+"""The same model in torch on the same GPU, eager and compiled, as the measure of what an engine is
+worth.
 
-Torch's own fused attention over a cache of fixed places, inputs that lie on the GPU, and shapes that never change: the
-case that is best for torch.
-"""
+Torch's own fused attention over a cache of fixed places, inputs that lie on the GPU, and shapes
+that never change: the case that is best for torch."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ VISION = VisionConfig(1536)
 
 
 class FusedAttention(PlainAttention):
-    """``past`` is a cache of fixed places, of which ``start`` are filled: new rows are written behind them."""
+    """``past`` is a cache of fixed places, of which ``start`` are filled: new rows are written
+    behind them."""
 
     start = 0
 
-    def visibility(self, seq: int, past: Cache | None, lengths: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def visibility(
+        self, seq: int, past: Cache | None, lengths: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
         return ()
 
     def full(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -59,12 +62,15 @@ class FusedAttention(PlainAttention):
         q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
         keys, values = (t[:, :end].unflatten(-1, (kv_heads, -1)).transpose(1, 2) for t in past)
         causal = seq > 1 and not start
-        out = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=True)
+        out = F.scaled_dot_product_attention(
+            q, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=True
+        )
         return out.transpose(1, 2).flatten(2), past
 
 
 class TorchRunner:
-    """``runs`` as those of ``shape.Runner``; with ``compiled`` through torch.compile and CUDA graphs."""
+    """``runs`` as those of ``shape.Runner``; with ``compiled`` through torch.compile and CUDA
+    graphs."""
 
     def __init__(
         self,
@@ -85,15 +91,22 @@ class TorchRunner:
             torch.set_default_dtype(before)
         self._text, self._vision = text, vision
         width = text.num_key_value_heads * text.head_dim
-        slab = torch.zeros(text.num_hidden_layers, 2, 1, CAPACITY, width, dtype=dtype, device=self._device)
+        slab = torch.zeros(
+            text.num_hidden_layers, 2, 1, CAPACITY, width, dtype=dtype, device=self._device
+        )
         self._past = [(keys.clone(), values.clone()) for keys, values in slab]
         self._decoder: Any = decoder
         self._encoder: Any = encoder
         if compiled:
             for tensor in (tensor for pair in self._past for tensor in pair):
-                torch._dynamo.mark_static_address(tensor)  # else CUDA graphs are refused: it is written in place
+                torch._dynamo.mark_static_address(
+                    tensor
+                )  # else CUDA graphs are refused: it is written in place
             fixed: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False}
-            self._decoder, self._encoder = torch.compile(decoder, **fixed), torch.compile(encoder, **fixed)
+            self._decoder, self._encoder = (
+                torch.compile(decoder, **fixed),
+                torch.compile(encoder, **fixed),
+            )
         self.runs = {name: self._decode(*size) for name, size in STEPS.items()}
         self.runs[f"vision of {PATCHES:,}"] = self._encode(PATCHES)
         look = self._encode(LOOK_PATCHES), self._decode(LOOK_TOKENS, 512)

@@ -1,9 +1,10 @@
-"""Many questions in a row: memory does not grow, the cache is never exceeded, the answers are those of single requests.
+"""Many questions in a row: memory does not grow, the cache is never exceeded, the answers are those
+of single requests.
 
 python benchmarks/endurance.py build/demo-bundle-fp32 --questions 200
 
-A model of random weights never asks for a look: ``--looks`` puts a region into its mouth every other time.
-"""
+A model of random weights never asks for a look: ``--looks`` puts a region into its mouth every
+other time."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ WARM = 20  # questions until the allocators have seen every size
 
 
 def resident() -> tuple[int, int]:
-    """Bytes of this process in memory: its own, and those of mapped files, which the system takes back at will."""
+    """Bytes of this process in memory: its own, and those of mapped files, which the system takes
+    back at will."""
     _, pages, mapped, *_ = map(int, Path("/proc/self/statm").read_text().split())
     return (pages - mapped) * 4096, mapped * 4096
 
@@ -35,9 +37,15 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--seed", type=int, default=9000)
-    parser.add_argument("--side", type=int, default=scenes.SIDE, metavar="PIXELS", help="of the pictures")
-    parser.add_argument("--looks", action="store_true", help="give a region to every second question")
-    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="for each turn (default 64)")
+    parser.add_argument(
+        "--side", type=int, default=scenes.SIDE, metavar="PIXELS", help="of the pictures"
+    )
+    parser.add_argument(
+        "--looks", action="store_true", help="give a region to every second question"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=64, metavar="N", help="for each turn (default 64)"
+    )
     options = parser.parse_args()
     rng = Random(options.seed)
     asked: list[tuple[Any, str, dict[str, Any]]] = []
@@ -47,7 +55,9 @@ def main() -> None:
         for sample in samples:
             prefix = REGION if options.looks and len(asked) % 2 else ""
             how = {"perception": sample.perception, "assistant_prefix": prefix}
-            asked.append((picture, sample.question, {**how, "max_new_tokens": options.max_new_tokens}))
+            asked.append(
+                (picture, sample.question, {**how, "max_new_tokens": options.max_new_tokens})
+            )
     asked = asked[: options.questions]
     memory: list[tuple[int, int]] = []
     turns: list[tuple[Turn, ...]] = []
@@ -55,7 +65,9 @@ def main() -> None:
     with Pipeline(options.bundle) as pipeline:
         capacity = pipeline.bundle.manifest.cache.capacity
         for picture, question, how in asked:
-            turns.append(pipeline.ask(picture, question, **how).turns)  # not the answer and its crops
+            turns.append(
+                pipeline.ask(picture, question, **how).turns
+            )  # not the answer and its crops
             fullest = max(fullest, capacity - pipeline._decoder.room)
             memory.append(resident())
     different = 0

@@ -2,9 +2,9 @@
 
     python -m benchmarks.gpu --bundles build/gpu/bundles --out build/gpu --only demo golden
 
-Each bundle is asked in a process of its own: a crash is one entry of the results, and the rest goes on. After each of
-them ``results.json`` is written; a later call adds to it. Without a GPU it ends with exit code 2.
-"""
+Each bundle is asked in a process of its own: a crash is one entry of the results, and the rest goes
+on. After each of them ``results.json`` is written; a later call adds to it. Without a GPU it ends
+with exit code 2."""
 
 from __future__ import annotations
 
@@ -29,7 +29,13 @@ from vpt_edge.device import doctor
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.sessions import cuda
 
-STAGES = ("demo", "golden", "build", "speed", "compile")  # one command may not be given the time for all
+STAGES = (
+    "demo",
+    "golden",
+    "build",
+    "speed",
+    "compile",
+)  # one command may not be given the time for all
 PICTURES, SEED = 10, 2026
 Found = dict[str, Any]
 
@@ -38,7 +44,9 @@ def child(limit: int, *arguments: str) -> Found:
     """The JSON object that a module prints as its last line, or what went wrong."""
     command = [sys.executable, "-m", *arguments]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=limit, errors="replace", check=False)
+        result = subprocess.run(
+            command, capture_output=True, text=True, timeout=limit, errors="replace", check=False
+        )
     except subprocess.TimeoutExpired:
         return {"error": f"took more than {limit} s"}
     try:
@@ -51,10 +59,14 @@ def child(limit: int, *arguments: str) -> Found:
 
 
 def ask(path: Path, device: str) -> Found:
-    """The demo's questions or a model's golden cases, and for ONNX Runtime what it leaves to the CPU."""
+    """The demo's questions or a model's golden cases, and for ONNX Runtime what it leaves to the
+    CPU."""
     found: Found = {"on the CPU": left_to_cpu(path)} if device == "cuda" else {}
     with runtime.Pipeline(path, device) as pipeline:
-        return {**found, **(ask_demo(pipeline) if path.name.startswith("demo-") else ask_golden(pipeline, path))}
+        return {
+            **found,
+            **(ask_demo(pipeline) if path.name.startswith("demo-") else ask_golden(pipeline, path)),
+        }
 
 
 def ask_demo(pipeline: runtime.Pipeline) -> Found:
@@ -63,7 +75,9 @@ def ask_demo(pipeline: runtime.Pipeline) -> Found:
     for _ in range(PICTURES):
         picture, samples = scenes.scene(rng)
         for sample in samples:
-            answer = pipeline.ask(picture, sample.question, perception=sample.perception, max_new_tokens=16)
+            answer = pipeline.ask(
+                picture, sample.question, perception=sample.perception, max_new_tokens=16
+            )
             right, asked = right + (answer.text == sample.answer), asked + 1
     return {"right": right, "of": asked}
 
@@ -72,7 +86,9 @@ def ask_golden(pipeline: runtime.Pipeline, path: Path) -> Found:
     """Ids, boxes and answers against the authors'."""
     from golden import CASES, Case, check_decisions
 
-    cases = [case for case in map(Case, CASES) if path.name.startswith(f"golden_{case.model.name}-")]
+    cases = [
+        case for case in map(Case, CASES) if path.name.startswith(f"golden_{case.model.name}-")
+    ]
     wrong = []
     for case in cases:
         try:
@@ -91,8 +107,14 @@ def left_to_cpu(path: Path) -> dict[str, dict[str, int]]:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        session = onnxruntime.InferenceSession(str(file), options, providers=["CUDAExecutionProvider"])
-        parts = [part for part in session.get_provider_graph_assignment_info() if part.ep_name.startswith("CPU")]
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CUDAExecutionProvider"]
+        )
+        parts = [
+            part
+            for part in session.get_provider_graph_assignment_info()
+            if part.ep_name.startswith("CPU")
+        ]
         kinds = [node.op_type for part in parts for node in part.get_nodes()]
         found[file.stem] = {kind: kinds.count(kind) for kind in sorted(set(kinds))}
     return found
@@ -100,16 +122,23 @@ def left_to_cpu(path: Path) -> dict[str, dict[str, int]]:
 
 def table(results: Found) -> str:
     """The results as Markdown, for README.md beside this file."""
-    facts = [f"{found['check']} {found['found']}" for found in results["machine"] if found["check"] in results["facts"]]
+    facts = [
+        f"{found['check']} {found['found']}"
+        for found in results["machine"]
+        if found["check"] in results["facts"]
+    ]
     lines = [f"## {results['date']}, {'; '.join(facts)}", "", f"Python {results['python']}.", ""]
     for stage in ("demo", "golden"):
         for name, found in results.get(stage, {}).items():
             text = found.get("error") or f"{found['right']} of {found['of']} right"
-            lines.append(f"- {stage}, {name}: {text}" + "".join(f"; {text}" for text in found.get("wrong", ())))
+            lines.append(
+                f"- {stage}, {name}: {text}"
+                + "".join(f"; {text}" for text in found.get("wrong", ()))
+            )
             for graph, kinds in found.get("on the CPU", {}).items():
-                lines += [f"  - {graph} on the CPU: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}"] * bool(
-                    kinds
-                )
+                lines += [
+                    f"  - {graph} on the CPU: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}"
+                ] * bool(kinds)
     for name, found in results.get("build", {}).items():
         text = found.get("error") or f"{len(found['plans'])} plans in {found['seconds']:.0f} s"
         lines.append(f"- build, {name}: {text}")
@@ -128,9 +157,15 @@ def speed_table(stage: str, found: Found) -> list[str]:
     lines += [f"- {name}: {text}" for name, text in found["errors"].items()]
     whats = list(next(iter(found["seconds"].values()), {}))
     lines += ["", "| | " + " | ".join(whats) + " |", "|---|" + "---:|" * len(whats)]
-    rows = {**found["seconds"], **{f"floor {name}": floor for name, floor in found["floors"].items()}}
+    rows = {
+        **found["seconds"],
+        **{f"floor {name}": floor for name, floor in found["floors"].items()},
+    }
     for name, row in rows.items():
-        cells = [f"{1 / row[w]:,.1f} tok/s" if w.startswith("decode") else f"{1000 * row[w]:.2f} ms" for w in row]
+        cells = [
+            f"{1 / row[w]:,.1f} tok/s" if w.startswith("decode") else f"{1000 * row[w]:.2f} ms"
+            for w in row
+        ]
         lines.append(f"| {name} | " + " | ".join(cells + ["-"] * (len(whats) - len(cells))) + " |")
     return lines
 
@@ -140,7 +175,10 @@ def check_bundles(bundles: Path) -> None:
     for path in sorted(path for path in bundles.iterdir() if (path / "manifest.json").exists()):
         hollow, began = (path / HOLLOW).exists(), time.monotonic()
         (fill if hollow else runtime.Bundle.open)(path)
-        print(f"{path.name}: whole" + f", weights made in {time.monotonic() - began:.0f} s" * hollow, flush=True)
+        print(
+            f"{path.name}: whole" + f", weights made in {time.monotonic() - began:.0f} s" * hollow,
+            flush=True,
+        )
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -164,16 +202,30 @@ def measure(options: argparse.Namespace) -> int:
     def keep(stage: str, name: str, found: Found) -> None:
         results.setdefault(stage, {})[name] = found
         file.write_text(json.dumps(results, indent=1) + "\n")
-        print(f"{datetime.datetime.now():%H:%M:%S} {stage} {name}: {json.dumps(found)[:400]}", flush=True)
+        print(
+            f"{datetime.datetime.now():%H:%M:%S} {stage} {name}: {json.dumps(found)[:400]}",
+            flush=True,
+        )
 
     for stage, pattern in (("demo", "demo-*"), ("golden", "golden_*"), ("build", "shape-*")):
         for path in sorted(options.bundles.glob(pattern)) if stage in options.only else ():
-            for device in [device for device in options.devices if path.name.endswith(DEVICES[device])]:
+            for device in [
+                device for device in options.devices if path.name.endswith(DEVICES[device])
+            ]:
                 built: Found = {}
                 if device != "cuda":
-                    built = child(options.limit, "vpt_edge.commands.build", str(path), "--device", device, "--json")
+                    built = child(
+                        options.limit,
+                        "vpt_edge.commands.build",
+                        str(path),
+                        "--device",
+                        device,
+                        "--json",
+                    )
                 if stage != "build" and "error" not in built:
-                    built = child(options.limit, "benchmarks.gpu", "--ask", str(path), "--device", device)
+                    built = child(
+                        options.limit, "benchmarks.gpu", "--ask", str(path), "--device", device
+                    )
                 if stage != "build" or device != "cuda":
                     keep(stage, f"{device} {path.name.rsplit('-', 1)[0]}", built)
     for stage in [stage for stage in ("speed", "compile") if stage in options.only]:
@@ -186,7 +238,9 @@ def measure(options: argparse.Namespace) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What runs on this machine's GPU, how right and how fast.")
+    parser = argparse.ArgumentParser(
+        description="What runs on this machine's GPU, how right and how fast."
+    )
     parser.add_argument("--bundles", type=Path, default=Path("build/gpu/bundles"))
     parser.add_argument("--out", type=Path, default=Path("build/gpu"))
     parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES)
@@ -198,9 +252,14 @@ def main() -> int:
     options = parser.parse_args()
     os.environ.setdefault("VPT_SHARED", str((options.bundles / "shared").resolve()))
     wheels = [str(lib) for entry in sys.path for lib in sorted(Path(entry).glob("nvidia/*/lib"))]
-    if wheels and "VPT_GPU_LIBRARIES" not in os.environ:  # for all children: CUDA's libraries lie in wheels
+    if (
+        wheels and "VPT_GPU_LIBRARIES" not in os.environ
+    ):  # for all children: CUDA's libraries lie in wheels
         known = os.environ.get("LD_LIBRARY_PATH", "")
-        os.environ |= {"VPT_GPU_LIBRARIES": "set", "LD_LIBRARY_PATH": ":".join([*wheels, *filter(None, [known])])}
+        os.environ |= {
+            "VPT_GPU_LIBRARIES": "set",
+            "LD_LIBRARY_PATH": ":".join([*wheels, *filter(None, [known])]),
+        }
     if options.ask:
         try:
             print(json.dumps(ask(Path(options.ask), options.device)))

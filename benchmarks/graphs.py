@@ -2,8 +2,8 @@
 
     python benchmarks/graphs.py --layers 4
 
-The weights are random: they cost the same to store and to run. Every round times each precision once, in turn, so that
-noise strikes all of them; the ratios are medians of ratios within a round.
+The weights are random: they cost the same to store and to run. Every round times each precision
+once, in turn, so that noise strikes all of them; the ratios are medians of ratios within a round.
 """
 
 from __future__ import annotations
@@ -50,11 +50,17 @@ THRESHOLD = 6.0
 
 
 def write_checkpoint(folder: Path, layers: int, blocks: int) -> Checkpoint:
-    """A CLIP checkpoint of Qwen2-VL-2B's widths with ``layers`` layers, ``blocks`` vision blocks and random weights."""
+    """A CLIP checkpoint of Qwen2-VL-2B's widths with ``layers`` layers, ``blocks`` vision blocks
+    and random weights."""
     tiny_bundle(folder / "tiny")
     (folder / "tiny" / "tokenizer.json").rename(folder / "tokenizer.json")
     vision = {"hidden_size": TEXT["hidden_size"], "depth": blocks}
-    config = {**TEXT, "num_hidden_layers": layers, "model_type": "qwen2_vl_vpt", "vision_encoder_ls": ["clip"]}
+    config = {
+        **TEXT,
+        "num_hidden_layers": layers,
+        "model_type": "qwen2_vl_vpt",
+        "vision_encoder_ls": ["clip"],
+    }
     (folder / "config.json").write_text(json.dumps({**config, "vision_config": vision}))
     shapes = (
         config_files.vision_config({**config, "vision_config": vision}, folder),
@@ -71,17 +77,28 @@ def write_checkpoint(folder: Path, layers: int, blocks: int) -> Checkpoint:
     return Checkpoint.open(str(folder))
 
 
-def write_bundle(checkpoint: Checkpoint, precision: str, folder: Path, kv_cache: str = "float") -> Bundle:
-    """A bundle without calibration: every threshold is the same, which costs the same; so are an int8 cache's steps."""
+def write_bundle(
+    checkpoint: Checkpoint, precision: str, folder: Path, kv_cache: str = "float"
+) -> Bundle:
+    """A bundle without calibration: every threshold is the same, which costs the same; so are an
+    int8 cache's steps."""
     folder.mkdir()
     job = Export(checkpoint, RECIPES[precision], "onnxruntime", 4096, folder)
     if job.recipe.quantized:
-        inputs = {(graph, name): size for graph in ("decoder", "vision_encoder") for name, size in products(job, graph)}
+        inputs = {
+            (graph, name): size
+            for graph in ("decoder", "vision_encoder")
+            for name, size in products(job, graph)
+        }
         ones = {key: np.ones(size, np.float32) for key, size in inputs.items()}
         text, steps = checkpoint.text, dict[str, np.ndarray]()
         if kv_cache == "int8":
             step = np.full(text.num_key_value_heads * text.head_dim, THRESHOLD / 127, np.float32)
-            steps = {f"{layer}.{part}": step for layer in range(text.num_hidden_layers) for part in ("key", "value")}
+            steps = {
+                f"{layer}.{part}": step
+                for layer in range(text.num_hidden_layers)
+                for part in ("key", "value")
+            }
         plan = Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK, steps)
         job = replace(job, plan=plan)
     job.write_tables()
@@ -94,7 +111,9 @@ def products(job: Export, graph: str) -> list[tuple[str, int]]:
     """Name and number of inputs of each weight of a graph."""
     with torch.device("meta"):
         module = job.specs[graph].build(PlainAttention())
-    return [(name, weight.shape[1]) for name, weight in module.named_parameters() if weight.ndim == 2]
+    return [
+        (name, weight.shape[1]) for name, weight in module.named_parameters() if weight.ndim == 2
+    ]
 
 
 def decoder_runs(bundle: Bundle) -> dict[str, Callable[[], None]]:
@@ -109,11 +128,17 @@ def decoder_runs(bundle: Bundle) -> dict[str, Callable[[], None]]:
 
     def run(count: int) -> Callable[[], None]:
         rope = np.ones((count, text.head_dim // 2), np.float32)
-        embeds = np.random.default_rng(0).standard_normal((1, count, text.hidden_size)).astype(np.float32)
+        embeds = (
+            np.random.default_rng(0)
+            .standard_normal((1, count, text.hidden_size))
+            .astype(np.float32)
+        )
 
         def once() -> None:
             inputs, written = cache.bindings(count)
-            session.run({"embeds": embeds, **cache.rotations(rope, rope), **inputs}, {**outputs, **written})
+            session.run(
+                {"embeds": embeds, **cache.rotations(rope, rope), **inputs}, {**outputs, **written}
+            )
 
         return once
 
@@ -142,7 +167,9 @@ def seconds(run: Callable[[], None], repeats: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Speed and bytes of quantized graphs of Qwen2-VL-2B's widths.")
+    parser = argparse.ArgumentParser(
+        description="Speed and bytes of quantized graphs of Qwen2-VL-2B's widths."
+    )
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--blocks", type=int, default=2, help="of the vision tower")
     parser.add_argument("--rounds", type=int, default=5, help="0: bytes of int8 and int4 only")
@@ -154,11 +181,18 @@ def main() -> None:
         checkpoint = write_checkpoint(folder, options.layers, options.blocks)
         bundles = {name: write_bundle(checkpoint, name, Path(work) / name) for name in precisions}
         for name, bundle in bundles.items():
-            print(f"{name}: {sum(path.stat().st_size for path in bundle.path.iterdir()):,} bytes", flush=True)
+            print(
+                f"{name}: {sum(path.stat().st_size for path in bundle.path.iterdir()):,} bytes",
+                flush=True,
+            )
         if not options.rounds:
             return
-        runs = {name: {**decoder_runs(bundle), **vision_run(bundle)} for name, bundle in bundles.items()}
-        times: dict[str, dict[str, list[float]]] = {name: {what: [] for what in found} for name, found in runs.items()}
+        runs = {
+            name: {**decoder_runs(bundle), **vision_run(bundle)} for name, bundle in bundles.items()
+        }
+        times: dict[str, dict[str, list[float]]] = {
+            name: {what: [] for what in found} for name, found in runs.items()
+        }
         for index in range(options.rounds + 1):
             for what in runs["fp32"]:
                 for name in precisions:
@@ -175,7 +209,9 @@ def main() -> None:
             cells = []
             for what, rounds in times[name].items():
                 ratios = [base / own for base, own in zip(times["fp32"][what], rounds, strict=True)]
-                cells.append(f"{1000 * float(np.median(rounds)):.1f} ms ({float(np.median(ratios)):.2f}x)")
+                cells.append(
+                    f"{1000 * float(np.median(rounds)):.1f} ms ({float(np.median(ratios)):.2f}x)"
+                )
             size = sum(path.stat().st_size for path in bundles[name].path.iterdir())
             print(f"| {name} | " + " | ".join(cells) + f" | {size:,} |")
 

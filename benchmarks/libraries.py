@@ -1,4 +1,5 @@
-"""Other libraries on a checkpoint's language model: llama.cpp, onnxruntime-genai, and what the bare machine can do."""
+"""Other libraries on a checkpoint's language model: llama.cpp, onnxruntime-genai, and what the bare
+machine can do."""
 
 from __future__ import annotations
 
@@ -20,12 +21,18 @@ import torch
 from benchmarks.shape import STEPS
 from vpt_edge.export.checkpoint import Checkpoint
 
-TYPES = {"Q4_0": "LLAMA_FTYPE_MOSTLY_Q4_0", "Q4_K_M": "LLAMA_FTYPE_MOSTLY_Q4_K_M", "Q8_0": "LLAMA_FTYPE_MOSTLY_Q8_0"}
+TYPES = {
+    "Q4_0": "LLAMA_FTYPE_MOSTLY_Q4_0",
+    "Q4_K_M": "LLAMA_FTYPE_MOSTLY_Q4_K_M",
+    "Q8_0": "LLAMA_FTYPE_MOSTLY_Q8_0",
+}
 ROOM, WORD = 2304, 1000  # tokens of a cache; an ordinary token
 READING, READ = "reading 1 GiB", 1 << 30
 FLASH = ", flash attention"
 MULTIPLYING, PRODUCT, WEIGHTS = "int8 products", (512, 1536, 8960), 16
-Timed = tuple[Callable[[], object], Callable[[], object]]  # what puts everything in place, and what is timed
+Timed = tuple[
+    Callable[[], object], Callable[[], object]
+]  # what puts everything in place, and what is timed
 
 
 def write_gguf(checkpoint: Path, file: Path) -> None:
@@ -54,7 +61,9 @@ def write_gguf(checkpoint: Path, file: Path) -> None:
         matrix = len(shape) > 1
         size, kind = (2, kinds.BF16) if matrix else (4, kinds.F32)
         written = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        writer.add_tensor_info(written, shape, np.dtype(f"f{size}"), size * torch.Size(shape).numel(), kind)
+        writer.add_tensor_info(
+            written, shape, np.dtype(f"f{size}"), size * torch.Size(shape).numel(), kind
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -75,11 +84,16 @@ def quantize(source: Path, kind: str, file: Path) -> None:
 
 
 class LlamaCpp:
-    """One file, with and without flash attention. Each length has a sequence of its own in a cache, filled once."""
+    """One file, with and without flash attention.
+
+    Each length has a sequence of its own in a cache, filled once.
+    """
 
     def __init__(self, file: Path, threads: int) -> None:
         self._library = library = _library()
-        self._model = library.llama_model_load_from_file(str(file).encode(), library.llama_model_default_params())
+        self._model = library.llama_model_load_from_file(
+            str(file).encode(), library.llama_model_default_params()
+        )
         if not self._model:
             raise RuntimeError(f"llama.cpp cannot read {file}")
         params = library.llama_context_default_params()
@@ -97,7 +111,10 @@ class LlamaCpp:
                 raise RuntimeError(f"llama.cpp has no context for {file}")
             for index, (what, size) in enumerate(STEPS.items()):
                 self.runs[what + way] = self._run(self._contexts[-1], index, *size)
-        layers, heads = library.llama_model_n_layer(self._model), library.llama_model_n_head_kv(self._model)
+        layers, heads = (
+            library.llama_model_n_layer(self._model),
+            library.llama_model_n_head_kv(self._model),
+        )
         width = library.llama_model_n_embd(self._model) // library.llama_model_n_head(self._model)
         self.touched = {  # the whole file, as the embedding table is the output matrix; keys and values are float16
             what: file.stat().st_size + 2 * 2 * layers * heads * width * cached
@@ -124,7 +141,8 @@ class LlamaCpp:
         return prepare, run
 
     def _batch(self, sequence: int, count: int, start: int) -> Any:
-        """``count`` tokens from the place ``start`` of a sequence on; the logits of the last are wanted."""
+        """``count`` tokens from the place ``start`` of a sequence on; the logits of the last are
+        wanted."""
         batch = self._library.llama_batch_init(count, 0, 1)
         batch.n_tokens = count
         for index in range(count):
@@ -145,13 +163,24 @@ class LlamaCpp:
 
 
 def write_genai(folder: Path, out: Path) -> None:
-    """What onnxruntime-genai's model builder makes of transformers' folder: int4, embeddings and output matrix too."""
-    command = [sys.executable, "-m", "onnxruntime_genai.models.builder", "-i", str(folder), "-o", str(out)]
+    """What onnxruntime-genai's model builder makes of transformers' folder: int4, embeddings and
+    output matrix too."""
+    command = [
+        sys.executable,
+        "-m",
+        "onnxruntime_genai.models.builder",
+        "-i",
+        str(folder),
+        "-o",
+        str(out),
+    ]
     command += ["-p", "int4", "-e", "cpu", "-c", str(out / "cache"), "--extra_options"]
     command += ["block_size=128", "accuracy_level=4", "prune_lm_head=true", "hf_token=false"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise RuntimeError(f"onnxruntime-genai's builder: {result.stderr.strip().splitlines()[-1][:300]}")
+        raise RuntimeError(
+            f"onnxruntime-genai's builder: {result.stderr.strip().splitlines()[-1][:300]}"
+        )
     file = out / "genai_config.json"
     config = json.loads(file.read_text("utf-8"))
     config["model"]["context_length"] = config["search"]["max_length"] = ROOM
@@ -159,21 +188,34 @@ def write_genai(folder: Path, out: Path) -> None:
 
 
 class Genai:
-    """onnxruntime-genai. It cannot step twice at one length: it is rewound in front of each timing, and grows in it."""
+    """onnxruntime-genai.
+
+    It cannot step twice at one length: it is rewound in front of each timing, and grows in it.
+    """
 
     def __init__(self, source: Path, folder: Path, threads: int) -> None:
         self._library: Any = importlib.import_module("onnxruntime_genai")
         if not (folder / "genai_config.json").exists():
             write_genai(source, folder)
         config = json.loads((folder / "genai_config.json").read_text("utf-8"))
-        config["model"]["decoder"].setdefault("session_options", {})["intra_op_num_threads"] = threads
+        config["model"]["decoder"].setdefault("session_options", {})["intra_op_num_threads"] = (
+            threads
+        )
         (folder / "genai_config.json").write_text(json.dumps(config, indent=1), "utf-8")
         self._model = self._library.Model(str(folder))
         self.runs = {what: self._run(*size) for what, size in STEPS.items()}
         decoder = config["model"]["decoder"]
-        token = 2 * 4 * decoder["num_hidden_layers"] * decoder["num_key_value_heads"] * decoder["head_size"]
+        token = (
+            2
+            * 4
+            * decoder["num_hidden_layers"]
+            * decoder["num_key_value_heads"]
+            * decoder["head_size"]
+        )
         weights = sum(path.stat().st_size for path in folder.glob("*.data"))
-        self.touched = {what: weights + token * cached for what, (count, cached) in STEPS.items() if count == 1}
+        self.touched = {
+            what: weights + token * cached for what, (count, cached) in STEPS.items() if count == 1
+        }
 
     def _run(self, count: int, cached: int) -> Timed:
         params = self._library.GeneratorParams(self._model)
@@ -205,10 +247,15 @@ class Machine:
     def __init__(self, threads: int) -> None:
         pool, parts = ThreadPoolExecutor(threads), np.split(np.full(READ // 8, 0.5), threads)
         whole = [part.view(np.int64) for part in parts]
-        session: Any = onnxruntime.InferenceSession(products_graph(), providers=["CPUExecutionProvider"])
+        session: Any = onnxruntime.InferenceSession(
+            products_graph(), providers=["CPUExecutionProvider"]
+        )
         given = {"a": np.random.default_rng(0).integers(0, 256, PRODUCT[:2], np.uint8)}
         self.runs: dict[str, Timed] = {
-            f"{READING}, dot": (nothing, lambda: list(pool.map(lambda part: np.dot(part, part), parts))),
+            f"{READING}, dot": (
+                nothing,
+                lambda: list(pool.map(lambda part: np.dot(part, part), parts)),
+            ),
             f"{READING}, or": (nothing, lambda: list(pool.map(np.bitwise_or.reduce, whole))),
             MULTIPLYING: (nothing, lambda: session.run(None, given)),
         }
@@ -223,9 +270,14 @@ def products_graph() -> bytes:
     rows, width, columns = PRODUCT
     names = range(WEIGHTS)
     made = ", ".join(f"float[{rows},{columns}] y{name}" for name in names)
-    steps = (f"y{name} = com.microsoft.MatMulIntegerToFloat(a, b{name}, s, s, half, zero)" for name in names)
+    steps = (
+        f"y{name} = com.microsoft.MatMulIntegerToFloat(a, b{name}, s, s, half, zero)"
+        for name in names
+    )
     header = '<ir_version: 10, opset_import: ["" : 21, "com.microsoft" : 1]>'
-    model = onnx.parser.parse_model(f"{header} g (uint8[{rows},{width}] a) => ({made}) {{ {' '.join(steps)} }}")
+    model = onnx.parser.parse_model(
+        f"{header} g (uint8[{rows},{width}] a) => ({made}) {{ {' '.join(steps)} }}"
+    )
     weight = np.random.default_rng(0).integers(-127, 128, (width, columns), np.int8)
     stored: dict[str, Any] = {
         "s": np.array(0.01, np.float32),
@@ -233,7 +285,9 @@ def products_graph() -> bytes:
         "zero": np.array(0, np.int8),
     }
     stored |= {f"b{name}": np.roll(weight, name, 0) for name in names}
-    model.graph.initializer.extend(onnx.numpy_helper.from_array(value, name) for name, value in stored.items())
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(value, name) for name, value in stored.items()
+    )
     return model.SerializeToString()
 
 
@@ -244,7 +298,9 @@ def nothing() -> None:
 def _library() -> Any:
     library: Any = importlib.import_module("llama_cpp")
     if not hasattr(library, "silent"):
-        library.silent = library.llama_log_callback(lambda level, text, data: None)  # kept as long as the library
+        library.silent = library.llama_log_callback(
+            lambda level, text, data: None
+        )  # kept as long as the library
         library.llama_log_set(library.silent, ctypes.c_void_p(0))
         library.llama_backend_init()
     return library

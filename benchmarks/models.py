@@ -22,7 +22,11 @@ from vpt_edge.runtime.decoder import Context, Decoder, Sampler
 from vpt_edge.runtime.sessions.ort import OrtSession
 
 ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen2_vl": "Qwen2VLForConditionalGeneration"}
-LEFT_OUT = ("rope_scaling", "vision_config", "vision_encoder_ls")  # of config.json, in the language model's own
+LEFT_OUT = (
+    "rope_scaling",
+    "vision_config",
+    "vision_encoder_ls",
+)  # of config.json, in the language model's own
 
 
 def write_folder(checkpoint: Path, model_type: str, folder: Path) -> None:
@@ -34,7 +38,11 @@ def write_folder(checkpoint: Path, model_type: str, folder: Path) -> None:
         config = {name: value for name, value in config.items() if name not in LEFT_OUT}
     config = {**config, "model_type": model_type, "architectures": [ARCHITECTURES[model_type]]}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    words = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+    words = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+    }
     (folder / "tokenizer_config.json").write_text(json.dumps(words) + "\n", "utf-8")
     for path in checkpoint.iterdir():
         if not (folder / path.name).exists():
@@ -47,11 +55,18 @@ def load(folder: Path, dtype: str) -> Any:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     architecture = json.loads((folder / "config.json").read_text("utf-8"))["architectures"][0]
-    return getattr(transformers, architecture).from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    return (
+        getattr(transformers, architecture)
+        .from_pretrained(folder, dtype=getattr(torch, dtype))
+        .eval()
+    )
 
 
 class Transformers:
-    """The language model, eager or compiled. A step drops its own keys and values again: the next one is as long."""
+    """The language model, eager or compiled.
+
+    A step drops its own keys and values again: the next one is as long.
+    """
 
     def __init__(self, folder: Path, dtype: str, compiled: bool, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -64,7 +79,9 @@ class Transformers:
         size = self._model.dtype.itemsize
         weights = size * sum(weight.numel() for weight in self._model.parameters())
         token = 2 * size * config.num_hidden_layers * config.num_key_value_heads * self._width
-        self.touched = {what: weights + token * cached for what, (count, cached) in STEPS.items() if count == 1}
+        self.touched = {
+            what: weights + token * cached for what, (count, cached) in STEPS.items() if count == 1
+        }
 
     def _run(self, count: int, cached: int) -> Timed:
         ids, caches = torch.arange(WORD, WORD + count)[None], list[Any]()
@@ -76,7 +93,9 @@ class Transformers:
         @torch.inference_mode()
         def run() -> int:
             cache = caches[0] if caches else self._new_cache(config=self._config)
-            found = self._forward(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            found = self._forward(
+                input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1
+            )
             token = int(found.logits[0, -1].argmax())
             if cached:
                 cache.crop(-count)
@@ -86,7 +105,9 @@ class Transformers:
 
     def _filled(self, count: int) -> Any:
         cache = self._new_cache(config=self._config)
-        part = torch.zeros(1, self._config.num_key_value_heads, count, self._width, dtype=self._model.dtype)
+        part = torch.zeros(
+            1, self._config.num_key_value_heads, count, self._width, dtype=self._model.dtype
+        )
         for layer in range(self._config.num_hidden_layers):
             cache.update(part.clone(), part.clone(), layer)
         return cache
@@ -104,16 +125,27 @@ def write_ours(checkpoint: Path, precision: str, kv_cache: str, folder: Path) ->
 
 
 class Ours:
-    """Whole steps: a token's row, rotary, the graph, the choice. Each length has a cache of its own."""
+    """Whole steps: a token's row, rotary, the graph, the choice.
+
+    Each length has a cache of its own.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._bundle = bundle = Bundle.open(folder)
         self._session, self._sampler = OrtSession(bundle, "decoder"), Sampler(0.0, None, None, None)
         self.runs = {what: self._run(*size) for what, size in STEPS.items()}
-        self.touched = {what: bytes_of_a_step(bundle, cached) for what, (_, cached) in STEPS.items() if cached}
+        self.touched = {
+            what: bytes_of_a_step(bundle, cached) for what, (_, cached) in STEPS.items() if cached
+        }
         graph = onnx.load(str(bundle.file("decoder.onnx")), load_external_data=False).graph
-        weights = [item for item in graph.initializer if item.data_type == onnx.TensorProto.INT8 and len(item.dims) > 1]
-        self.products = sum(math.prod(item.dims) for item in weights if not item.name.startswith("lm_head"))
+        weights = [
+            item
+            for item in graph.initializer
+            if item.data_type == onnx.TensorProto.INT8 and len(item.dims) > 1
+        ]
+        self.products = sum(
+            math.prod(item.dims) for item in weights if not item.name.startswith("lm_head")
+        )
 
     def _run(self, count: int, cached: int) -> Timed:
         manifest = self._bundle.manifest
@@ -122,7 +154,9 @@ class Ours:
         if cached:  # told again, all but one token of the prompt is there
             prompt = Context(list(range(WORD, WORD + cached)))
             return lambda: decoder.prefill(prompt), lambda: self._sampler.choose(decoder.step(WORD))
-        features = np.random.default_rng(0).standard_normal((count, manifest.text.hidden_size), np.float32)
+        features = np.random.default_rng(0).standard_normal(
+            (count, manifest.text.hidden_size), np.float32
+        )
         picture = Context([manifest.tokens.image_pad] * count, [(32, count // 8)], [features])
 
         def read() -> int:

@@ -1,11 +1,12 @@
-"""Ours beside llama.cpp, transformers with torch, onnxruntime-genai and the authors' scheme: `make bench-peers`.
+"""Ours beside llama.cpp, transformers with torch, onnxruntime-genai and the authors' scheme: `make
+bench-peers`.
 
     python -m benchmarks.peers --work build/peers --out build/peers.md
 
-Random weights of Qwen2-VL-2B's shape, two threads, batch 1. Peers sit together in sittings, as memory allows; ours sits
-in each of them. A round times each contender once, in turn, behind a pause and an untimed run; ratios are of times
-within a round. Files that are there already in the work folder are used again.
-"""
+Random weights of Qwen2-VL-2B's shape, two threads, batch 1. Peers sit together in sittings, as
+memory allows; ours sits in each of them. A round times each contender once, in turn, behind a pause
+and an untimed run; ratios are of times within a round. Files that are there already in the work
+folder are used again."""
 
 from __future__ import annotations
 
@@ -34,12 +35,32 @@ from benchmarks.shape import STEPS
 from vpt_edge.device import machine
 
 THREADS, LAYERS, BLOCKS = 2, 28, 32
-SITTINGS = ("llama", "genai", "torch-bfloat16", "torch-float32", "question-bfloat16", "question-float32")
-OURS = {"int4": ("int4", "float"), "int8": ("int8", "float")}  # precision, and what keys and values are kept in
+SITTINGS = (
+    "llama",
+    "genai",
+    "torch-bfloat16",
+    "torch-float32",
+    "question-bfloat16",
+    "question-float32",
+)
+OURS = {
+    "int4": ("int4", "float"),
+    "int8": ("int8", "float"),
+}  # precision, and what keys and values are kept in
 LONG_CONTEXT = {"int4 with an int8 cache": ("int4", "int8")}
-LIBRARIES = ("onnxruntime", "llama-cpp-python", "torch", "transformers", "onnxruntime-genai", "numpy")
+LIBRARIES = (
+    "onnxruntime",
+    "llama-cpp-python",
+    "torch",
+    "transformers",
+    "onnxruntime-genai",
+    "numpy",
+)
 READINGS = [f"{READING}, {way}" for way in ("dot", "or")]
-PAUSE, REPEATS = 0.3, dict.fromkeys([*READINGS, *(what for what, (count, _) in STEPS.items() if count == 1)], 8)
+PAUSE, REPEATS = (
+    0.3,
+    dict.fromkeys([*READINGS, *(what for what, (count, _) in STEPS.items() if count == 1)], 8),
+)
 LONG = {what for look in LOOKS for what in (look.question, look.scratch)}
 PREFILL = next(what for what, (_, cached) in STEPS.items() if not cached)
 Opener: TypeAlias = Callable[[dict[str, Any]], Any]  # is given those that are open already
@@ -47,7 +68,8 @@ Times: TypeAlias = dict[str, dict[str, list[float]]]
 
 
 def in_child(make: Callable[..., object], *arguments: object, out: Path, last: str = "") -> Path:
-    """``out``, made by a process of its own, which gives all its memory back; or the one that is there.
+    """``out``, made by a process of its own, which gives all its memory back; or the one that is
+    there.
 
     A folder without the file ``last`` is of an earlier version, and made again.
     """
@@ -64,11 +86,15 @@ def in_child(make: Callable[..., object], *arguments: object, out: Path, last: s
 
 def contenders(sitting: str, work: Path, layers: int, compiled: bool) -> dict[str, Opener]:
     """What opens each contender of a sitting, by its name; ours come first."""
-    config = big_checkpoint.make_config("clip", "2b", layers, BLOCKS if layers == LAYERS else layers)
+    config = big_checkpoint.make_config(
+        "clip", "2b", layers, BLOCKS if layers == LAYERS else layers
+    )
     checkpoint = in_child(big_checkpoint.write_checkpoint, config, out=work / "checkpoint")
     sat, _, dtype = sitting.partition("-")
     ours = {
-        name: in_child(models.write_ours, checkpoint, *how, out=work / name, last="reencoder_projector.onnx")
+        name: in_child(
+            models.write_ours, checkpoint, *how, out=work / name, last="reencoder_projector.onnx"
+        )
         for name, how in (OURS | LONG_CONTEXT if sat == "llama" else OURS).items()
     }
     if sat == "question":
@@ -85,7 +111,8 @@ def contenders(sitting: str, work: Path, layers: int, compiled: bool) -> dict[st
             whole = in_child(libraries.write_gguf, checkpoint, out=work / "bfloat16.gguf")
             in_child(libraries.quantize, whole, kind, out=work / f"{kind}.gguf")
         return found | {
-            f"llama.cpp {kind}": opener(libraries.LlamaCpp, work / f"{kind}.gguf", THREADS) for kind in TYPES
+            f"llama.cpp {kind}": opener(libraries.LlamaCpp, work / f"{kind}.gguf", THREADS)
+            for kind in TYPES
         }
     folder = in_child(models.write_folder, checkpoint, "qwen2", out=work / "qwen2")
     if sat == "genai":
@@ -102,7 +129,8 @@ def opener(make: Callable[..., Any], *arguments: object) -> Opener:
 
 
 def seconds(timed: Timed, what: str) -> float:
-    """Of one run, behind a pause in which other libraries' idle threads stop spinning, and an untimed run."""
+    """Of one run, behind a pause in which other libraries' idle threads stop spinning, and an
+    untimed run."""
     prepare, run = timed
     prepare()
     time.sleep(PAUSE)
@@ -121,7 +149,9 @@ class Table:
 
     sittings: list[Times] = field(default_factory=list)
     touched: dict[tuple[str, str], int] = field(default_factory=dict)  # bytes that a step must read
-    products: dict[str, int] = field(default_factory=dict)  # weights that a prefill multiplies in int8
+    products: dict[str, int] = field(
+        default_factory=dict
+    )  # weights that a prefill multiplies in int8
     errors: dict[str, str] = field(default_factory=dict)
 
     def all_of(self, name: str, what: str) -> list[float]:
@@ -131,13 +161,23 @@ class Table:
         lines = list[str]()
         if rates := [rate / 1e12 for times in self.sittings for rate in _multiplying(times)]:
             read = [rate / 1e9 for times in self.sittings for rate in _reading(times)]
-            lines.append(f"Reading: {spread(read, 1)} GB/s; int8 products: {spread(rates, 2)} Tops/s.")
+            lines.append(
+                f"Reading: {spread(read, 1)} GB/s; int8 products: {spread(rates, 2)} Tops/s."
+            )
         for what in (*STEPS, *(look.question for look in LOOKS)):
-            rows = {name: None for times in self.sittings for name, found in times.items() if what in found}
+            rows = {
+                name: None
+                for times in self.sittings
+                for name, found in times.items()
+                if what in found
+            }
             if not rows:
                 continue
             tokens = STEPS.get(what, (0, 0))[0]
-            lines += ["", f"| {what} | ms | tokens/s | times int4's | times int8's | floor, ms | of the floor |"]
+            lines += [
+                "",
+                f"| {what} | ms | tokens/s | times int4's | times int8's | floor, ms | of the floor |",
+            ]
             lines += ["|---|---:|---:|---:|---:|---:|---:|"]
             for name in rows:
                 taken, floors = self.all_of(name, what), self._floors(name, what)
@@ -145,35 +185,56 @@ class Table:
                 cells = [spread([1000 * each for each in taken], 1), rate]
                 cells += [self._ratio(name, f"ours {ours}", what) for ours in ("int4", "int8")]
                 shares = [100 * floor / each for floor, each in zip(floors, taken, strict=False)]
-                cells += [f"{1000 * np.median(floors):.1f}", spread(shares, 0)] if floors else [""] * 2
+                cells += (
+                    [f"{1000 * np.median(floors):.1f}", spread(shares, 0)] if floors else [""] * 2
+                )
                 lines.append(f"| {' | '.join([name, *cells])} |")
         lines += self._looks()
-        return "\n".join([*lines, "", *(f"Not there: {name}: {why}" for name, why in self.errors.items())])
+        return "\n".join(
+            [*lines, "", *(f"Not there: {name}: {why}" for name, why in self.errors.items())]
+        )
 
     def _floors(self, name: str, what: str) -> list[float]:
-        """Seconds that the machine itself would need in each round: for reading, or for the products of a prefill."""
+        """Seconds that the machine itself would need in each round: for reading, or for the
+        products of a prefill."""
         sittings = [times for times in self.sittings if what in times.get(name, {})]
         if (name, what) in self.touched:
-            return [self.touched[name, what] / rate for times in sittings for rate in _reading(times)]
+            return [
+                self.touched[name, what] / rate for times in sittings for rate in _reading(times)
+            ]
         operations = 2 * STEPS[PREFILL][0] * self.products.get(name, 0) if what == PREFILL else 0
-        return [operations / rate for times in sittings for rate in _multiplying(times) if operations]
+        return [
+            operations / rate for times in sittings for rate in _multiplying(times) if operations
+        ]
 
     def _looks(self) -> list[str]:
         """What a look costs, beside a run of our own from scratch in the same round."""
-        lines = ["", "| | the look, ms | from scratch, ms | the look, % of it |", "|---|---:|---:|---:|"]
+        lines = [
+            "",
+            "| | the look, ms | from scratch, ms | the look, % of it |",
+            "|---|---:|---:|---:|",
+        ]
         names = {name: None for times in self.sittings for name in times}
         for look, name in itertools.product(LOOKS, names):
             waits, whole = self.all_of(name, look.wait), self.all_of(name, look.scratch)
             if waits:
                 shares = [100 * wait / taken for wait, taken in zip(waits, whole, strict=True)]
                 cells = [spread([1000 * each for each in times], 0) for times in (waits, whole)]
-                lines.append(f"| {' | '.join([f'{name}, {look.kind}', *cells, spread(shares, 1)])} |")
+                lines.append(
+                    f"| {' | '.join([f'{name}, {look.kind}', *cells, spread(shares, 1)])} |"
+                )
         return [*lines, "", question.NOTE] if lines[3:] else []
 
     def _ratio(self, name: str, ours: str, what: str) -> str:
         """Of the times within each round of the sittings in which both are."""
-        both = [t for t in self.sittings if name != ours and what in t.get(name, ()) and what in t.get(ours, ())]
-        ratios = [one / base for t in both for one, base in zip(t[name][what], t[ours][what], strict=True)]
+        both = [
+            t
+            for t in self.sittings
+            if name != ours and what in t.get(name, ()) and what in t.get(ours, ())
+        ]
+        ratios = [
+            one / base for t in both for one, base in zip(t[name][what], t[ours][what], strict=True)
+        ]
         return spread(ratios, 2) if ratios else ""
 
 
@@ -207,7 +268,10 @@ def better(times: Times) -> Times:
 
 
 def sit(openers: dict[str, Opener], rounds: int, table: Table) -> None:
-    """Open every contender, time them in turn, close them. One that fails is left out, with what it said."""
+    """Open every contender, time them in turn, close them.
+
+    One that fails is left out, with what it said.
+    """
     opened: dict[str, Any] = {}
     times: Times = {}
     for index in range(rounds + 1):
@@ -235,10 +299,14 @@ def sit(openers: dict[str, Opener], rounds: int, table: Table) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Ours beside other libraries at Qwen2-VL-2B's shape, in turn.")
+    parser = argparse.ArgumentParser(
+        description="Ours beside other libraries at Qwen2-VL-2B's shape, in turn."
+    )
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=SITTINGS, default=SITTINGS, metavar="NAME", help=str(SITTINGS))
+    parser.add_argument(
+        "--only", nargs="+", choices=SITTINGS, default=SITTINGS, metavar="NAME", help=str(SITTINGS)
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile too")
     parser.add_argument("--work", type=Path, default=Path("build/peers"))
     parser.add_argument("--out", type=Path, default=Path("build/peers.md"), metavar="FILE")
@@ -247,7 +315,9 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     table = Table()
     said = f"{datetime.date.today()}, {machine.cpu().found}; {options.layers} layers, {options.rounds} rounds; "
-    said += f"load before {os.getloadavg()[0]:.1f}; " + ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    said += f"load before {os.getloadavg()[0]:.1f}; " + ", ".join(
+        f"{name} {version(name)}" for name in LIBRARIES
+    )
     for sitting in options.only:
         sit(contenders(sitting, work, options.layers, options.compile), options.rounds, table)
         options.out.write_text(f"{said}\n\n{table.markdown()}\n", "utf-8")

@@ -92,7 +92,9 @@ class Question:
                 return next(script)
 
         with mock.patch("vpt_edge.runtime.pipeline.Sampler", Scripted):
-            answer = self.pipeline.ask(self._picture, ASKED, perception=look.kind, assistant_prefix=look.prefix)
+            answer = self.pipeline.ask(
+                self._picture, ASKED, perception=look.kind, assistant_prefix=look.prefix
+            )
         assert len(answer.looks) == 1 and not any(script)
         self.waits[look.wait].append(answer.usage.waits[1])
         self._answers[look] = answer
@@ -101,10 +103,14 @@ class Question:
     def _begin_again(self, look: Look) -> int:
         """The first token of the last answer's second turn, as if there had been no first one."""
         vision, decoder, answer = self.pipeline._vision, self.pipeline._decoder, self._answers[look]
-        views = [vision.view(picture) for picture in (answer.image, answer.looks[0].crop or answer.image)]
+        views = [
+            vision.view(picture) for picture in (answer.image, answer.looks[0].crop or answer.image)
+        ]
         features, shown = [vision.encode(view) for view in views], 2 if look is REGION else 1
         grids = [view.grid for view in views[:shown]]
-        context = Context(list(answer.turns[1].prompt_ids), grids, features[:shown], features[shown:])
+        context = Context(
+            list(answer.turns[1].prompt_ids), grids, features[:shown], features[shown:]
+        )
         return Sampler(0.0, None, None, None).choose(decoder.prefill(context))
 
     def close(self) -> None:
@@ -115,20 +121,26 @@ class Question:
 class Authors:
     """The authors' scheme in torch (PROTOCOL 8), replaying the tokens of an answer of ours.
 
-    Every pass over the language model is made twice, each time on a copy of the whole cache; the second round begins
-    from nothing, with both pictures, whose patches attend to all of both; pictures are prepared twice in a round. Their
-    evaluation computes the loss behind each turn too (``with_loss``). Logits of the last position alone flatter them.
-    """
+    Every pass over the language model is made twice, each time on a copy of the whole cache; the
+    second round begins from nothing, with both pictures, whose patches attend to all of both;
+    pictures are prepared twice in a round. Their evaluation computes the loss behind each turn too
+    (``with_loss``). Logits of the last position alone flatter them."""
 
     def __init__(self, folder: Path, dtype: str, ours: Question, threads: int) -> None:
         torch.set_num_threads(threads)
         self._new_cache = importlib.import_module("transformers").DynamicCache
-        self._model, self._manifest, answer = load(folder, dtype), ours.pipeline.bundle.manifest, ours.ask(REGION)
+        self._model, self._manifest, answer = (
+            load(folder, dtype),
+            ours.pipeline.bundle.manifest,
+            ours.ask(REGION),
+        )
         crops = [look.crop for look in answer.looks if look.crop is not None]
         rounds = [(answer.turns[0], [answer.image]), (answer.turns[1], [answer.image, *crops])]
         self.touched: dict[str, int] = {}
         self._rounds = rounds
-        self.runs: dict[str, Timed] = {REGION.question: (nothing, partial(self._answer, loss=False))}
+        self.runs: dict[str, Timed] = {
+            REGION.question: (nothing, partial(self._answer, loss=False))
+        }
 
     def with_loss(self) -> Authors:
         """The same model as another contender, whose runs include the loss."""
@@ -144,7 +156,9 @@ class Authors:
     def _round(self, turn: Turn, pictures: list[Any], loss: bool) -> None:
         limits, pad = self._manifest.image, self._manifest.tokens.image_pad
         for _ in range(2):
-            views = [image.view(p, limits.limit, limits.min_pixels, limits.max_pixels) for p in pictures]
+            views = [
+                image.view(p, limits.limit, limits.min_pixels, limits.max_pixels) for p in pictures
+            ]
         text = self._model.model.language_model
         cache, place = self._prefill(turn.prompt_ids, views, pad)
         for token in turn.generated_ids[:-1]:  # behind the last one nothing is computed
@@ -155,11 +169,16 @@ class Authors:
             self._prefill((*turn.prompt_ids, *turn.generated_ids), views, pad)
 
     def _prefill(self, ids: tuple[int, ...], views: list[image.View], pad: int) -> tuple[Any, int]:
-        """The pictures encoded and all of ``ids`` passed through twice: the cache, and the next place."""
+        """The pictures encoded and all of ``ids`` passed through twice: the cache, and the next
+        place."""
         model, grids = self._model.model, [view.grid for view in views]
-        pixels = torch.from_numpy(np.concatenate([view.patches for view in views])).to(self._model.dtype)
+        pixels = torch.from_numpy(np.concatenate([view.patches for view in views])).to(
+            self._model.dtype
+        )
         together = torch.tensor([0, len(pixels)], dtype=torch.int32)
-        features = model.visual(pixels, grid_thw=torch.tensor([[1, *grid] for grid in grids]), cu_seqlens=together)
+        features = model.visual(
+            pixels, grid_thw=torch.tensor([[1, *grid] for grid in grids]), cu_seqlens=together
+        )
         told = torch.tensor([ids])
         embeds = model.language_model.embed_tokens(told)
         embeds[told == pad] = features.pooler_output.to(embeds.dtype)

@@ -1,4 +1,7 @@
-"""Bundles of Qwen2-VL-2B's shape: random weights on the spot, and the runs that are timed. Needs no torch."""
+"""Bundles of Qwen2-VL-2B's shape: random weights on the spot, and the runs that are timed.
+
+Needs no torch.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HOLLOW = "hollow.json"
-STEPS = {"decode at 512": (1, 512), "decode at 2,048": (1, 2048), "prefill of 512": (512, 0)}  # new and cached tokens
+STEPS = {
+    "decode at 512": (1, 512),
+    "decode at 2,048": (1, 2048),
+    "prefill of 512": (512, 0),
+}  # new and cached tokens
 PATCHES = 1296  # a picture of 512x512
-LOOK_PATCHES, LOOK_TOKENS = 324, 96  # a crop of 4x4 cells; its 81 tokens and the template around them
+LOOK_PATCHES, LOOK_TOKENS = (
+    324,
+    96,
+)  # a crop of 4x4 cells; its 81 tokens and the template around them
 REPEATS = {"decode at 512": 20, "decode at 2,048": 20}
 TILE = 1 << 24  # random numbers that are used again and again
 RESERVE = 1 << 30  # bytes of each side of the copy that measures the memory's bandwidth
@@ -29,7 +39,8 @@ RESERVE = 1 << 30  # bytes of each side of the copy that measures the memory's b
 
 @dataclass(frozen=True)
 class Weight:
-    """``bytes`` at ``offset`` of ``file`` that a graph reads as ``dtype``; the name says what they are."""
+    """``bytes`` at ``offset`` of ``file`` that a graph reads as ``dtype``; the name says what they
+    are."""
 
     file: str
     offset: int
@@ -39,7 +50,8 @@ class Weight:
 
 
 def fill(folder: Path) -> Bundle:
-    """Write the weights of a hollow bundle, from a seed, and its hashes; a filled one is only opened."""
+    """Write the weights of a hollow bundle, from a seed, and its hashes; a filled one is only
+    opened."""
     if (folder / HOLLOW).exists():
         weights = [Weight(**entry) for entry in json.loads((folder / HOLLOW).read_text())]
         tiles = _tiles(np.random.default_rng(0))
@@ -52,7 +64,10 @@ def fill(folder: Path) -> Bundle:
         manifest = read_as(Manifest, json.loads((folder / MANIFEST).read_text()), MANIFEST)
         files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
         write_manifest(
-            replace(manifest, files={name: value for name, value in files.items() if name != MANIFEST}), folder
+            replace(
+                manifest, files={name: value for name, value in files.items() if name != MANIFEST}
+            ),
+            folder,
         )
     return Bundle.open(folder)
 
@@ -61,7 +76,12 @@ def _tiles(random: np.random.Generator) -> dict[str, bytes]:
     normal = (0.02 * random.standard_normal(TILE // 4, np.float32)).astype(np.float32)
     integers = random.integers(-127, 128, TILE, np.int8)
     floats = {"FLOAT": normal.tobytes(), "FLOAT16": normal.astype(np.float16).tobytes()}
-    return {**floats, "INT8": integers.tobytes(), "INT4": integers.tobytes(), "UINT8": integers.tobytes()}
+    return {
+        **floats,
+        "INT8": integers.tobytes(),
+        "INT4": integers.tobytes(),
+        "UINT8": integers.tobytes(),
+    }
 
 
 def _write(target: Any, weight: Weight, tiles: dict[str, bytes]) -> None:
@@ -70,7 +90,9 @@ def _write(target: Any, weight: Weight, tiles: dict[str, bytes]) -> None:
         tile = bytes(1 << 12)
     elif weight.name.endswith(".scale") or "norm" in weight.name or "ln_q" in weight.name:
         value = np.float32(3e-4 if weight.name.endswith(".scale") else 1)
-        tile = np.full(1 << 12, value, {"FLOAT": np.float32, "FLOAT16": np.float16}[weight.dtype]).tobytes()
+        tile = np.full(
+            1 << 12, value, {"FLOAT": np.float32, "FLOAT16": np.float16}[weight.dtype]
+        ).tobytes()
     whole, rest = divmod(weight.bytes, len(tile))
     for _ in range(whole):
         target.write(tile)
@@ -81,7 +103,8 @@ Run = Callable[[], None]
 
 
 class Runner:
-    """The graphs of one bundle on one device; ``runs`` are what is timed, by what the table calls them."""
+    """The graphs of one bundle on one device; ``runs`` are what is timed, by what the table calls
+    them."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         self._manifest, self._sessions = bundle.manifest, list[Session]()
@@ -91,7 +114,10 @@ class Runner:
             cache = KVCache(bundle.manifest, decoder.zeros)
             self.runs = {name: self._decode(decoder, cache, *size) for name, size in STEPS.items()}
             self.runs[f"vision of {PATCHES:,}"] = self._encode(vision, PATCHES)
-            look = self._encode(vision, LOOK_PATCHES), self._decode(decoder, cache, LOOK_TOKENS, 512)
+            look = (
+                self._encode(vision, LOOK_PATCHES),
+                self._decode(decoder, cache, LOOK_TOKENS, 512),
+            )
             self.runs["look"] = lambda: (look[0](), look[1]())[0]
         except BaseException:
             self.close()
@@ -107,22 +133,30 @@ class Runner:
         embeds = _floats(1, count, text.hidden_size)
         scores: NDArray[Any] = np.empty((1, text.vocab_size), np.float32)
         outputs = {"logits": scores, "hidden": np.empty((1, text.hidden_size), np.float32)}
-        if any(tensor.name == "token" for tensor in graph.outputs):  # as Decoder does: the graph picks it
+        if any(
+            tensor.name == "token" for tensor in graph.outputs
+        ):  # as Decoder does: the graph picks it
             outputs = {"token": np.empty(1, np.int64), "hidden": outputs["hidden"]}
 
         def run() -> None:
             cache.length = cached
             inputs, written = cache.bindings(count)
-            session.run({"embeds": embeds, **cache.rotations(rope, rope), **inputs}, {**outputs, **written})
+            session.run(
+                {"embeds": embeds, **cache.rotations(rope, rope), **inputs}, {**outputs, **written}
+            )
             cache.append(count)
 
         return run
 
     def _encode(self, session: Session, patches: int) -> Run:
-        width, half = (int(tensor.shape[-1]) for tensor in self._manifest.graphs["vision_encoder"].inputs[:2])
+        width, half = (
+            int(tensor.shape[-1]) for tensor in self._manifest.graphs["vision_encoder"].inputs[:2]
+        )
         pixels, rope = _floats(1, patches, width), np.ones((patches, half), np.float32)
         features = np.empty((1, patches // 4, self._manifest.text.hidden_size), np.float32)
-        return lambda: session.run({"patches": pixels, "cos": rope, "sin": rope}, {"features": features})
+        return lambda: session.run(
+            {"patches": pixels, "cos": rope, "sin": rope}, {"features": features}
+        )
 
     def close(self) -> None:
         while self._sessions:
@@ -134,14 +168,22 @@ def _floats(*shape: int) -> NDArray[np.float32]:
 
 
 def bytes_of_a_step(bundle: Bundle, cached: int) -> int:
-    """What a token must read at least: the decoder's weights once, and the filled part of the cache.
+    """What a token must read at least: the decoder's weights once, and the filled part of the
+    cache.
 
-    The output matrix is the embedding table, but where ONNX Runtime looks at a few of its rows alone.
-    """
+    The output matrix is the embedding table, but where ONNX Runtime looks at a few of its rows
+    alone."""
     text, names = bundle.manifest.text, ["decoder.onnx.data"]
     if bundle.manifest.target != "onnxruntime" or bundle.manifest.precision not in ("int8", "int4"):
         names.append(text.embeddings)
-    cache = 2 * text.layers * cached * text.kv_heads * text.head_dim * np.dtype(bundle.manifest.cache.dtype).itemsize
+    cache = (
+        2
+        * text.layers
+        * cached
+        * text.kv_heads
+        * text.head_dim
+        * np.dtype(bundle.manifest.cache.dtype).itemsize
+    )
     return sum(bundle.file(name).stat().st_size for name in names) + cache
 
 

@@ -1,4 +1,5 @@
-"""How fast each backend is at Qwen2-VL-2B's shape, beside torch on the same GPU, in turn within each round.
+"""How fast each backend is at Qwen2-VL-2B's shape, beside torch on the same GPU, in turn within
+each round.
 
     python -m benchmarks.speed build/gpu/bundles --rounds 5 --compiled
 
@@ -19,7 +20,11 @@ from typing import Any
 from benchmarks.shape import REPEATS, STEPS, Run, Runner, bandwidth, bytes_of_a_step
 from vpt_edge import runtime
 
-DEVICES = {"cuda": "onnxruntime", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt"}  # and the target of their graphs
+DEVICES = {
+    "cuda": "onnxruntime",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt",
+}  # and the target of their graphs
 
 
 def open_runners(bundles: Path, compiled: bool) -> tuple[dict[str, Any], dict[str, str]]:
@@ -36,12 +41,18 @@ def open_runners(bundles: Path, compiled: bool) -> tuple[dict[str, Any], dict[st
 
     def in_torch(dtype: str, through_compiler: bool) -> Any:
         torch = importlib.import_module("torch")
-        return importlib.import_module("benchmarks.eager").TorchRunner(getattr(torch, dtype), through_compiler)
+        return importlib.import_module("benchmarks.eager").TorchRunner(
+            getattr(torch, dtype), through_compiler
+        )
 
     for path in sorted(bundles.glob("shape-*")):
         bundle = runtime.Bundle.open(path)
-        for device in [device for device, target in DEVICES.items() if target == bundle.manifest.target]:
-            attempt(f"{device} {bundle.manifest.precision}", lambda on=device, of=bundle: Runner(of, on))
+        for device in [
+            device for device, target in DEVICES.items() if target == bundle.manifest.target
+        ]:
+            attempt(
+                f"{device} {bundle.manifest.precision}", lambda on=device, of=bundle: Runner(of, on)
+            )
     for dtype in ("float16", "bfloat16"):
         attempt(f"torch {dtype}, eager", lambda dtype=dtype: in_torch(dtype, False))
     if compiled:
@@ -50,7 +61,8 @@ def open_runners(bundles: Path, compiled: bool) -> tuple[dict[str, Any], dict[st
 
 
 def speed(bundles: Path, rounds: int, compiled: bool) -> dict[str, Any]:
-    """Medians in seconds of rounds in which each runner has its turn, and the floor that memory sets to a step."""
+    """Medians in seconds of rounds in which each runner has its turn, and the floor that memory
+    sets to a step."""
     copied = bandwidth(seconds)
     runners, errors = open_runners(bundles, compiled)
     times: dict[str, dict[str, list[float]]] = {name: {} for name in runners}
@@ -68,9 +80,20 @@ def speed(bundles: Path, rounds: int, compiled: bool) -> dict[str, Any]:
     for path in sorted(bundles.glob("shape-*-tensorrt")):
         bundle = runtime.Bundle.open(path)
         steps = {name: cached for name, (count, cached) in STEPS.items() if count == 1}
-        floors[bundle.manifest.precision] = {name: bytes_of_a_step(bundle, n) / copied for name, n in steps.items()}
-    medians = {name: {what: statistics.median(each) for what, each in found.items()} for name, found in times.items()}
-    return {"bandwidth": copied, "seconds": medians, "floors": floors, "errors": errors, "rounds": rounds}
+        floors[bundle.manifest.precision] = {
+            name: bytes_of_a_step(bundle, n) / copied for name, n in steps.items()
+        }
+    medians = {
+        name: {what: statistics.median(each) for what, each in found.items()}
+        for name, found in times.items()
+    }
+    return {
+        "bandwidth": copied,
+        "seconds": medians,
+        "floors": floors,
+        "errors": errors,
+        "rounds": rounds,
+    }
 
 
 def seconds(run: Run, repeats: int) -> float:
@@ -86,7 +109,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time every backend at Qwen2-VL-2B's shape.")
     parser.add_argument("bundles", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compiled", action="store_true", help="torch.compile too, which takes minutes")
+    parser.add_argument(
+        "--compiled", action="store_true", help="torch.compile too, which takes minutes"
+    )
     options = parser.parse_args()
     print(json.dumps(speed(options.bundles, options.rounds, options.compiled)))
 

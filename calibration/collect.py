@@ -1,4 +1,5 @@
-"""Runs calibration samples through a float bundle and keeps the statistics, so that a stopped run goes on."""
+"""Runs calibration samples through a float bundle and keeps the statistics, so that a stopped run
+goes on."""
 
 from __future__ import annotations
 
@@ -40,16 +41,23 @@ class Cache:
             data = json.loads(self.path.read_text("utf-8"))
         except (OSError, ValueError):
             return {}
-        return data.get("passes", {}) if isinstance(data, dict) and data.get("key") == self.key else {}
+        return (
+            data.get("passes", {}) if isinstance(data, dict) and data.get("key") == self.key else {}
+        )
 
     def save(self, name: str, entry: dict[str, Any]) -> None:
         text = json.dumps({"key": self.key, "passes": {**self.load(), name: entry}})
         write_file(self.path, text.encode())
 
 
-def cache_key(bundle: Bundle, samples: Sequence[Sample], max_new_tokens: int = MAX_NEW_TOKENS) -> str:
-    """Of what every pass depends on: the weights, what is asked and how, and where a conversation ends."""
-    asked = [(sha256(sample.image), sample.question, sample.perception, sample.box) for sample in samples]
+def cache_key(
+    bundle: Bundle, samples: Sequence[Sample], max_new_tokens: int = MAX_NEW_TOKENS
+) -> str:
+    """Of what every pass depends on: the weights, what is asked and how, and where a conversation
+    ends."""
+    asked = [
+        (sha256(sample.image), sample.question, sample.perception, sample.box) for sample in samples
+    ]
     manifest = bundle.manifest
     model = [manifest.files, repr(manifest.image), repr(manifest.tokens), repr(manifest.cache)]
     what = [FORMAT, manifest.kind, *model, asked, max_new_tokens]
@@ -82,7 +90,8 @@ def collect(
     progress: Callable[[int], object] = lambda done: None,
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> Collected:
-    """Let ``observer`` watch every sample, each through the whole loop; the pass is kept as ``name`` in ``cache``.
+    """Let ``observer`` watch every sample, each through the whole loop; the pass is kept as
+    ``name`` in ``cache``.
 
     A pass of that name that was observed with other divisors is worthless, and is replaced.
     """
@@ -92,7 +101,9 @@ def collect(
         kept = {"done": 0, "looks": 0, "statistics": {}, "largest": {}}
     done, looks = kept["done"], kept["looks"]
     for graph, weights in kept["statistics"].items():
-        observer.statistics |= {(graph, weight): Statistics.from_dict(data) for weight, data in weights.items()}
+        observer.statistics |= {
+            (graph, weight): Statistics.from_dict(data) for weight, data in weights.items()
+        }
     observer.largest |= {part: np.array(most, np.float32) for part, most in kept["largest"].items()}
     saved = time.monotonic()
     with Pipeline(bundle, opener=observer) as pipeline:
@@ -100,7 +111,10 @@ def collect(
             pipeline.forget()  # each sample shows all of its tokens, wherever a stopped pass went on
             try:
                 answer = pipeline.ask(
-                    sample.open(), sample.question, perception=sample.perception, max_new_tokens=max_new_tokens
+                    sample.open(),
+                    sample.question,
+                    perception=sample.perception,
+                    max_new_tokens=max_new_tokens,
                 )
                 looks += bool(answer.looks)
             except (ImageError, PromptError):
@@ -119,4 +133,7 @@ def _found(observer: Observer) -> dict[str, Any]:
     nested: dict[str, dict[str, Any]] = {}
     for (graph, weight), found in observer.statistics.items():
         nested.setdefault(graph, {})[weight] = found.to_dict()
-    return {"statistics": nested, "largest": {part: most.tolist() for part, most in observer.largest.items()}}
+    return {
+        "statistics": nested,
+        "largest": {part: most.tolist() for part, most in observer.largest.items()},
+    }

@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.pipeline import Pipeline
     from vpt_edge.runtime.result import Answer, Looked
 
-LOGITS_BYTES = 512 << 20  # of one bundle's first logits: 150,000 words over 2,000 samples would be more than a gigabyte
+LOGITS_BYTES = (
+    512 << 20
+)  # of one bundle's first logits: 150,000 words over 2,000 samples would be more than a gigabyte
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What became of one sample.
 
-    ``looks`` are the answer's, without their crops; ``score`` is None without a true answer; ``seconds`` by stage;
-    ``first_logits`` (vocabulary,) float32 of the first turn, if they were to be kept. A picture or a question that the
-    model cannot be shown has ``finish_reason`` "failed", says why in ``error`` and scores 0.
-    """
+    ``looks`` are the answer's, without their crops; ``score`` is None without a true answer;
+    ``seconds`` by stage; ``first_logits`` (vocabulary,) float32 of the first turn, if they were to
+    be kept. A picture or a question that the model cannot be shown has ``finish_reason`` "failed",
+    says why in ``error`` and scores 0."""
 
     text: str
     raw: str
@@ -56,14 +58,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far a bundle agrees with its reference, in shares of ``count`` samples unless said otherwise.
+    """How far a bundle agrees with its reference, in shares of ``count`` samples unless said
+    otherwise.
 
-    ``cells_equal`` and ``cells_iou`` are of the ``regions`` samples in which either looked at a region (1.0 if none);
-    accuracies are of the ``labelled`` samples, None if there are none. ``drop``, in points: how much more accurate the
-    reference is, or without labels the share of changed answers in percent; ``drop_interval`` is its 95 % interval.
-    ``first_token_kl``: mean divergence of the first token's distribution from the reference's, in nats, over the
-    ``first_tokens`` samples whose logits were kept in both.
-    """
+    ``cells_equal`` and ``cells_iou`` are of the ``regions`` samples in which either looked at a
+    region (1.0 if none); accuracies are of the ``labelled`` samples, None if there are none.
+    ``drop``, in points: how much more accurate the reference is, or without labels the share of
+    changed answers in percent; ``drop_interval`` is its 95 % interval. ``first_token_kl``: mean
+    divergence of the first token's distribution from the reference's, in nats, over the
+    ``first_tokens`` samples whose logits were kept in both."""
 
     count: int
     answers_equal: float
@@ -86,7 +89,8 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A bundle's outcomes for ``data``, and if there is a reference, its outcomes and how far they agree."""
+    """A bundle's outcomes for ``data``, and if there is a reference, its outcomes and how far they
+    agree."""
 
     name: str
     metric: str
@@ -99,12 +103,16 @@ class Evaluation:
 
     @property
     def passed(self) -> bool:
-        return self.agreement is None or self.max_drop is None or self.agreement.within(self.max_drop)
+        return (
+            self.agreement is None or self.max_drop is None or self.agreement.within(self.max_drop)
+        )
 
     @property
     def runs(self) -> dict[str, list[Outcome]]:
         """The outcomes by the bundle's name, the judged one first."""
-        return {self.name: self.outcomes} | ({} if self.others is None else {self.other_name: self.others})
+        return {self.name: self.outcomes} | (
+            {} if self.others is None else {self.other_name: self.others}
+        )
 
 
 class Latency(NamedTuple):
@@ -126,14 +134,16 @@ def evaluate(
     """Ask each sample; ``progress`` is told how many are done.
 
     keep_logits: keep the first logits, of as many samples as fit into 512 MB.
-    Raises VptError when 5 % of the samples or more cannot be asked, and what the pipeline raises beyond that.
-    """
+    Raises VptError when 5 % of the samples or more cannot be asked, and what the pipeline raises
+    beyond that."""
     outcomes: list[Outcome] = []
     room, failed = LOGITS_BYTES if keep_logits else 0, 0
     for sample in samples:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # the hint at perceptions: the samples have chosen theirs
+                warnings.simplefilter(
+                    "ignore", UserWarning
+                )  # the hint at perceptions: the samples have chosen theirs
                 answer = pipeline.ask(
                     sample.open(),
                     sample.question,
@@ -176,16 +186,22 @@ def _failed(sample: Sample, error: VptError) -> Outcome:
 def compare(outcomes: Sequence[Outcome], others: Sequence[Outcome]) -> Agreement:
     """How far ``outcomes`` agree with ``others``, the reference's for the same samples."""
     if len(outcomes) != len(others) or not outcomes:
-        raise VptError(f"found {len(outcomes)} and {len(others)} outcomes, expected as many of each and one at least")
+        raise VptError(
+            f"found {len(outcomes)} and {len(others)} outcomes, expected as many of each and one at least"
+        )
     pairs = list(zip(outcomes, others, strict=True))
     changed = [float(one.text != other.text) for one, other in pairs]
     regions = [(one.cells, other.cells) for one, other in pairs if one.cells or other.cells]
     scores = [(a.score, b.score) for a, b in pairs if a.score is not None and b.score is not None]
-    losses = [100 * (other - score) for score, other in scores] or [100 * share for share in changed]
+    losses = [100 * (other - score) for score, other in scores] or [
+        100 * share for share in changed
+    ]
     kls = [
         divergence(b.first_logits, a.first_logits)
         for a, b in pairs
-        if a.first_logits is not None and b.first_logits is not None and a.first_logits.shape == b.first_logits.shape
+        if a.first_logits is not None
+        and b.first_logits is not None
+        and a.first_logits.shape == b.first_logits.shape
     ]
     return Agreement(
         count=len(pairs),
@@ -207,8 +223,14 @@ def compare(outcomes: Sequence[Outcome], others: Sequence[Outcome]) -> Agreement
 def latency(outcomes: Sequence[Outcome]) -> dict[str, Latency]:
     """Median and 95th percentile of each stage's seconds over the samples that were answered."""
     stages = next((outcome.seconds for outcome in outcomes if outcome.seconds), {})
-    found = {stage: [outcome.seconds[stage] for outcome in outcomes if outcome.seconds] for stage in stages}
-    return {stage: Latency(*map(float, np.percentile(values, (50, 95)))) for stage, values in found.items()}
+    found = {
+        stage: [outcome.seconds[stage] for outcome in outcomes if outcome.seconds]
+        for stage in stages
+    }
+    return {
+        stage: Latency(*map(float, np.percentile(values, (50, 95))))
+        for stage, values in found.items()
+    }
 
 
 def accuracy(outcomes: Sequence[Outcome]) -> tuple[float, tuple[float, float]] | None:
@@ -217,11 +239,14 @@ def accuracy(outcomes: Sequence[Outcome]) -> tuple[float, tuple[float, float]] |
     return (_mean(scores), interval(scores)) if scores else None
 
 
-def worst(outcomes: Sequence[Outcome], others: Sequence[Outcome] | None = None, count: int = 20) -> list[int]:
-    """The indices of the ``count`` samples that lost most against ``others``, or that are most wrong; worst first.
+def worst(
+    outcomes: Sequence[Outcome], others: Sequence[Outcome] | None = None, count: int = 20
+) -> list[int]:
+    """The indices of the ``count`` samples that lost most against ``others``, or that are most
+    wrong; worst first.
 
-    First by score, then by answer, triggers and cells. A sample with nothing wrong is not among them.
-    """
+    First by score, then by answer, triggers and cells. A sample with nothing wrong is not among
+    them."""
 
     def badness(index: int) -> tuple[float, ...]:
         one = outcomes[index]
@@ -229,7 +254,11 @@ def worst(outcomes: Sequence[Outcome], others: Sequence[Outcome] | None = None, 
             return (one.finish_reason == "failed", 0.0 if one.score is None else 1 - one.score)
         other = others[index]
         loss = (other.score or 0.0) - (one.score or 0.0)
-        differs = one.text != other.text, one.triggers != other.triggers, one.finish_reason != other.finish_reason
+        differs = (
+            one.text != other.text,
+            one.triggers != other.triggers,
+            one.finish_reason != other.finish_reason,
+        )
         return loss, *differs, 1 - overlap(one.cells, other.cells)
 
     ranked = sorted(range(len(outcomes)), key=badness, reverse=True)

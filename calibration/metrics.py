@@ -30,7 +30,8 @@ YES_NO = re.compile(r"\b(yes|no)\b")
 
 
 def normalise(text: str) -> str:
-    """``text`` as VQA's evaluation compares it: lower case, digits for number words, no punctuation, no articles.
+    """``text`` as VQA's evaluation compares it: lower case, digits for number words, no
+    punctuation, no articles.
 
     A text of articles only keeps them: "A" is the answer where letters are asked for.
     """
@@ -50,7 +51,9 @@ def exact(answer: str, truth: str) -> float:
 
 def vqa(answer: str, truth: str) -> float:
     """1 for the same words after VQA's normalisation."""
-    return float(normalise(answer) == normalise(truth)) if normalise(truth) else exact(answer, truth)
+    return (
+        float(normalise(answer) == normalise(truth)) if normalise(truth) else exact(answer, truth)
+    )
 
 
 def contains(answer: str, truth: str) -> float:
@@ -58,25 +61,39 @@ def contains(answer: str, truth: str) -> float:
     words = normalise(truth)
     if not words:
         return float(truth.strip() in answer)
-    return float(any(f" {words} " in f" {text} " for text in (normalise(answer), " ".join(_words(answer)))))
+    return float(
+        any(f" {words} " in f" {text} " for text in (normalise(answer), " ".join(_words(answer))))
+    )
 
 
 def anls(answer: str, truth: str) -> float:
-    """1 less the edit distance over the longer length, in lower case; 0 from half of that length on."""
+    """1 less the edit distance over the longer length, in lower case; 0 from half of that length
+    on."""
     first, second = (" ".join(text.lower().split()) for text in (answer, truth))
     distance = levenshtein(first, second) / max(len(first), len(second), 1)
     return 1 - distance if distance < ANLS_THRESHOLD else 0.0
 
 
 def yesno(answer: str, truth: str) -> float:
-    """1 if the first yes or no in the answer is the truth's. Raises VptError for a truth that is neither."""
+    """1 if the first yes or no in the answer is the truth's.
+
+    Raises VptError for a truth that is neither.
+    """
     expected, found = YES_NO.search(truth.lower()), YES_NO.search(answer.lower())
     if expected is None:
-        raise VptError(f"the true answer {truth!r} is neither yes nor no; choose another metric than yesno")
+        raise VptError(
+            f"the true answer {truth!r} is neither yes nor no; choose another metric than yesno"
+        )
     return float(found is not None and found[1] == expected[1])
 
 
-METRICS: dict[str, Metric] = {"exact": exact, "vqa": vqa, "anls": anls, "yesno": yesno, "contains": contains}
+METRICS: dict[str, Metric] = {
+    "exact": exact,
+    "vqa": vqa,
+    "anls": anls,
+    "yesno": yesno,
+    "contains": contains,
+}
 
 
 def levenshtein(first: str, second: str) -> int:
@@ -91,7 +108,8 @@ def levenshtein(first: str, second: str) -> int:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95 % confidence interval of the mean of ``values``, by a bootstrap that draws alike each time."""
+    """The 95 % confidence interval of the mean of ``values``, by a bootstrap that draws alike each
+    time."""
     if not values:
         raise VptError("no values to take a mean of, expected one at least")
     array, rng = np.asarray(values, np.float64), np.random.default_rng(0)
@@ -101,12 +119,14 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def paired_interval(values: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
-    """The 95 % confidence interval of mean(values) - mean(others), both over the same samples in the same order."""
+    """The 95 % confidence interval of mean(values) - mean(others), both over the same samples in
+    the same order."""
     return interval([value - other for value, other in zip(values, others, strict=True)])
 
 
 def divergence(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
-    """Kullback-Leibler divergence of softmax(logits) from softmax(reference), both (vocabulary,), in nats."""
+    """Kullback-Leibler divergence of softmax(logits) from softmax(reference), both (vocabulary,),
+    in nats."""
     log_p, log_q = _log_softmax(reference), _log_softmax(logits)
     return max(0.0, float((np.exp(log_p) * (log_p - log_q)).sum()))
 
@@ -118,7 +138,8 @@ def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def overlap(cells: Sequence[Box], others: Sequence[Box]) -> float:
-    """Mean intersection over union of the regions in order; a region without its counterpart overlaps by 0."""
+    """Mean intersection over union of the regions in order; a region without its counterpart
+    overlaps by 0."""
     if not cells and not others:
         return 1.0
     ious = [_iou(one, other) if one and other else 0.0 for one, other in zip_longest(cells, others)]

@@ -1,4 +1,5 @@
-"""What flows into each quantized matrix product: streaming statistics, and the clipping threshold of each observer."""
+"""What flows into each quantized matrix product: streaming statistics, and the clipping threshold
+of each observer."""
 
 from __future__ import annotations
 
@@ -17,11 +18,12 @@ LEVELS = 128  # of the magnitude of a symmetric 8-bit number
 
 
 class Statistics:
-    """Of one tensor (..., channels): a histogram of magnitudes, and maximum and mean square of each channel.
+    """Of one tensor (..., channels): a histogram of magnitudes, and maximum and mean square of each
+    channel.
 
-    Memory does not depend on how much is observed. The histogram's range doubles when a larger value comes: pairs of
-    bins are merged, so that the result is the same for any partition of the same sequence.
-    """
+    Memory does not depend on how much is observed. The histogram's range doubles when a larger
+    value comes: pairs of bins are merged, so that the result is the same for any partition of the
+    same sequence."""
 
     def __init__(self, channels: int) -> None:
         self.count = 0
@@ -97,7 +99,8 @@ def mse(statistics: Statistics) -> float:
 
 
 def entropy(statistics: Statistics) -> float:
-    """The threshold whose quantized histogram of 128 levels diverges least from the clipped one (Kullback-Leibler)."""
+    """The threshold whose quantized histogram of 128 levels diverges least from the clipped one
+    (Kullback-Leibler)."""
 
     def divergence(threshold: float) -> float:
         edge = max(LEVELS, round(threshold / statistics.top * BINS))

@@ -1,4 +1,5 @@
-"""Runs a float bundle through the runtime's own loop and watches what flows into its matrix products."""
+"""Runs a float bundle through the runtime's own loop and watches what flows into its matrix
+products."""
 
 from __future__ import annotations
 
@@ -25,19 +26,22 @@ ROWS, ROWS_A_RUN = 256, 32  # of an activation, that sensitivity is measured on
 
 
 def products(model: onnx.ModelProto) -> dict[str, str]:
-    """Weight -> the tensor that it is multiplied with, for every matrix product with a stored weight."""
+    """Weight -> the tensor that it is multiplied with, for every matrix product with a stored
+    weight."""
     stored = {item.name for item in model.graph.initializer}
-    nodes = [node for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in stored]
+    nodes = [
+        node for node in model.graph.node if node.op_type in PRODUCTS and node.input[1] in stored
+    ]
     return {node.input[1].removesuffix(TURNED): node.input[0] for node in nodes}
 
 
 class Observer:
     """Opens sessions that watch; ``statistics`` grows with each run.
 
-    ``divisors`` are smoothing scales: what is observed is divided by them, as the folded weights will do it.
-    ``session`` makes a session of a bundle's graph that tells the observer; the usual one runs ONNX Runtime.
-    ``largest`` are the keys and values of largest magnitude, by part ("0.key") and channel (kv_heads * head_dim,).
-    """
+    ``divisors`` are smoothing scales: what is observed is divided by them, as the folded weights
+    will do it. ``session`` makes a session of a bundle's graph that tells the observer; the usual
+    one runs ONNX Runtime. ``largest`` are the keys and values of largest magnitude, by part
+    ("0.key") and channel (kv_heads * head_dim,)."""
 
     def __init__(
         self,
@@ -61,13 +65,14 @@ class Observer:
     def remember(self, inputs: Arrays, outputs: Arrays) -> None:
         """What a run of the decoder has written into a cache of either layout.
 
-        The rotary embedding turns two channels of a key into each other: they share the largest length of both, which
-        holds at every position.
-        """
+        The rotary embedding turns two channels of a key into each other: they share the largest
+        length of both, which holds at every position."""
         count, half = inputs["embeds"].shape[1], inputs["cos"].shape[1]
         for name in (name for name in outputs if name.startswith("present.")):
             rows = outputs[name][0]
-            if "total_sequence_length" in inputs:  # a shared cache holds what was there before, and room
+            if (
+                "total_sequence_length" in inputs
+            ):  # a shared cache holds what was there before, and room
                 end = int(inputs["total_sequence_length"])
                 rows = rows[:, end - count : end].transpose(1, 0, 2)
             halves = np.abs(rows.reshape(count, -1, 2, half))
@@ -80,9 +85,8 @@ class Observer:
 class Sensitivity(Observer):
     """Keeps some rows of what flows into each product, to measure what rounding does to its output.
 
-    ``thresholds`` clip the activations of the products that round them too. Memory does not grow with the samples,
-    and no more than one weight is held at a time.
-    """
+    ``thresholds`` clip the activations of the products that round them too. Memory does not grow
+    with the samples, and no more than one weight is held at a time."""
 
     def __init__(
         self,
@@ -102,7 +106,8 @@ class Sensitivity(Observer):
             kept.append(rows / self.divisors[key] if key in self.divisors else rows.copy())
 
     def error(self, key: Key, weight: NDArray[np.float32], rounded: NDArray[np.float32]) -> float:
-        """Mean square of the output's change over its own, for a weight (inputs, outputs) and as it is stored."""
+        """Mean square of the output's change over its own, for a weight (inputs, outputs) and as it
+        is stored."""
         rows = np.concatenate(self._rows[key]).astype(np.float32)
         step = self._thresholds[key] / 127 if key in self._thresholds else 0.0
         seen = np.clip(np.round(rows / step), -127, 127) * step if step else rows
@@ -123,11 +128,17 @@ class ObservingSession:
         self._inputs = products(model)
         self._name, self._observer = name, observer
         known = {value.name for value in (*model.graph.input, *model.graph.output)}
-        self._watched = [tensor for tensor in dict.fromkeys(self._inputs.values()) if tensor not in known]
-        model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(tensor) for tensor in self._watched)
+        self._watched = [
+            tensor for tensor in dict.fromkeys(self._inputs.values()) if tensor not in known
+        ]
+        model.graph.output.extend(
+            onnx.helper.make_empty_tensor_value_info(tensor) for tensor in self._watched
+        )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(bundle.path))
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(bundle.path)
+        )
         self._session: Any = onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )

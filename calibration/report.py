@@ -1,4 +1,5 @@
-"""Self-contained HTML pages: tables, bar plots and pictures in one file, without a script or a network."""
+"""Self-contained HTML pages: tables, bar plots and pictures in one file, without a script or a
+network."""
 
 from __future__ import annotations
 
@@ -41,8 +42,13 @@ img{max-width:100%;border-radius:4px}
 
 
 def html(title: str, sections: Sequence[tuple[str, str]]) -> str:
-    """A page of (heading, markup) sections. The markup is trusted: make it with the functions below."""
-    body = "\n".join(f"<section><h2>{escape(heading)}</h2>\n{markup}\n</section>" for heading, markup in sections)
+    """A page of (heading, markup) sections.
+
+    The markup is trusted: make it with the functions below.
+    """
+    body = "\n".join(
+        f"<section><h2>{escape(heading)}</h2>\n{markup}\n</section>" for heading, markup in sections
+    )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -59,24 +65,31 @@ def paragraph(text: str, kind: str = "") -> str:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """The first column to the left, the others to the right."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], form: str = "{:.3g}") -> str:
-    """Horizontal bars from 0: for each label one of each series, each value of at least 0, written as ``form``."""
+    """Horizontal bars from 0: for each label one of each series, each value of at least 0, written
+    as ``form``."""
     largest = max((value for values in series.values() for value in values), default=0) or 1
     step, head = BAR * len(series) + GAP, 24 if len(series) > 1 else 0
     width, height = LABEL + PLOT + VALUE, head + step * len(labels)
     parts = [f'<svg role="img" viewBox="0 0 {width} {height}" width="{width}" height="{height}">']
     for column, name in enumerate(series if head else ()):
         left = LABEL + column * PLOT // len(series)
-        parts.append(f'<rect x="{left}" y="3" width="10" height="10" rx="2" fill="{COLOURS[column % 4]}"/>')
+        parts.append(
+            f'<rect x="{left}" y="3" width="10" height="10" rx="2" fill="{COLOURS[column % 4]}"/>'
+        )
         parts.append(f'<text x="{left + 16}" y="12">{escape(name)}</text>')
     for row, label in enumerate(labels):
         top = head + row * step
         middle = top + BAR * len(series) / 2 + 4
-        parts.append(f'<text x="{LABEL - 10}" y="{middle:g}" text-anchor="end">{escape(label)}</text>')
+        parts.append(
+            f'<text x="{LABEL - 10}" y="{middle:g}" text-anchor="end">{escape(label)}</text>'
+        )
         for column, values in enumerate(series.values()):
             length, y = PLOT * values[row] / largest, top + column * BAR
             parts.append(
@@ -88,16 +101,21 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], form: str
 
 
 def picture(image: Image.Image, caption: Sequence[tuple[str, str]] = ()) -> str:
-    """``image`` at 480 pixels on its longest side, and below it ``caption``: names with their texts."""
+    """``image`` at 480 pixels on its longest side, and below it ``caption``: names with their
+    texts."""
     small = image.convert("RGB")
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=QUALITY, optimize=True)
     source = f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
-    lines = "<br>".join((f"<b>{escape(name)}</b> " if name else "") + escape(text) for name, text in caption)
+    lines = "<br>".join(
+        (f"<b>{escape(name)}</b> " if name else "") + escape(text) for name, text in caption
+    )
     alt = escape(" ".join(text for _, text in caption))
     size = f'width="{small.width}" height="{small.height}"'
-    return f'<figure><img src="{source}" {size} alt="{alt}"><figcaption>{lines}</figcaption></figure>'
+    return (
+        f'<figure><img src="{source}" {size} alt="{alt}"><figcaption>{lines}</figcaption></figure>'
+    )
 
 
 def pair(*figures: str) -> str:
@@ -106,7 +124,8 @@ def pair(*figures: str) -> str:
 
 
 def page(evaluation: Evaluation, more: Sequence[tuple[str, str]] = ()) -> str:
-    """The report of vpt-eval: figures, latency, ``more`` sections, and the worst twenty samples with pictures."""
+    """The report of vpt-eval: figures, latency, ``more`` sections, and the worst twenty samples
+    with pictures."""
     verdict = []
     if evaluation.max_drop is not None:
         text = f"allowed drop {evaluation.max_drop:g} points: {'held' if evaluation.passed else 'exceeded'}"
@@ -114,15 +133,22 @@ def page(evaluation: Evaluation, more: Sequence[tuple[str, str]] = ()) -> str:
     names = list(evaluation.runs)
     sections = [("Summary", "".join([*verdict, table(["", *names], figures(evaluation))]))]
     if evaluation.agreement:
-        sections.append(("Agreement", table(["", f"with {evaluation.other_name}"], agreements(evaluation))))
+        sections.append(
+            ("Agreement", table(["", f"with {evaluation.other_name}"], agreements(evaluation)))
+        )
     seconds = {name: latency(outcomes) for name, outcomes in evaluation.runs.items()}
     stages = list(seconds[names[0]])
-    medians = {name: [1000 * stage.median for stage in found.values()] for name, found in seconds.items()}
+    medians = {
+        name: [1000 * stage.median for stage in found.values()] for name, found in seconds.items()
+    }
     header = ["stage, ms", *(f"{name} {what}" for name in names for what in ("median", "p95"))]
     plot = bars(stages, medians) + table(header, latencies(evaluation))
     sections.append(("Latency", plot if stages else paragraph("No sample was answered.")))
     sections += [*more, ("Worst samples", _worst(evaluation))]
-    return html(f"{evaluation.name}" + (f" against {evaluation.other_name}" if evaluation.others else ""), sections)
+    return html(
+        f"{evaluation.name}" + (f" against {evaluation.other_name}" if evaluation.others else ""),
+        sections,
+    )
 
 
 def figures(evaluation: Evaluation) -> list[tuple[str, ...]]:
@@ -132,14 +158,18 @@ def figures(evaluation: Evaluation) -> list[tuple[str, ...]]:
     scored = [accuracy(run) for run in runs]
     labelled = sum(outcome.score is not None for outcome in evaluation.outcomes)
     if labelled:
-        rows.append((f"accuracy ({evaluation.metric}, {labelled:,} true answers)", *map(_accuracy, scored)))
+        rows.append(
+            (f"accuracy ({evaluation.metric}, {labelled:,} true answers)", *map(_accuracy, scored))
+        )
     looked = [sum(bool(outcome.looks) for outcome in run) / len(run) for run in runs]
     rows.append(("looked again", *map(_percent, looked)))
     for reason in sorted({outcome.finish_reason for run in runs for outcome in run} - {"stop"}):
         counts = [sum(outcome.finish_reason == reason for outcome in run) for run in runs]
         rows.append((f"finished with {reason}", *map(str, counts)))
     if evaluation.data.unreadable:
-        rows.append(("unreadable pictures, left out", *[str(len(evaluation.data.unreadable))] * len(runs)))
+        rows.append(
+            ("unreadable pictures, left out", *[str(len(evaluation.data.unreadable))] * len(runs))
+        )
     return rows
 
 
@@ -157,14 +187,19 @@ def agreements(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("mean overlap of cells", f"{found.cells_iou:.4f}"),
     ]
     if found.first_token_kl is not None:
-        rows.append((f"first-token KL, of {found.first_tokens:,}", f"{found.first_token_kl:.3g} nats"))
+        rows.append(
+            (f"first-token KL, of {found.first_tokens:,}", f"{found.first_token_kl:.3g} nats")
+        )
     return rows
 
 
 def latencies(evaluation: Evaluation) -> list[tuple[str, ...]]:
     """Rows of a stage, and median and 95th percentile in milliseconds for each bundle."""
     found = [latency(run) for run in evaluation.runs.values()]
-    return [(stage, *(f"{1000 * value:.2f}" for run in found for value in run[stage])) for stage in found[0]]
+    return [
+        (stage, *(f"{1000 * value:.2f}" for run in found for value in run[stage]))
+        for stage in found[0]
+    ]
 
 
 def _percent(share: float) -> str:
@@ -187,7 +222,9 @@ def _worst(evaluation: Evaluation) -> str:
         sample = evaluation.data.samples[index]
         truth = "" if sample.answer is None else f" True answer: {sample.answer}"
         parts.append(paragraph(f"{sample.image.name}: {sample.question}{truth}", "sample"))
-        parts.append(pair(*(_figure(name, sample, run[index]) for name, run in evaluation.runs.items())))
+        parts.append(
+            pair(*(_figure(name, sample, run[index]) for name, run in evaluation.runs.items()))
+        )
     return "\n".join(parts)
 
 
@@ -196,7 +233,11 @@ def _figure(name: str, sample: Sample, outcome: Outcome) -> str:
     answer = outcome.error or outcome.text
     try:
         plot = _overlay(sample, outcome)
-    except (ImageError, ValueError, ZeroDivisionError) as error:  # the last two: a crop without a pixel
+    except (
+        ImageError,
+        ValueError,
+        ZeroDivisionError,
+    ) as error:  # the last two: a crop without a pixel
         return paragraph(f"{name}: {answer} (no picture: {error})")
     return picture(plot, [(f"{name}:", answer), ("", looks)])
 
@@ -204,6 +245,10 @@ def _figure(name: str, sample: Sample, outcome: Outcome) -> str:
 def _overlay(sample: Sample, outcome: Outcome) -> Image.Image:
     """What ``Answer.plot`` draws: outcomes keep no pictures, so the crops are cut again."""
     image = sample.open()
-    looks = tuple(replace(look, crop=image.crop(look.box) if look.box else None) for look in outcome.looks)
+    looks = tuple(
+        replace(look, crop=image.crop(look.box) if look.box else None) for look in outcome.looks
+    )
     usage = Usage(0, 0, 0, 0, 0, 0, {})
-    return Answer(outcome.text, outcome.raw, (), looks, outcome.finish_reason, usage, sample.question, image).plot()
+    return Answer(
+        outcome.text, outcome.raw, (), looks, outcome.finish_reason, usage, sample.question, image
+    ).plot()

@@ -1,10 +1,11 @@
-"""Outlier smoothing: channels that are large in an activation are made small there and large in the weight behind it.
+"""Outlier smoothing: channels that are large in an activation are made small there and large in the
+weight behind it.
 
-A fold divides the rows of a producer (a norm, or a matrix product without a nonlinearity behind it) by a scale and
-multiplies the columns of its consumers by the same: the model computes the same, and rounds better. The scale of a
-channel is maximum(activation)^a / maximum(weight)^(1 - a), its strength ``a`` searched for each fold by the error that
-rounding is expected to make (Xiao et al. 2023; Lin et al. 2024 for weights alone).
-"""
+A fold divides the rows of a producer (a norm, or a matrix product without a nonlinearity behind it)
+by a scale and multiplies the columns of its consumers by the same: the model computes the same, and
+rounds better. The scale of a channel is maximum(activation)^a / maximum(weight)^(1 - a), its
+strength ``a`` searched for each fold by the error that rounding is expected to make (Xiao et al.
+2023; Lin et al. 2024 for weights alone)."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ ROWS = 512  # of a weight, that the expected error is measured on
 
 @dataclass(frozen=True)
 class Fold:
-    """``producers``: tensors whose rows from ``start`` on are divided; ``consumers``: weights (outputs, inputs).
+    """``producers``: tensors whose rows from ``start`` on are divided; ``consumers``: weights
+    (outputs, inputs).
 
     ``channel`` gives, for each input of the consumers, the producer's channel that it comes from.
     """
@@ -44,7 +46,10 @@ class Fold:
 
 @dataclass
 class Smoothing:
-    """What the folds of one graph do to its weights. ``strengths`` tells it by fold, 0 where nothing is gained."""
+    """What the folds of one graph do to its weights.
+
+    ``strengths`` tells it by fold, 0 where nothing is gained.
+    """
 
     rows: dict[str, tuple[int, Array]] = field(default_factory=dict)
     columns: dict[str, Array] = field(default_factory=dict)
@@ -76,8 +81,8 @@ def search(
 ) -> Smoothing:
     """Choose each fold's strength from ``statistics`` by weight.
 
-    ``read`` gives a weight, ``int4`` whether it becomes INT4, in blocks of ``block``, which divides its inputs.
-    """
+    ``read`` gives a weight, ``int4`` whether it becomes INT4, in blocks of ``block``, which divides
+    its inputs."""
     found = Smoothing()
     for fold in folds:
         if any(consumer not in statistics for consumer in fold.consumers):
@@ -124,7 +129,8 @@ def _reduced(values: Array, channel: NDArray[np.int64]) -> Array:
 
 
 def _expected_error(weight: Array, seen: Statistics, scale: Array, block: int | None) -> float:
-    """Expected squared error of the outputs: a step of rounding is uniform, its mean square a twelfth of its square.
+    """Expected squared error of the outputs: a step of rounding is uniform, its mean square a
+    twelfth of its square.
 
     ``block``: of an INT4 weight; None: INT8, of weight and activation.
     """
@@ -134,6 +140,8 @@ def _expected_error(weight: Array, seen: Statistics, scale: Array, block: int | 
         shares = squares.reshape(-1, block).sum(1)
         return float((step**2 * shares).sum() / 12)
     activation = float((seen.maxima / scale).max()) / 127
-    pairs = np.abs(weight[:, 0:-1:2] + weight[:, 1::2]).max(1, initial=0)  # as int8_weight bounds them
+    pairs = np.abs(weight[:, 0:-1:2] + weight[:, 1::2]).max(
+        1, initial=0
+    )  # as int8_weight bounds them
     step = np.maximum(np.abs(weight).max(1), pairs) / 127
     return float((activation**2 * np.square(weight).sum() + (step**2).sum() * squares.sum()) / 12)

@@ -17,21 +17,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vpt-bench", description="Measure how fast a VPT bundle answers here.")
+    parser = argparse.ArgumentParser(
+        prog="vpt-bench", description="Measure how fast a VPT bundle answers here."
+    )
     parser.add_argument("bundle", help="folder written by vpt-export")
-    parser.add_argument("--image", metavar="PATH", help="a picture (default: one of 640x480 that the command draws)")
+    parser.add_argument(
+        "--image", metavar="PATH", help="a picture (default: one of 640x480 that the command draws)"
+    )
     parser.add_argument("--question", default=QUESTION, metavar="TEXT", help=f"default: {QUESTION}")
     parser.add_argument("--device", default="cpu", help="where the graphs run (default cpu)")
-    parser.add_argument("--runs", type=int, default=RUNS, metavar="N", help=f"answers to time (default {RUNS})")
+    parser.add_argument(
+        "--runs", type=int, default=RUNS, metavar="N", help=f"answers to time (default {RUNS})"
+    )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print one JSON object instead of the tables")
+    form.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of the tables"
+    )
     form.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
     report = measure(
-        options.bundle, device=options.device, image=options.image, question=options.question, runs=options.runs
+        options.bundle,
+        device=options.device,
+        image=options.image,
+        question=options.question,
+        runs=options.runs,
     )
     if options.json:
         print(json.dumps(report.to_dict(), ensure_ascii=False))

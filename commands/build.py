@@ -27,11 +27,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="vpt-build", description="Build TensorRT plans of a bundle, on the machine that will run them."
+        prog="vpt-build",
+        description="Build TensorRT plans of a bundle, on the machine that will run them.",
     )
-    parser.add_argument("bundle", help="folder written by vpt-export --target tensorrt; plans go to its folder plans")
     parser.add_argument(
-        "--device", default="tensorrt", help=f"what will run the plans: {' or '.join(DEVICES)} (default tensorrt)"
+        "bundle",
+        help="folder written by vpt-export --target tensorrt; plans go to its folder plans",
+    )
+    parser.add_argument(
+        "--device",
+        default="tensorrt",
+        help=f"what will run the plans: {' or '.join(DEVICES)} (default tensorrt)",
     )
     parser.add_argument(
         "--workspace",
@@ -39,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="MIB",
         help="the most memory that a layer may use for scratch (default: what is free; no limit for tensorrt-rtx)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="only list what would be built, and why")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only list what would be built, and why"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     return parser
 
@@ -49,7 +57,9 @@ def _run(options: argparse.Namespace) -> None:
     from vpt_edge.runtime.bundle import Bundle
 
     if options.device not in DEVICES:
-        raise SessionError(f"device {options.device!r} is unknown, expected one of: {', '.join(DEVICES)}")
+        raise SessionError(
+            f"device {options.device!r} is unknown, expected one of: {', '.join(DEVICES)}"
+        )
     if options.workspace is not None and options.workspace < 1:
         raise VptError(f"--workspace is {options.workspace} MiB, expected at least 1")
     began = time.monotonic()
@@ -79,13 +89,17 @@ def _build(found: Survey, workspace: int | None, quiet: bool) -> dict[str, dict[
             title = f"{index}/{len(tasks)} {task.name}"
             bar.begin()
             bar.show(title, "Starting", 0.0)
-            made[task.name] = build(found, task, workspace, lambda *done, title=title: bar.show(title, *done))
+            made[task.name] = build(
+                found, task, workspace, lambda *done, title=title: bar.show(title, *done)
+            )
     finally:
         bar.clear()
     return made
 
 
-def _summary(found: Survey, made: dict[str, dict[str, Any]], dry_run: bool, seconds: float) -> dict[str, Any]:
+def _summary(
+    found: Survey, made: dict[str, dict[str, Any]], dry_run: bool, seconds: float
+) -> dict[str, Any]:
     plans = [
         {
             "graph": task.name,
@@ -123,11 +137,17 @@ def _print_summary(found: Survey, made: dict[str, dict[str, Any]], seconds: floa
     print(f"{found.tasks[0].plan.parent} for {found.platform}")
     for task in found.tasks:
         size = task.plan.stat().st_size
-        time_taken = f"{made[task.name]['seconds']:.1f} s, {task.reason}" if task.name in made else "up to date"
+        time_taken = (
+            f"{made[task.name]['seconds']:.1f} s, {task.reason}"
+            if task.name in made
+            else "up to date"
+        )
         print(f"  {task.plan.name:<28}{size:>16,} bytes  {time_taken}; {_names(task)}")
     print(f"{len(made)} built, {len(found.tasks) - len(made)} kept, {seconds:.1f} s")
     triggered = " --perception region" if found.bundle.manifest.prompt_triggered else ""
-    print(f"next: vpt-run {found.bundle.path} PICTURE 'QUESTION' --device {found.platform.library}{triggered}")
+    print(
+        f"next: vpt-run {found.bundle.path} PICTURE 'QUESTION' --device {found.platform.library}{triggered}"
+    )
 
 
 def _state(task: Task) -> str:

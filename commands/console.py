@@ -10,7 +10,8 @@ from vpt_edge.runtime.errors import VptError
 
 
 def exit_code(command: Callable[[], object]) -> int:
-    """Run ``command``: 0 when it returns, 2 after one line for bad input or a full disk, 130 after Ctrl-C."""
+    """Run ``command``: 0 when it returns, 2 after one line for bad input or a full disk, 130 after
+    Ctrl-C."""
     try:
         command()
         sys.stdout.flush()

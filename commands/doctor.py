@@ -20,17 +20,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="vpt-doctor", description="Say what this machine can run, and how to mend what is missing."
+        prog="vpt-doctor",
+        description="Say what this machine can run, and how to mend what is missing.",
     )
     parser.add_argument("bundle", nargs="?", help="folder written by vpt-export: can it run here?")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the lines")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of the lines"
+    )
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
     findings, devices = examine(options.bundle)
     if options.json:
-        print(json.dumps({"findings": [dataclasses.asdict(each) for each in findings], "devices": devices}))
+        print(
+            json.dumps(
+                {"findings": [dataclasses.asdict(each) for each in findings], "devices": devices}
+            )
+        )
     else:
         width = max(len(finding.check) for finding in findings)
         for finding in findings:
@@ -39,7 +46,9 @@ def _run(options: argparse.Namespace) -> None:
                 print(f"{'':7}  {'':{width}}  -> {finding.mend}")
         print(f"runs here: {', '.join(devices) or 'nothing'}")
     if not devices:
-        raise SessionError(f"{options.bundle or 'a bundle'} cannot run here; mend what is missing above")
+        raise SessionError(
+            f"{options.bundle or 'a bundle'} cannot run here; mend what is missing above"
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,15 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from vpt_edge.calibration.evaluation import Agreement, Evaluation, Outcome, accuracy, compare, evaluate, latency
+from vpt_edge.calibration.evaluation import (
+    Agreement,
+    Evaluation,
+    Outcome,
+    accuracy,
+    compare,
+    evaluate,
+    latency,
+)
 from vpt_edge.calibration.metrics import METRICS
 from vpt_edge.calibration.report import agreements, figures, latencies, page
 from vpt_edge.calibration.samples import Samples, read_samples
@@ -25,13 +33,16 @@ from vpt_edge.runtime.pipeline import Pipeline
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 1 for too large a drop, 2 for bad input, 130 after Ctrl-C."""
+    """Run the command; returns its exit code: 0, 1 for too large a drop, 2 for bad input, 130 after
+    Ctrl-C."""
     options, passed = _parser().parse_args(arguments), True
 
     def run() -> None:
         nonlocal passed
         evaluation = _evaluation(options)
-        passed = evaluation.passed  # before anything is printed: a reader that goes away changes no verdict
+        passed = (
+            evaluation.passed
+        )  # before anything is printed: a reader that goes away changes no verdict
         _tell(evaluation, options)
 
     return exit_code(run) or int(not passed)
@@ -39,11 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="vpt-eval", description="Ask a bundle many questions; judge it by the true answers or by another bundle."
+        prog="vpt-eval",
+        description="Ask a bundle many questions; judge it by the true answers or by another bundle.",
     )
     parser.add_argument("bundle", help="folder written by vpt-export, the one that is judged")
-    parser.add_argument("--data", required=True, help="folder of pictures, .jsonl, or the authors' dataset .json")
-    parser.add_argument("--compare", metavar="OTHER", help="the bundle to hold it against, such as the fp32 one")
+    parser.add_argument(
+        "--data", required=True, help="folder of pictures, .jsonl, or the authors' dataset .json"
+    )
+    parser.add_argument(
+        "--compare", metavar="OTHER", help="the bundle to hold it against, such as the fp32 one"
+    )
     parser.add_argument("--metric", choices=tuple(METRICS), default="exact", help="default exact")
     parser.add_argument(
         "--max-drop",
@@ -52,10 +68,16 @@ def _parser() -> argparse.ArgumentParser:
         help="end with code 1 when OTHER is more than X points better; without true answers, when more than X %% of "
         "the answers differ",
     )
-    parser.add_argument("--max-new-tokens", type=int, default=1024, metavar="N", help="for each turn (default 1024)")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=1024, metavar="N", help="for each turn (default 1024)"
+    )
     parser.add_argument("--device", default="cpu", help="where the graphs run (default cpu)")
-    parser.add_argument("--report", metavar="R.html", help="write a page with plots and the worst twenty samples")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
+    parser.add_argument(
+        "--report", metavar="R.html", help="write a page with plots and the worst twenty samples"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of the text"
+    )
     return parser
 
 
@@ -73,7 +95,9 @@ def _evaluation(options: argparse.Namespace) -> Evaluation:
     others = _outcomes(other, data, options) if other else None
     agreement = compare(outcomes, others) if others else None
     name, other_name = _names(options.bundle, options.compare)
-    return Evaluation(name, options.metric, data, outcomes, other_name, others, agreement, options.max_drop)
+    return Evaluation(
+        name, options.metric, data, outcomes, other_name, others, agreement, options.max_drop
+    )
 
 
 def _names(bundle: str, other: str | None) -> tuple[str, str]:
@@ -87,7 +111,10 @@ def _names(bundle: str, other: str | None) -> tuple[str, str]:
 
 
 def _outcomes(bundle: Bundle, data: Samples, options: argparse.Namespace) -> list[Outcome]:
-    with Pipeline(bundle, options.device) as pipeline, _progress(bundle.path.name, len(data.samples)) as progress:
+    with (
+        Pipeline(bundle, options.device) as pipeline,
+        _progress(bundle.path.name, len(data.samples)) as progress,
+    ):
         return evaluate(
             pipeline,
             data.samples,
@@ -103,13 +130,26 @@ def _progress(name: str, total: int) -> Iterator[Callable[[int], object]]:
     """A bar on a terminal; nothing elsewhere, or where rich is not installed."""
     try:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
     except ImportError:
         yield lambda done: None
         return
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    columns = (
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, transient=True
+    ) as bar:
         task = bar.add_task(name, total=total)
         yield lambda done: bar.update(task, completed=done)
 
@@ -136,7 +176,9 @@ def _print(evaluation: Evaluation) -> None:
     both = [(name, what) for name in names for what in ("median", "p95")]
     _print_table([("", *names), *figures(evaluation)])
     _print_table(agreements(evaluation))
-    _print_table([("latency, ms", *(f"{name} {what}" for name, what in both)), *latencies(evaluation)])
+    _print_table(
+        [("latency, ms", *(f"{name} {what}" for name, what in both)), *latencies(evaluation)]
+    )
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
@@ -168,7 +210,12 @@ def _summary(evaluation: Evaluation) -> dict[str, Any]:
         seconds = {stage: found._asdict() for stage, found in latency(run).items()}
         looked = sum(bool(outcome.looks) for outcome in run) / len(run)
         reasons = Counter(outcome.finish_reason for outcome in run)
-        found = {"accuracy": mean, "accuracy_interval": interval, "looked": looked, "finish_reasons": reasons}
+        found = {
+            "accuracy": mean,
+            "accuracy_interval": interval,
+            "looked": looked,
+            "finish_reasons": reasons,
+        }
         summary |= {f"{prefix}{key}": value for key, value in {**found, "seconds": seconds}.items()}
     return summary
 

@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="vpt-export", description="Split a VPT checkpoint into graphs that vpt-run answers with."
+        prog="vpt-export",
+        description="Split a VPT checkpoint into graphs that vpt-run answers with.",
     )
     parser.add_argument("checkpoint", help="folder, or Hub id such as rp-yu/Qwen2-VL-2b-VPT-CLIP")
     parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", help="folder to write")
@@ -41,12 +42,18 @@ def _parser() -> argparse.ArgumentParser:
         help="how attention is written: contrib operators, or plain ones that TensorRT parses (default onnxruntime)",
     )
     parser.add_argument(
-        "--cache-tokens", type=int, default=4096, metavar="N", help="capacity of the key-value cache (default 4096)"
+        "--cache-tokens",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="capacity of the key-value cache (default 4096)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     quantized = parser.add_argument_group("int8 and int4")
     quantized.add_argument(
-        "--calibration-data", metavar="DATA", help="folder of pictures, .jsonl, or the authors' dataset .json"
+        "--calibration-data",
+        metavar="DATA",
+        help="folder of pictures, .jsonl, or the authors' dataset .json",
     )
     quantized.add_argument(
         "--observer",
@@ -54,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         default="percentile",
         help="how an activation's range is clipped (default percentile)",
     )
-    quantized.add_argument("--no-smoothing", action="store_true", help="do not fold outliers into the weights")
+    quantized.add_argument(
+        "--no-smoothing", action="store_true", help="do not fold outliers into the weights"
+    )
     quantized.add_argument(
         "--kv-cache",
         choices=("float", "int8"),
@@ -75,7 +84,10 @@ def _parser() -> argparse.ArgumentParser:
         help="points of accuracy that may be lost (default 0.5), or percent of changed answers without labels (1)",
     )
     quantized.add_argument(
-        "--metric", choices=("exact", "vqa", "anls", "yesno", "contains"), default="exact", help="for labelled data"
+        "--metric",
+        choices=("exact", "vqa", "anls", "yesno", "contains"),
+        default="exact",
+        help="for labelled data",
     )
     quantized.add_argument(
         "--reference",
@@ -85,10 +97,16 @@ def _parser() -> argparse.ArgumentParser:
         "is slow and takes no room (default: streamed above 2 GiB of floats)",
     )
     quantized.add_argument(
-        "--samples", type=int, metavar="N", help="ask no more than N samples (default all; 16 of a streamed model)"
+        "--samples",
+        type=int,
+        metavar="N",
+        help="ask no more than N samples (default all; 16 of a streamed model)",
     )
     quantized.add_argument(
-        "--answer-tokens", type=int, metavar="N", help="of each answer (default 64; 8 of a streamed model)"
+        "--answer-tokens",
+        type=int,
+        metavar="N",
+        help="of each answer (default 64; 8 of a streamed model)",
     )
     return parser
 
@@ -119,14 +137,22 @@ def _calibration(options: argparse.Namespace) -> Calibration | None:
             )
         return given
     if given != Calibration(data=""):
-        raise ExportError(f"{options.precision} is not calibrated; leave out the options of int8 and int4")
+        raise ExportError(
+            f"{options.precision} is not calibrated; leave out the options of int8 and int4"
+        )
     return None
 
 
 def _run(options: argparse.Namespace) -> None:
     try:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         from vpt_edge.export.exporter import export
     except ImportError as error:
@@ -135,8 +161,15 @@ def _run(options: argparse.Namespace) -> None:
         ) from error
     console = Console(stderr=True)
     began = time.monotonic()
-    columns = (TextColumn("{task.description:<36}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+    columns = (
+        TextColumn("{task.description:<36}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, disable=not console.is_terminal, transient=True
+    ) as bar:
         task = bar.add_task("", total=1.0)
         bundle = export(
             options.checkpoint,
@@ -154,7 +187,10 @@ def _print_summary(bundle: Bundle, seconds: float, as_json: bool) -> None:
     """What was made, how large, how good, and which command comes next."""
     manifest = bundle.manifest
     sizes = {path.name: path.stat().st_size for path in sorted(bundle.path.iterdir())}
-    gate, worst = manifest.gate, max(manifest.parity, key=lambda row: row.difference / row.tolerance, default=None)
+    gate, worst = (
+        manifest.gate,
+        max(manifest.parity, key=lambda row: row.difference / row.tolerance, default=None),
+    )
     if as_json:
         summary = {
             "bundle": str(bundle.path),
@@ -169,7 +205,9 @@ def _print_summary(bundle: Bundle, seconds: float, as_json: bool) -> None:
         }
         print(json.dumps(summary))
         return
-    print(f"{bundle.path}: {manifest.source} ({manifest.kind}), {manifest.precision} for {manifest.target}")
+    print(
+        f"{bundle.path}: {manifest.source} ({manifest.kind}), {manifest.precision} for {manifest.target}"
+    )
     for name, size in sizes.items():
         print(f"  {name:<32}{size:>16,} bytes")
     print(f"  {'all':<32}{sum(sizes.values()):>16,} bytes, {seconds:.1f} s")
@@ -184,7 +222,9 @@ def _print_summary(bundle: Bundle, seconds: float, as_json: bool) -> None:
     if note:
         print(f"note: {note}")
     if not manifest.tokens.triggers:
-        print("this is an alignment checkpoint: it knows no trigger token and answers at the first look")
+        print(
+            "this is an alignment checkpoint: it knows no trigger token and answers at the first look"
+        )
     print(
         f"next: vpt-run {bundle.path} PICTURE 'QUESTION'"
         + (" --perception region" if manifest.prompt_triggered else "")
@@ -198,7 +238,9 @@ def _print_gate(gate: Gate) -> None:
         f"drop {gate.drop:.2f}, {gate.allowed:.2f} allowed"
     )
     if gate.floats:
-        print(f"{len(gate.floats)} products stayed in float, with their reasons in report.md: {', '.join(gate.floats)}")
+        print(
+            f"{len(gate.floats)} products stayed in float, with their reasons in report.md: {', '.join(gate.floats)}"
+        )
     for note in gate.notes:
         print(f"note: {note}")
     slower = [f"{stage} ({times:.2f}x)" for stage, times in gate.speed.items() if times < 1]

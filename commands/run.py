@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="vpt-run", description="Ask a VPT bundle a question about a picture.")
+    parser = argparse.ArgumentParser(
+        prog="vpt-run", description="Ask a VPT bundle a question about a picture."
+    )
     parser.add_argument("bundle", help="folder written by vpt-export")
     parser.add_argument("image", help="PNG, JPEG, WebP, TIFF, GIF or BMP")
     parser.add_argument("question")
@@ -37,12 +39,22 @@ def _parser() -> argparse.ArgumentParser:
         default="free",
         help="region and reencode ask the model to look again; free lets it decide; off takes its triggers for text",
     )
-    parser.add_argument("--max-new-tokens", type=int, default=1024, metavar="N", help="for each turn (default 1024)")
-    parser.add_argument("--prefix", default="", metavar="TEXT", help="text that the assistant's turn begins with")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=1024, metavar="N", help="for each turn (default 1024)"
+    )
+    parser.add_argument(
+        "--prefix", default="", metavar="TEXT", help="text that the assistant's turn begins with"
+    )
     parser.add_argument("--device", default="cpu", help="where the graphs run (default cpu)")
-    parser.add_argument("--plot", metavar="OUT.png", help="write the picture with grid, box and crops")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the text")
-    parser.add_argument("--stats", action="store_true", help="print tokens and seconds to standard error")
+    parser.add_argument(
+        "--plot", metavar="OUT.png", help="write the picture with grid, box and crops"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of the text"
+    )
+    parser.add_argument(
+        "--stats", action="store_true", help="print tokens and seconds to standard error"
+    )
     return parser
 
 
@@ -114,7 +126,10 @@ def _print_stats(answer: Answer) -> None:
         f"{usage.reused_tokens} reused; {usage.vision_runs} vision and {usage.reencoder_runs} re-encoder runs",
         file=sys.stderr,
     )
-    print("seconds: " + ", ".join(f"{stage} {value:.3f}" for stage, value in usage.seconds.items()), file=sys.stderr)
+    print(
+        "seconds: " + ", ".join(f"{stage} {value:.3f}" for stage, value in usage.seconds.items()),
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

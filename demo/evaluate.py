@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Accuracy on unseen scenes, for each kind of question.")
+    parser = argparse.ArgumentParser(
+        description="Accuracy on unseen scenes, for each kind of question."
+    )
     parser.add_argument("bundle")
     parser.add_argument("--count", type=int, default=1000, help="scenes, with five questions each")
     parser.add_argument("--seed", type=int, default=77_000_001)
@@ -36,7 +38,9 @@ def main() -> None:
                 if sample.perception == "region":
                     modes["region, without a look"] = "off"
                 for name, perception in modes.items():
-                    answer = pipeline.ask(picture, sample.question, perception=perception, max_new_tokens=16)
+                    answer = pipeline.ask(
+                        picture, sample.question, perception=perception, max_new_tokens=16
+                    )
                     asked[name] += 1
                     right[name] += answer.text == sample.answer
             if sys.stderr.isatty():

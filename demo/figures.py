@@ -1,10 +1,10 @@
 """The table of README: every precision of the demo on the same unseen scenes, against fp32.
 
-    python demo/figures.py build/demo-bundle-fp32 build/demo-bundle-fp16 build/demo-bundle-int8 build/demo-bundle-int4
+    python demo/figures.py build/demo-bundle-fp32 build/demo-bundle-fp16 build/demo-bundle-int8
+    build/demo-bundle-int4
 
-Each scene is asked one question, the kinds in turn; region questions are asked once more without a look. Bytes are
-counted without the embedding table and the reports.
-"""
+Each scene is asked one question, the kinds in turn; region questions are asked once more without a
+look. Bytes are counted without the embedding table and the reports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ from vpt_edge.calibration.metrics import METRICS
 from vpt_edge.calibration.samples import Sample
 
 KINDS = ("region", "reencode", "free")
-TABLES = ("embeddings.bin", "embedding_scales.bin", "report.md", "report.html")  # not counted: the table, the reports
+TABLES = (
+    "embeddings.bin",
+    "embedding_scales.bin",
+    "report.md",
+    "report.html",
+)  # not counted: the table, the reports
 SEED = 88_000_001
 
 
@@ -59,21 +64,29 @@ def accuracy(outcomes: Sequence[Outcome], samples: Sequence[Sample], kind: str) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Accuracy, size and agreement of the demo's bundles.")
+    parser = argparse.ArgumentParser(
+        description="Accuracy, size and agreement of the demo's bundles."
+    )
     parser.add_argument("bundles", nargs="+", help="the first is the reference")
     parser.add_argument("--count", type=int, default=2000, help="scenes")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         samples = draw(options.count, Path(folder))
-        blind = [replace(sample, perception="off") for sample in samples if sample.perception == "region"]
+        blind = [
+            replace(sample, perception="off") for sample in samples if sample.perception == "region"
+        ]
         reference: list[Outcome] = []
         full = 0
-        print("| precision | bytes | of fp32 | all | region | same, no look | re-encode | direct | answers | cells |")
+        print(
+            "| precision | bytes | of fp32 | all | region | same, no look | re-encode | direct | answers | cells |"
+        )
         print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
         for bundle in options.bundles:
             outcomes, unseen = ask(bundle, samples), ask(bundle, blind)
             reference = reference or outcomes
-            size = sum(path.stat().st_size for path in Path(bundle).iterdir() if path.name not in TABLES)
+            size = sum(
+                path.stat().st_size for path in Path(bundle).iterdir() if path.name not in TABLES
+            )
             full = full or size
             agreement = compare(outcomes, reference)
             shares = [accuracy(outcomes, samples, kind) for kind in KINDS]

@@ -36,7 +36,8 @@ MODES = {
 
 @torch.no_grad()
 def measure(network: Network, tokenizer: Tokenizer, count: int, seed: int) -> dict[str, float]:
-    """Share of right answers for each way of asking, over ``count`` scenes; looks that were made; right places."""
+    """Share of right answers for each way of asking, over ``count`` scenes; looks that were made;
+    right places."""
     rng, talk = Random(seed), Talk(tokenizer)
     network.eval()
     right = dict.fromkeys((*MODES, "region tokens right"), 0)
@@ -53,12 +54,18 @@ def measure(network: Network, tokenizer: Tokenizer, count: int, seed: int) -> di
     return {name: hits / count for name, hits in right.items()}
 
 
-def reply(network: Network, talk: Talk, picture: Image.Image, question: str, perception: str) -> tuple[str, str]:
+def reply(
+    network: Network, talk: Talk, picture: Image.Image, question: str, perception: str
+) -> tuple[str, str]:
     """The final answer and round 1's text, greedy, each round from its first token."""
     device = network.decoder.lm_head.weight.device
     patches, grid = see(picture, device)
     features = network.see(patches, grid)
-    prompt = [*talk.opening, *[talk.image_pad] * features.shape[1], *talk.asked(question, perception)]
+    prompt = [
+        *talk.opening,
+        *[talk.image_pad] * features.shape[1],
+        *talk.asked(question, perception),
+    ]
     first = generate(network, talk, prompt, [features], [grid])
     if ACTION in first:
         prompt += [*talk.said(ACTION), *talk.turn(talk.clip_pad, features.shape[1]), *talk.looked]
@@ -80,7 +87,9 @@ def see(picture: Image.Image, device: torch.device) -> tuple[Tensor, tuple[int, 
 def box(text: str) -> tuple[int, int, int, int] | None:
     """The crop of a region reply, if it is one."""
     found = REGION.search(text)
-    columns, rows = ([int(i) for i in re.findall(rf"{axis}_(\d)", found[1] if found else "")] for axis in "xy")
+    columns, rows = (
+        [int(i) for i in re.findall(rf"{axis}_(\d)", found[1] if found else "")] for axis in "xy"
+    )
     if not columns or not rows:
         return None
     left, top = max(min(columns) - 1, 0), max(min(rows) - 1, 0)
@@ -89,13 +98,16 @@ def box(text: str) -> tuple[int, int, int, int] | None:
 
 
 def generate(
-    network: Network, talk: Talk, prompt: list[int], features: list[Tensor], grids: list[tuple[int, int]]
+    network: Network,
+    talk: Talk,
+    prompt: list[int],
+    features: list[Tensor],
+    grids: list[tuple[int, int]],
 ) -> str:
     """Greedy continuation of ``prompt``, with the action token forced behind its start token.
 
-    The action's embedding is the post-norm hidden state at its start token; clip pads take the first picture's
-    features, conditioned by the same state.
-    """
+    The action's embedding is the post-norm hidden state at its start token; clip pads take the
+    first picture's features, conditioned by the same state."""
     device = features[0].device
     ids = list(prompt)
     whole = rope([*ids, *[talk.end] * LONGEST], grids, talk.image_pad, device)
@@ -109,14 +121,20 @@ def generate(
         rest, pads = embeds[:, start:], tokens[:, start:] == talk.clip_pad
         rest[:, 0] = hidden
         rest[pads] = network.projector(features[0], hidden)[0]
-        stream, past = network.read(rest, (whole[0][start : len(ids)], whole[1][start : len(ids)]), past)
+        stream, past = network.read(
+            rest, (whole[0][start : len(ids)], whole[1][start : len(ids)]), past
+        )
         hidden = network.decoder.norm(stream[:, -1])
     while len(ids) < len(prompt) + LONGEST:
         forced = len(ids) > len(prompt) and ids[-1] == talk.action_start
         token = talk.action if forced else int(network.decoder.lm_head(hidden).argmax())
         if token == talk.end:
             break
-        embed = hidden[:, None] if token == talk.action else network.embed(torch.tensor([[token]], device=device))
+        embed = (
+            hidden[:, None]
+            if token == talk.action
+            else network.embed(torch.tensor([[token]], device=device))
+        )
         place = slice(len(ids), len(ids) + 1)
         stream, past = network.read(embed, (whole[0][place], whole[1][place]), past)
         hidden = network.decoder.norm(stream[:, -1])
@@ -131,7 +149,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=10**6)
     options = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(options.checkpoint / "tokenizer.json"))
-    for name, share in measure(load(options.checkpoint), tokenizer, options.count, options.seed).items():
+    for name, share in measure(
+        load(options.checkpoint), tokenizer, options.count, options.seed
+    ).items():
         print(f"{share:7.1%}  {name}")
 
 

@@ -1,4 +1,5 @@
-"""The demo's network: its geometry, how it runs in torch, and how it is written as a released checkpoint."""
+"""The demo's network: its geometry, how it runs in torch, and how it is written as a released
+checkpoint."""
 
 from __future__ import annotations
 
@@ -56,13 +57,21 @@ class FusedAttention(PlainAttention):
         kv_heads: int,
     ) -> tuple[Tensor, Cache]:
         q, k = self.rotary(q, *rope, heads), self.rotary(k, *rope, kv_heads)
-        keys, values = (k, v) if past is None else (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1))
+        keys, values = (
+            (k, v) if past is None else (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1))
+        )
         seq, total = q.shape[1], keys.shape[1]
         seen = torch.ones(seq, total, dtype=torch.bool, device=q.device).tril(total - seq)
         q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
         group = heads // kv_heads
-        k, v = (t.unflatten(-1, (kv_heads, -1)).transpose(1, 2).repeat_interleave(group, 1) for t in (keys, values))
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2), (keys, values)
+        k, v = (
+            t.unflatten(-1, (kv_heads, -1)).transpose(1, 2).repeat_interleave(group, 1)
+            for t in (keys, values)
+        )
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2), (
+            keys,
+            values,
+        )
 
 
 class Network(nn.Module):
@@ -83,7 +92,10 @@ class Network(nn.Module):
 
     def see(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches (batch, rows * columns, 1176) -> features (batch, rows * columns / 4, hidden)."""
-        cos, sin = (torch.from_numpy(t).to(patches.device) for t in positions.vision_rope(grid, VISION.head_dim))
+        cos, sin = (
+            torch.from_numpy(t).to(patches.device)
+            for t in positions.vision_rope(grid, VISION.head_dim)
+        )
         return self.visual(patches, cos, sin)
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -93,11 +105,14 @@ class Network(nn.Module):
     def read(
         self, embeds: Tensor, rope: tuple[Tensor, Tensor], past: Sequence[Cache] = ()
     ) -> tuple[Tensor, list[Cache]]:
-        """Embeddings (batch, seq, hidden) behind ``past`` -> the stream before the final norm, and the whole cache."""
+        """Embeddings (batch, seq, hidden) behind ``past`` -> the stream before the final norm, and
+        the whole cache."""
         return self.decoder.residual(embeds, *rope, past)
 
 
-def rope(ids: list[int], grids: list[tuple[int, int]], image_pad: int, device: Any) -> tuple[Tensor, Tensor]:
+def rope(
+    ids: list[int], grids: list[tuple[int, int]], image_pad: int, device: Any
+) -> tuple[Tensor, Tensor]:
     """Cosine and sine (seq, head_dim / 2) of a conversation's positions."""
     place = positions.mrope_positions(ids, grids, image_pad)
     cos, sin = positions.mrope(place, TEXT.head_dim, TEXT.rope_theta, TEXT.mrope_section)
@@ -126,14 +141,21 @@ def load(folder: Path) -> Network:
 
 def released(name: str) -> str:
     """A parameter's name in the checkpoint."""
-    name = name.replace("decoder.lm_head.", "model.embed_tokens.").replace("projector.", "clip_projector.")
+    name = name.replace("decoder.lm_head.", "model.embed_tokens.").replace(
+        "projector.", "clip_projector."
+    )
     return name.replace("decoder.", "model.")
 
 
 def tensors(network: Network) -> dict[str, Tensor]:
-    state = {released(name): tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    state = {
+        released(name): tensor.detach().cpu().contiguous()
+        for name, tensor in network.state_dict().items()
+    }
     patch = "visual.patch_embed.proj.weight"
-    state[patch] = state[patch].unflatten(1, (3, VISION.temporal_patch_size, VISION.patch_size, VISION.patch_size))
+    state[patch] = state[patch].unflatten(
+        1, (3, VISION.temporal_patch_size, VISION.patch_size, VISION.patch_size)
+    )
     # The released format carries the projector's feature half, which the CLIP kind never runs.
     state["clip_projector.linear_feature.weight"] = torch.eye(TEXT.hidden_size)
     state["clip_projector.linear_feature.bias"] = torch.zeros(TEXT.hidden_size)
@@ -174,7 +196,11 @@ def config(tokenizer: Tokenizer) -> dict[str, Any]:
         "para_start_id": token("<|im_start|>"),
         "projector_scale": 1,
         "rms_norm_eps": TEXT.rms_norm_eps,
-        "rope_scaling": {"mrope_section": list(TEXT.mrope_section), "rope_type": "default", "type": "default"},
+        "rope_scaling": {
+            "mrope_section": list(TEXT.mrope_section),
+            "rope_type": "default",
+            "type": "default",
+        },
         "rope_theta": TEXT.rope_theta,
         "sliding_window": 32768,
         "tie_word_embeddings": TEXT.tie_word_embeddings,

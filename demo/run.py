@@ -1,4 +1,5 @@
-"""Ask the demo's bundle about pictures that it never saw: question, look, answer, truth, and an overlay of each.
+"""Ask the demo's bundle about pictures that it never saw: question, look, answer, truth, and an
+overlay of each.
 
 python demo/run.py build/demo-bundle-fp32 --out build/demo
 """
@@ -18,7 +19,9 @@ SEED = 2026  # of the pictures; training counts its scenes up from other seeds
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Ask about unseen scenes and draw where the model looked.")
+    parser = argparse.ArgumentParser(
+        description="Ask about unseen scenes and draw where the model looked."
+    )
     parser.add_argument("bundle")
     parser.add_argument("--out", type=Path, required=True, help="folder for the overlays")
     parser.add_argument("--count", type=int, default=3, help="pictures")
@@ -32,7 +35,9 @@ def main() -> None:
                 answer = pipeline.ask(picture, sample.question, perception=sample.perception)
                 right, asked = right + (answer.text == sample.answer), asked + 1
                 print(f"question  {sample.question}")
-                print(f"look      {'; '.join(describe(look) for look in answer.looks) or 'one was enough'}")
+                print(
+                    f"look      {'; '.join(describe(look) for look in answer.looks) or 'one was enough'}"
+                )
                 print(f"answer    {answer.text}   (truth: {sample.answer})")
                 if sample.perception == "region":
                     path = options.out / f"overlay_{index}.png"

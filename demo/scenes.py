@@ -1,7 +1,8 @@
 """Synthetic pictures with small lettered tags, and questions about them.
 
-A picture of 512x512 pixels is an 8x8 grid of cells; each object lies within one cell. A tag is a coloured card whose
-letter is too small for a shrunk view of the whole picture and clear in a crop of the cells around it.
+A picture of 512x512 pixels is an 8x8 grid of cells; each object lies within one cell. A tag is a
+coloured card whose letter is too small for a shrunk view of the whole picture and clear in a crop
+of the cells around it.
 
     python demo/scenes.py --seed 7 --count 20 --out scenes
 """
@@ -36,14 +37,19 @@ SHAPES = ("ring", "star", "triangle", "cross")
 LETTERS = "ACEFHKLPSTXZ"
 INK, PAPER = (24, 24, 28), (240, 238, 230)
 FONT = ImageFont.load_default(22)
-GRAIN = np.random.default_rng(0).integers(0, 19, (2 * SIDE, 2 * SIDE, 1), np.uint8).repeat(3, axis=2)
+GRAIN = (
+    np.random.default_rng(0).integers(0, 19, (2 * SIDE, 2 * SIDE, 1), np.uint8).repeat(3, axis=2)
+)
 
 Cell = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Item:
-    """Something in the picture: a tag's name is its colour. ``cell`` is (column, row), ``corner`` in pixels."""
+    """Something in the picture: a tag's name is its colour.
+
+    ``cell`` is (column, row), ``corner`` in pixels.
+    """
 
     name: str
     cell: Cell
@@ -76,7 +82,8 @@ class Layout:
 
 @dataclass(frozen=True)
 class Sample:
-    """A question with its true answer; ``about`` is what it names, as far as that is in the picture."""
+    """A question with its true answer; ``about`` is what it names, as far as that is in the
+    picture."""
 
     question: str
     answer: str
@@ -91,13 +98,19 @@ def layout(rng: Random) -> Layout:
     rng.shuffle(inner)
     count = rng.randint(2, 5)
     for cell in inner:
-        if len(cells) < count and all(max(abs(cell[0] - x), abs(cell[1] - y)) > 1 for x, y in cells):
+        if len(cells) < count and all(
+            max(abs(cell[0] - x), abs(cell[1] - y)) > 1 for x, y in cells
+        ):
             cells.append(cell)
     named = zip(rng.sample(list(COLOURS), len(cells)), cells, strict=True)
-    tags = tuple(Tag(colour, cell, place(rng, cell, TAG), TAG, rng.choice(LETTERS)) for colour, cell in named)
+    tags = tuple(
+        Tag(colour, cell, place(rng, cell, TAG), TAG, rng.choice(LETTERS)) for colour, cell in named
+    )
     free = [(x, y) for x in range(GRID) for y in range(GRID) if (x, y) not in cells]
     kinds = rng.sample(SHAPES, 2)
-    shapes = tuple(shape(rng, rng.choice(kinds), cell) for cell in rng.sample(free, rng.randint(3, 7)))
+    shapes = tuple(
+        shape(rng, rng.choice(kinds), cell) for cell in rng.sample(free, rng.randint(3, 7))
+    )
     return Layout(tags, shapes, rng.getrandbits(32))
 
 
@@ -135,7 +148,8 @@ def ground(seed: int) -> Image.Image:
 
 
 def draw_tag(pencil: ImageDraw.ImageDraw, tag: Tag) -> None:
-    """A card in its colour with a dark border, a bright plate in the middle and the letter on the plate."""
+    """A card in its colour with a dark border, a bright plate in the middle and the letter on the
+    plate."""
     (x, y), margin = tag.corner, (TAG - PLATE) // 2
     pencil.rounded_rectangle((x, y, x + TAG, y + TAG), 9, COLOURS[tag.name], INK, 2)
     pencil.rectangle((x + margin, y + margin, x + TAG - margin, y + TAG - margin), PAPER)
@@ -155,13 +169,17 @@ def draw_shape(pencil: ImageDraw.ImageDraw, item: Shape) -> None:
     else:
         angle = np.arange(10) * np.pi / 5 - np.pi / 2
         radius = np.where(np.arange(10) % 2, 0.22, 0.54) * size
-        points = np.stack((x + size / 2 + radius * np.cos(angle), y + size / 2 + radius * np.sin(angle)), 1)
+        points = np.stack(
+            (x + size / 2 + radius * np.cos(angle), y + size / 2 + radius * np.sin(angle)), 1
+        )
         pencil.polygon([(float(a), float(b)) for a, b in points], item.fill)
 
 
 def ask_letter(scene: Layout, rng: Random, form: int) -> Sample:
     tag = rng.choice(scene.tags)
-    question = (f"Which letter is on the {tag.name} tag?", f"What does the {tag.name} tag say?")[form]
+    question = (f"Which letter is on the {tag.name} tag?", f"What does the {tag.name} tag say?")[
+        form
+    ]
     return Sample(question, tag.letter, "region", (tag,))
 
 
@@ -181,11 +199,19 @@ def ask_colour(scene: Layout, rng: Random, form: int) -> Sample:
 
 def ask_shape(scene: Layout, rng: Random, form: int) -> Sample:
     kind, there = choose(rng, SHAPES, scene.shapes)
-    return Sample((f"Is there a {kind}?", f"Do you see a {kind}?")[form], "yes" if there else "no", "free", there)
+    return Sample(
+        (f"Is there a {kind}?", f"Do you see a {kind}?")[form],
+        "yes" if there else "no",
+        "free",
+        there,
+    )
 
 
-def choose(rng: Random, names: Iterable[str], items: Sequence[Item]) -> tuple[str, tuple[Item, ...]]:
-    """A name of something in the picture, or as often of something that is not, and the items of that name."""
+def choose(
+    rng: Random, names: Iterable[str], items: Sequence[Item]
+) -> tuple[str, tuple[Item, ...]]:
+    """A name of something in the picture, or as often of something that is not, and the items of
+    that name."""
     here = {item.name for item in items}
     wanted = rng.random() < 0.5
     name = rng.choice([name for name in names if (name in here) == wanted])
@@ -208,7 +234,9 @@ def scene(rng: Random) -> tuple[Image.Image, list[Sample]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Write pictures and data.jsonl with one question of each kind.")
+    parser = argparse.ArgumentParser(
+        description="Write pictures and data.jsonl with one question of each kind."
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=20, help="pictures to write")
     parser.add_argument("--out", type=Path, required=True)
@@ -222,7 +250,10 @@ def main() -> None:
             picture.save(options.out / name)
             for sample in samples:
                 line = {"image": name, "question": sample.question}
-                lines.write(json.dumps(line | {"answer": sample.answer, "perception": sample.perception}) + "\n")
+                lines.write(
+                    json.dumps(line | {"answer": sample.answer, "perception": sample.perception})
+                    + "\n"
+                )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,8 @@
 
     python demo/train.py --out demo/checkpoint
 
-Stage "see" teaches the vision encoder alone what lies in every visual token. Stage "speak" trains everything on
-conversations, while the small heads of the first stage go on.
-"""
+Stage "see" teaches the vision encoder alone what lies in every visual token. Stage "speak" trains
+everything on conversations, while the small heads of the first stage go on."""
 
 from __future__ import annotations
 
@@ -26,7 +25,21 @@ import torch.nn.functional as F
 from measure import measure
 from network import MAX_PIXELS, MIN_PIXELS, RESOLUTION, TEXT, Network, rope, save
 from PIL import Image
-from scenes import ASK, CELL, COLOURS, FORMS, GRID, LETTERS, SHAPES, Cell, Layout, Sample, Tag, draw, layout
+from scenes import (
+    ASK,
+    CELL,
+    COLOURS,
+    FORMS,
+    GRID,
+    LETTERS,
+    SHAPES,
+    Cell,
+    Layout,
+    Sample,
+    Tag,
+    draw,
+    layout,
+)
 from talk import ACTION, Talk, region
 from torch import Tensor, nn
 from vocabulary import build
@@ -34,18 +47,23 @@ from vocabulary import build
 from vpt_edge.runtime import image
 
 BATCH = 32
-FIRST, CROP = (16, 16), (14, 14)  # grids of patches: the whole picture, and a crop of three by three cells
+FIRST, CROP = (
+    (16, 16),
+    (14, 14),
+)  # grids of patches: the whole picture, and a crop of three by three cells
 OBJECTS = (*COLOURS, *SHAPES)
 NOTHING = len(OBJECTS)
-STRAY = 0.15  # share of region samples that look one cell beside the tag, as a model that errs would
+STRAY = (
+    0.15  # share of region samples that look one cell beside the tag, as a model that errs would
+)
 
 
 class Heads(nn.Module):
     """Supervision of single tokens, not part of the checkpoint.
 
-    What a visual token shows, by the embeddings of the words for it; its letter; its cell, as the decoder's first layer
-    knows it; and where the thing lies that a question names, as the second layer knows it at the word.
-    """
+    What a visual token shows, by the embeddings of the words for it; its letter; its cell, as the
+    decoder's first layer knows it; and where the thing lies that a question names, as the second
+    layer knows it at the word."""
 
     def __init__(self, talk: Talk) -> None:
         super().__init__()
@@ -58,15 +76,17 @@ class Heads(nn.Module):
 
     def object(self, features: Tensor, embeddings: Tensor) -> Tensor:
         """Features (..., hidden) -> logits (..., objects and nothing)."""
-        return torch.cat((features @ embeddings[self.words].T * self.scale, self.nothing(features)), -1)
+        return torch.cat(
+            (features @ embeddings[self.words].T * self.scale, self.nothing(features)), -1
+        )
 
 
 @dataclass
 class Batch:
     """Scenes with a question each, seen whole and cropped where the question has to look.
 
-    ``views`` (batch, 256, 1176), ``crops`` (batch, 196, 1176); ``looks`` are the cells the crops are centred at.
-    """
+    ``views`` (batch, 256, 1176), ``crops`` (batch, 196, 1176); ``looks`` are the cells the crops
+    are centred at."""
 
     plans: list[Layout]
     letters: list[Sample]
@@ -99,7 +119,8 @@ def window(cell: Cell) -> tuple[int, int, int, int]:
 
 
 def patchify(pictures: list[Image.Image], device: torch.device) -> Tensor:
-    """Pictures of one size -> patches (batch, patches, 1176) in merge order, as ``image.view`` makes them."""
+    """Pictures of one size -> patches (batch, patches, 1176) in merge order, as ``image.view``
+    makes them."""
     views = [image.regularize(picture, RESOLUTION) for picture in pictures]
     size = image.smart_resize(*views[0].size, MIN_PIXELS, MAX_PIXELS)
     pixels = np.stack([np.asarray(view.resize(size, Image.Resampling.BICUBIC)) for view in views])
@@ -122,7 +143,8 @@ def sights(plans: list[Layout], device: torch.device) -> Tensor:
 
 
 def close_sights(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Objects and letters by the token of the crop their centres lie in: two (batch, 49), -100 where no letter is."""
+    """Objects and letters by the token of the crop their centres lie in: two (batch, 49), -100
+    where no letter is."""
     side = CROP[0] // 2
     objects = torch.full((len(batch.plans), side * side), NOTHING)
     letters = torch.full_like(objects, -100)
@@ -130,7 +152,9 @@ def close_sights(batch: Batch) -> tuple[Tensor, Tensor]:
         for item in plan.items:
             if max(abs(item.cell[0] - look[0]), abs(item.cell[1] - look[1])) > 1:
                 continue
-            centre = (item.corner[axis] + item.size / 2 - (look[axis] - 1) * CELL for axis in (0, 1))
+            centre = (
+                item.corner[axis] + item.size / 2 - (look[axis] - 1) * CELL for axis in (0, 1)
+            )
             x, y = (int(place * side / (3 * CELL)) for place in centre)
             objects[row, y * side + x] = OBJECTS.index(item.name)
             if isinstance(item, Tag):
@@ -140,7 +164,8 @@ def close_sights(batch: Batch) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class Losses:
-    """Mean cross-entropies and shares of right predictions (of whole answers where it is one), by name."""
+    """Mean cross-entropies and shares of right predictions (of whole answers where it is one), by
+    name."""
 
     terms: dict[str, Tensor]
     right: dict[str, float]
@@ -159,7 +184,9 @@ def look(network: Network, heads: Heads, batch: Batch, losses: Losses) -> tuple[
     words = network.decoder.lm_head.weight
     weight = torch.ones(NOTHING + 1, device=features.device)
     weight[NOTHING] = 0.1  # most tokens hold nothing
-    losses.add("object", heads.object(features, words), sights(batch.plans, features.device), weight)
+    losses.add(
+        "object", heads.object(features, words), sights(batch.plans, features.device), weight
+    )
     objects, letters = close_sights(batch)
     losses.add("close object", heads.object(closer, words), objects, weight)
     losses.add("close letter", heads.letter(closer), letters)
@@ -170,7 +197,9 @@ def look(network: Network, heads: Heads, batch: Batch, losses: Losses) -> tuple[
 def behind(network: Network, layer: int) -> Iterator[list[Tensor]]:
     """Collects the decoder's stream (batch, seq, hidden) behind a layer."""
     streams: list[Tensor] = []
-    hook = network.decoder.layers[layer].register_forward_hook(lambda _, __, out: streams.append(out[0]))
+    hook = network.decoder.layers[layer].register_forward_hook(
+        lambda _, __, out: streams.append(out[0])
+    )
     yield streams
     hook.remove()
 
@@ -178,24 +207,36 @@ def behind(network: Network, layer: int) -> Iterator[list[Tensor]]:
 class Reader:
     """Teacher-forced conversations of one batch behind its first picture."""
 
-    def __init__(self, network: Network, heads: Heads, talk: Talk, features: Tensor, losses: Losses) -> None:
-        self.network, self.heads, self.talk, self.features, self.losses = network, heads, talk, features, losses
+    def __init__(
+        self, network: Network, heads: Heads, talk: Talk, features: Tensor, losses: Losses
+    ) -> None:
+        self.network, self.heads, self.talk, self.features, self.losses = (
+            network,
+            heads,
+            talk,
+            features,
+            losses,
+        )
         self.prefix = [*talk.opening, *[talk.image_pad] * features.shape[1]]
-        opening = network.embed(torch.tensor([talk.opening], device=features.device)).expand(len(features), -1, -1)
+        opening = network.embed(torch.tensor([talk.opening], device=features.device)).expand(
+            len(features), -1, -1
+        )
         cos, sin = rope(self.prefix, [FIRST], talk.image_pad, features.device)
         with behind(network, 0) as placed:
             _, self.past = network.read(torch.cat((opening, features), 1), (cos, sin))
         self.cells(placed[0][:, -GRID * GRID :])
 
     def cells(self, stream: Tensor) -> None:
-        """Every token of the first view must know its column and row behind the first layer: (batch, 64, hidden)."""
+        """Every token of the first view must know its column and row behind the first layer:
+        (batch, 64, hidden)."""
         logits = self.heads.cell(stream).unflatten(-1, (2, GRID))
         place = torch.arange(GRID * GRID, device=logits.device)
         target = torch.stack((place % GRID, place // GRID), 1).expand(len(logits), -1, -1)
         self.losses.add("cell", logits, target)
 
     def named(self, stream: Tensor, ids: Tensor, samples: list[Sample], name: str) -> None:
-        """The word for a thing must know behind the second layer in which columns and rows that thing lies."""
+        """The word for a thing must know behind the second layer in which columns and rows that
+        thing lies."""
         told = {row: sample.about for row, sample in enumerate(samples) if sample.about}
         if told:
             row, items = next(iter(told.items()))
@@ -207,9 +248,18 @@ class Reader:
                     target[index, 1, item.cell[1]] += 1 / len(items)
             logits = self.heads.named(stream[list(told), place]).unflatten(-1, (2, GRID))
             self.losses.terms[name] = F.cross_entropy(logits.flatten(0, 1), target.flatten(0, 1))
-            self.losses.right[name] = float(target.gather(-1, logits.argmax(-1, True)).gt(0).float().mean())
+            self.losses.right[name] = float(
+                target.gather(-1, logits.argmax(-1, True)).gt(0).float().mean()
+            )
 
-    def read(self, embeds: Tensor, rope: tuple[Tensor, Tensor], ids: Tensor, samples: list[Sample], name: str) -> Any:
+    def read(
+        self,
+        embeds: Tensor,
+        rope: tuple[Tensor, Tensor],
+        ids: Tensor,
+        samples: list[Sample],
+        name: str,
+    ) -> Any:
         """The stream and cache of a question and what follows it."""
         with behind(self.network, 1) as streams:
             result = self.network.read(embeds, rope, self.past)
@@ -218,7 +268,10 @@ class Reader:
 
     def answer(self, name: str, samples: list[Sample]) -> None:
         """Questions answered at once."""
-        rows = [[self.talk.asked(sample.question, "free"), self.talk.said(sample.answer)] for sample in samples]
+        rows = [
+            [self.talk.asked(sample.question, "free"), self.talk.said(sample.answer)]
+            for sample in samples
+        ]
         ids, learned = self.join(rows, (1,))
         stream, _ = self.read(self.network.embed(ids), self.rope(ids, [FIRST]), ids, samples, name)
         self.score(name, stream, ids, learned)
@@ -234,7 +287,9 @@ class Reader:
         embeds = self.fill(ids, talk.image_pad, closer)
         stream, _ = self.read(embeds, self.rope(ids, [FIRST, CROP]), ids, batch.letters, "region")
         pairs = zip(batch.letters, batch.looks, strict=True)
-        strayed = torch.tensor([sample.about[0].cell != cell for sample, cell in pairs], device=ids.device)
+        strayed = torch.tensor(
+            [sample.about[0].cell != cell for sample, cell in pairs], device=ids.device
+        )
         last = len(talk.said("A"))
         self.score("region place", stream, ids, learned[:-last], strayed)
         self.score("region answer", stream, ids, learned[-last:])
@@ -248,15 +303,20 @@ class Reader:
             rows.append([*first, turn, talk.said(sample.answer)])
         ids, learned = self.join(rows, (1, 3))
         cut, (cos, sin) = learned[1], self.rope(ids, [FIRST])
-        stream, past = self.read(network.embed(ids[:, :cut]), (cos[:cut], sin[:cut]), ids, samples, "reencode")
+        stream, past = self.read(
+            network.embed(ids[:, :cut]), (cos[:cut], sin[:cut]), ids, samples, "reencode"
+        )
         condition = network.decoder.norm(stream[:, -1])
         embeds = self.fill(ids, talk.clip_pad, network.projector(self.features, condition))
         embeds = torch.cat((condition[:, None], embeds[:, cut + 1 :]), 1)
         rest, _ = network.read(embeds, (cos[cut:], sin[cut:]), past)
         self.score("reencode", torch.cat((stream, rest), 1), ids, learned)
 
-    def join(self, rows: list[list[list[int]]], taught: tuple[int, ...]) -> tuple[Tensor, list[int]]:
-        """Pieces of equal lengths in every row -> ids (batch, seq) and the places of the ``taught`` pieces."""
+    def join(
+        self, rows: list[list[list[int]]], taught: tuple[int, ...]
+    ) -> tuple[Tensor, list[int]]:
+        """Pieces of equal lengths in every row -> ids (batch, seq) and the places of the ``taught``
+        pieces."""
         ids = torch.tensor([list(chain(*row)) for row in rows], device=self.features.device)
         ends = [sum(map(len, rows[0][: index + 1])) for index in range(len(rows[0]))]
         return ids, [place for index in taught for place in range(ends[index - 1], ends[index])]
@@ -271,7 +331,14 @@ class Reader:
         start, embeds = ids[0].tolist().index(pad), self.network.embed(ids)
         return torch.cat((embeds[:, :start], features, embeds[:, start + features.shape[1] :]), 1)
 
-    def score(self, name: str, stream: Tensor, ids: Tensor, learned: list[int], left_out: Tensor | None = None) -> None:
+    def score(
+        self,
+        name: str,
+        stream: Tensor,
+        ids: Tensor,
+        learned: list[int],
+        left_out: Tensor | None = None,
+    ) -> None:
         """Rows of ``left_out`` (batch) are in the batch but not learned."""
         target = ids[:, learned]
         if left_out is not None:
@@ -343,7 +410,9 @@ class Log:
         self.file.flush()
 
 
-def train(stage: str, network: Network, heads: Heads, talk: Talk, rng: Random, log: Log, out: Path) -> None:
+def train(
+    stage: str, network: Network, heads: Heads, talk: Talk, rng: Random, log: Log, out: Path
+) -> None:
     plan, parameters = STAGES[stage], [*network.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, plan.rate, (0.9, 0.98), weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, plan.steps))

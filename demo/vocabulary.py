@@ -8,7 +8,17 @@ from random import Random
 from typing import Any
 
 from scenes import ASK, COLOURS, FORMS, GRID, LETTERS, SHAPES, layout
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 SYSTEM = "You are a helpful assistant."
 SUFFIXES = {
@@ -41,14 +51,13 @@ PERCEPTION = (
     "<|clip_action|>",
     "<|clip_action_end|>",
 )
-WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 VOCABULARY = 512
 
 
 def build() -> Tokenizer:
-    """Byte-level BPE with Qwen2's pre-tokenizer; its merges know the demo's text, so that prompts are short."""
+    """Byte-level BPE with Qwen2's pre-tokenizer; its merges know the demo's text, so that prompts
+    are short."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -62,21 +71,40 @@ def build() -> Tokenizer:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     limit = VOCABULARY - len(SPECIALS) - len(PERCEPTION)
     trainer = trainers.BpeTrainer(
-        vocab_size=limit, min_frequency=1, initial_alphabet=alphabet, special_tokens=[], show_progress=False
+        vocab_size=limit,
+        min_frequency=1,
+        initial_alphabet=alphabet,
+        special_tokens=[],
+        show_progress=False,
     )
     tokenizer.train_from_iterator(corpus(), trainer)
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in SPECIALS])
-    tokenizer.add_tokens([AddedToken(token, normalized=True, special=False) for token in PERCEPTION])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, normalized=False, special=True) for token in SPECIALS]
+    )
+    tokenizer.add_tokens(
+        [AddedToken(token, normalized=True, special=False) for token in PERCEPTION]
+    )
     return tokenizer
 
 
 def corpus() -> list[str]:
     """Everything that is said in the demo, some of it once."""
     rng = Random(0)
-    texts = [SYSTEM, "system\nuser\nassistant\n", *SUFFIXES.values(), "top left", "bottom right", "yes", "no"]
+    texts = [
+        SYSTEM,
+        "system\nuser\nassistant\n",
+        *SUFFIXES.values(),
+        "top left",
+        "bottom right",
+        "yes",
+        "no",
+    ]
     texts += [f"a {word}? {word}" for word in (*COLOURS, *SHAPES, *LETTERS)]
     return texts + [
-        ask(layout(rng), rng, form).question for ask in ASK.values() for form in range(FORMS) for _ in range(40)
+        ask(layout(rng), rng, form).question
+        for ask in ASK.values()
+        for form in range(FORMS)
+        for _ in range(40)
     ]
 
 
@@ -87,7 +115,12 @@ def write(folder: Path, tokenizer: Tokenizer) -> None:
     ids = {token: tokenizer.token_to_id(token) for token in (*SPECIALS, *PERCEPTION)}
     flags = {"lstrip": False, "rstrip": False, "single_word": False}
     decoder = {
-        str(index): {"content": token, **flags, "normalized": token in PERCEPTION, "special": token in SPECIALS}
+        str(index): {
+            "content": token,
+            **flags,
+            "normalized": token in PERCEPTION,
+            "special": token in SPECIALS,
+        }
         for token, index in ids.items()
     }
     additional = list(SPECIALS[1:])

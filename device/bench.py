@@ -1,8 +1,7 @@
 """How fast a bundle answers on this machine, and what it takes.
 
-Each run is one whole answer with one look, from a picture in memory. As in steady use the template's text in front of
-the picture is computed already.
-"""
+Each run is one whole answer with one look, from a picture in memory. As in steady use the
+template's text in front of the picture is computed already."""
 
 from __future__ import annotations
 
@@ -40,7 +39,13 @@ SIZE = (640, 480)  # of the picture that is drawn
 QUESTION = "What does the picture show?"
 REGION = "<|region_token_start|><|x_3|><|y_3|><|x_4|><|y_4|><|region_token_end|>"
 MAX_NEW_TOKENS = 64  # for each turn
-MODULES = ("numpy", "PIL", "tokenizers", "onnxruntime", *(name for names in trt.MODULES.values() for name in names))
+MODULES = (
+    "numpy",
+    "PIL",
+    "tokenizers",
+    "onnxruntime",
+    *(name for names in trt.MODULES.values() for name in names),
+)
 
 
 class Run(NamedTuple):
@@ -91,15 +96,21 @@ def measure(
 
 
 def drawn() -> Image.Image:
-    """The picture of SIZE that is asked about unless another is given: a chequered slope of colours."""
+    """The picture of SIZE that is asked about unless another is given: a chequered slope of
+    colours."""
     width, height = SIZE
     row, column = np.mgrid[:height, :width]
     chequers = (row // 40 + column // 40) % 2 * 255
-    return Image.fromarray(np.dstack([column * 255 // width, row * 255 // height, chequers]).astype(np.uint8))
+    return Image.fromarray(
+        np.dstack([column * 255 // width, row * 255 // height, chequers]).astype(np.uint8)
+    )
 
 
 def _answer(pipeline: Pipeline, picture: Image.Image, question: str) -> Run:
-    """One answer. Where the model can look, a region is put into its mouth: what it would say itself is not known."""
+    """One answer.
+
+    Where the model can look, a region is put into its mouth: what it would say itself is not known.
+    """
     looks = bool(pipeline.bundle.manifest.tokens.triggers)
     start = time.perf_counter()
     answer = pipeline.ask(
@@ -113,28 +124,43 @@ def _answer(pipeline: Pipeline, picture: Image.Image, question: str) -> Run:
 
 
 def figures(runs: Sequence[Run]) -> dict[str, Figure | None]:
-    """Percentiles over ``runs``. An encode is the mean of a run's; a turn's first token is of the prefill."""
+    """Percentiles over ``runs``.
+
+    An encode is the mean of a run's; a turn's first token is of the prefill.
+    """
     usages = [run.answer.usage for run in runs]
-    steps = [usage.generated_tokens - len(run.answer.turns) for run, usage in zip(runs, usages, strict=True)]
-    decode = [usage.seconds["decode"] / count if count else None for usage, count in zip(usages, steps, strict=True)]
+    steps = [
+        usage.generated_tokens - len(run.answer.turns)
+        for run, usage in zip(runs, usages, strict=True)
+    ]
+    decode = [
+        usage.seconds["decode"] / count if count else None
+        for usage, count in zip(usages, steps, strict=True)
+    ]
     return {
         "first_token": Figure.of([usage.waits[0] for usage in usages]),
         "decode": Figure.of(decode, rate=True),
-        "vision_encode": Figure.of([usage.seconds["vision"] / usage.vision_runs for usage in usages]),
+        "vision_encode": Figure.of(
+            [usage.seconds["vision"] / usage.vision_runs for usage in usages]
+        ),
         "look": Figure.of([usage.waits[1] if len(usage.waits) > 1 else None for usage in usages]),
         "answer": Figure.of([run.seconds for run in runs]),
     }
 
 
 def shares(runs: Sequence[Run]) -> dict[str, float]:
-    """Each stage's share in the time of all ``runs``; the rest is the ``host``'s: prompts, crops, tokens to text."""
+    """Each stage's share in the time of all ``runs``; the rest is the ``host``'s: prompts, crops,
+    tokens to text."""
     whole = sum(run.seconds for run in runs)
-    stages = {stage: sum(run.answer.usage.seconds[stage] for run in runs) / whole for stage in STAGES}
+    stages = {
+        stage: sum(run.answer.usage.seconds[stage] for run in runs) / whole for stage in STAGES
+    }
     return {**stages, "host": 1 - sum(stages.values())}
 
 
 def _machine() -> dict[str, str]:
-    """The machine as vpt-doctor finds it, before anything runs; what the system does not tell is left out."""
+    """The machine as vpt-doctor finds it, before anything runs; what the system does not tell is
+    left out."""
     jetson = (machine.jetpack, machine.power_mode) if machine.is_jetson() else ()
     found = dict[str, str]()
     for look in (machine.board, machine.cpu, machine.memory, *jetson):
@@ -150,12 +176,18 @@ def _machine() -> dict[str, str]:
 
 def _bundle(bundle: Bundle) -> dict[str, str]:
     manifest = bundle.manifest
-    of_manifest = {"source": manifest.source, "kind": manifest.kind, "precision": manifest.precision}
+    of_manifest = {
+        "source": manifest.source,
+        "kind": manifest.kind,
+        "precision": manifest.precision,
+    }
     cache = f"{manifest.cache.capacity} tokens of {manifest.cache.dtype}"
     return {"path": str(bundle.path), **of_manifest, "target": manifest.target, "cache": cache}
 
 
-def _request(bundle: Bundle, picture: Image.Image, image: str | None, question: str, answer: Answer) -> dict[str, Any]:
+def _request(
+    bundle: Bundle, picture: Image.Image, image: str | None, question: str, answer: Answer
+) -> dict[str, Any]:
     width, height = picture.size
     if answer.looks:
         first, *others = map(describe, answer.looks)
@@ -172,7 +204,8 @@ def _request(bundle: Bundle, picture: Image.Image, image: str | None, question: 
 
 
 def _tokens(bundle: Bundle, answer: Answer) -> dict[str, int | list[int]]:
-    """Of the last turn's prompt and what its pictures take of it, and those that each turn generated."""
+    """Of the last turn's prompt and what its pictures take of it, and those that each turn
+    generated."""
     first = answer.turns[0].prompt_ids
     return {
         "prompt": answer.usage.prompt_tokens,

@@ -43,14 +43,17 @@ def examine(bundle: str | None = None) -> tuple[list[Finding], list[str]]:
     findings = [finding for check, look in CHECKS.items() for finding in _guarded(check, look)]
     ok = {finding.check for finding in findings if finding.state == "ok"}
     gpu = libraries.open_gpu()
-    devices = [device for device, check in NEEDS.items() if check in ok and (device == "cpu" or gpu)]
+    devices = [
+        device for device, check in NEEDS.items() if check in ok and (device == "cpu" or gpu)
+    ]
     if bundle is not None:
         findings += _guarded("bundle", lambda: _fitness(bundle, devices))
     return findings, devices
 
 
 def _guarded(check: str, look: Callable[[], Finding | Iterable[Finding]]) -> list[Finding]:
-    """The findings of a check; one that fails in a way that nobody thought of does not end the report."""
+    """The findings of a check; one that fails in a way that nobody thought of does not end the
+    report."""
     findings: list[Finding] = []
     try:
         seen = look()
@@ -105,9 +108,15 @@ def _target(bundle: Bundle, here: list[str], devices: list[str]) -> Finding:
     if not devices:
         found = f"graphs for {manifest.target} run on {', '.join(TARGETS[manifest.target])}, here none of them does"
         return Finding(check, "missing", found, "mend what is missing above")
-    if devices == ["cpu"] and manifest.target == "tensorrt" and manifest.precision.startswith("int"):
+    if (
+        devices == ["cpu"]
+        and manifest.target == "tensorrt"
+        and manifest.precision.startswith("int")
+    ):
         found = f"{manifest.precision} graphs for TensorRT run here on the CPU only, and there many times slower"
-        return Finding(check, "warning", f"{found} than those for ONNX Runtime", f"{export} onnxruntime")
+        return Finding(
+            check, "warning", f"{found} than those for ONNX Runtime", f"{export} onnxruntime"
+        )
     if devices == ["cpu"] and others:
         target = "onnxruntime" if manifest.target == "tensorrt" else "tensorrt"
         found = f"graphs for {manifest.target} run here on the CPU only, others could run on {', '.join(others)}"
@@ -116,18 +125,30 @@ def _target(bundle: Bundle, here: list[str], devices: list[str]) -> Finding:
 
 
 def _memory(bundle: Bundle, devices: list[str]) -> Finding:
-    """Weights and cache against what is free; activations come on top, so that what just fits is said in numbers."""
+    """Weights and cache against what is free; activations come on top, so that what just fits is
+    said in numbers."""
     text, cache, now = bundle.manifest.text, bundle.manifest.cache, host.read_memory()
     weights = sum(bundle.file(name).stat().st_size for name in bundle.manifest.files)
-    size = 2 * text.layers * cache.capacity * text.kv_heads * text.head_dim * np.dtype(cache.dtype).itemsize
-    found = f"{_size(weights)} of weights and {_size(size)} of cache, {_size(now.available)} available"
+    size = (
+        2
+        * text.layers
+        * cache.capacity
+        * text.kv_heads
+        * text.head_dim
+        * np.dtype(cache.dtype).itemsize
+    )
+    found = (
+        f"{_size(weights)} of weights and {_size(size)} of cache, {_size(now.available)} available"
+    )
     places = [now.available]
     gpu = libraries.open_gpu()
     if gpu and not gpu.integrated and devices != ["cpu"]:
         places.append(gpu.memory()[0])
         found += f", {_size(places[1])} on the GPU"
     if weights + size > min(places):
-        mend = "close other programs, or vpt-export with --precision int4 or a smaller --cache-tokens"
+        mend = (
+            "close other programs, or vpt-export with --precision int4 or a smaller --cache-tokens"
+        )
         return Finding("bundle memory", "warning", f"{found}: too little", mend)
     return Finding("bundle memory", "ok", found)
 

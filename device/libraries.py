@@ -49,9 +49,18 @@ def driver() -> Finding:
     except SessionError as error:
         if not machine.has_nvidia_gpu():
             return Finding("CUDA driver", "ok", "none: there is no NVIDIA GPU here")
-        mend = "sudo apt install nvidia-jetpack" if machine.is_jetson() else "sudo ubuntu-drivers install"
+        mend = (
+            "sudo apt install nvidia-jetpack"
+            if machine.is_jetson()
+            else "sudo ubuntu-drivers install"
+        )
         mend += "; in a container: docker run --runtime nvidia --gpus all ..."
-        return Finding("CUDA driver", "missing", f"there is an NVIDIA GPU, but {str(error).partition(';')[0]}", mend)
+        return Finding(
+            "CUDA driver",
+            "missing",
+            f"there is an NVIDIA GPU, but {str(error).partition(';')[0]}",
+            mend,
+        )
     free, total = device.memory()
     shared = ", shared with the CPU" if device.integrated else ""
     found = f"CUDA {device.driver}, {device.name}, compute {device.capability}, "
@@ -71,8 +80,14 @@ def cuda_runtime() -> Finding:
             continue
     if not machine.has_nvidia_gpu() and open_gpu() is None:
         return Finding("CUDA runtime", "ok", f"not installed, {USELESS}")
-    mend = "sudo apt install nvidia-jetpack" if machine.is_jetson() else "pip install 'onnxruntime-gpu[cuda,cudnn]'"
-    return Finding("CUDA runtime", "missing", "libcudart is not installed: device 'cuda' needs it", mend)
+    mend = (
+        "sudo apt install nvidia-jetpack"
+        if machine.is_jetson()
+        else "pip install 'onnxruntime-gpu[cuda,cudnn]'"
+    )
+    return Finding(
+        "CUDA runtime", "missing", "libcudart is not installed: device 'cuda' needs it", mend
+    )
 
 
 def tensorrt_version(library: str) -> tuple[str, str]:
@@ -92,19 +107,32 @@ def tensorrt(check: str, library: str) -> Finding:
     gpu = machine.has_nvidia_gpu() or open_gpu() is not None
     rtx, jetson = library == "tensorrt-rtx", machine.is_jetson()
     hidden = _hidden(trt.MODULES[library][0])
-    mend = "sudo apt install nvidia-jetpack" if jetson else f"pip install 'vpt-edge[{'rtx' if rtx else 'tensorrt'}]'"
+    mend = (
+        "sudo apt install nvidia-jetpack"
+        if jetson
+        else f"pip install 'vpt-edge[{'rtx' if rtx else 'tensorrt'}]'"
+    )
     try:
         version, file = tensorrt_version(library)
     except SessionError as error:
         if not any(map(_installed, trt.MODULES[library])) and (not gpu or (rtx and jetson)):
-            return Finding(check, "ok", f"not installed, {USELESS if not gpu else 'a Jetson has TensorRT instead'}")
+            return Finding(
+                check,
+                "ok",
+                f"not installed, {USELESS if not gpu else 'a Jetson has TensorRT instead'}",
+            )
         if hidden:
             found = f"{hidden.parent} has it, this environment does not see it or cannot load it ({error})"
             return Finding(check, "missing", found, _with_system_packages(hidden))
         return Finding(check, "missing", str(error), mend)
     if not rtx and tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < trt.LEAST:
         mend = "flash JetPack 6.1 or later" if jetson else "pip install 'tensorrt>=10.3'"
-        return Finding(check, "missing", f"{version} ({_origin(file)}) is too old, expected 10.3 or later", mend)
+        return Finding(
+            check,
+            "missing",
+            f"{version} ({_origin(file)}) is too old, expected 10.3 or later",
+            mend,
+        )
     alone = "" if gpu else "; builds here, runs only on an NVIDIA GPU"
     return Finding(check, "ok", f"{version} ({_origin(file)}){alone}")
 
@@ -118,20 +146,35 @@ def onnxruntime() -> Iterator[Finding]:
     try:
         version, providers = _apart("onnxruntime_providers")
     except VptError as error:
-        yield Finding(check, "missing", f"does not load: {error}", "pip install --force-reinstall onnxruntime")
+        yield Finding(
+            check, "missing", f"does not load: {error}", "pip install --force-reinstall onnxruntime"
+        )
         return
-    wheel = "NVIDIA's onnxruntime_gpu wheel for this JetPack" if jetson else "'onnxruntime-gpu[cuda,cudnn]'"
+    wheel = (
+        "NVIDIA's onnxruntime_gpu wheel for this JetPack"
+        if jetson
+        else "'onnxruntime-gpu[cuda,cudnn]'"
+    )
     gpu = machine.has_nvidia_gpu() or open_gpu() is not None
-    again = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install " + (wheel if gpu else "onnxruntime")
+    again = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install " + (
+        wheel if gpu else "onnxruntime"
+    )
     packages = sorted(set(importlib.metadata.packages_distributions().get("onnxruntime", ())))
     if len(packages) > 1:
-        yield Finding(check, "warning", f"{version}; {' and '.join(packages)} overwrite each other's files", again)
+        yield Finding(
+            check,
+            "warning",
+            f"{version}; {' and '.join(packages)} overwrite each other's files",
+            again,
+        )
     else:
         yield Finding(check, "ok", f"{version} ({', '.join(packages) or 'no package'})")
     for provider in providers:
         yield _provider(provider, again, gpu)
     if gpu and OrtCudaSession.provider not in providers:
-        yield Finding(OrtCudaSession.provider, "missing", "this onnxruntime was built without it", again)
+        yield Finding(
+            OrtCudaSession.provider, "missing", "this onnxruntime was built without it", again
+        )
 
 
 def _provider(provider: str, again: str, gpu: bool) -> Finding:
@@ -141,7 +184,9 @@ def _provider(provider: str, again: str, gpu: bool) -> Finding:
         problem = str(error)
     found = f"does not load: {problem}" if problem else "loads, and ran a graph"
     if provider not in (OrtSession.provider, OrtCudaSession.provider):
-        return Finding(provider, "ok", f"{'does not load' if problem else 'loads'}; vpt-edge does not use it")
+        return Finding(
+            provider, "ok", f"{'does not load' if problem else 'loads'}; vpt-edge does not use it"
+        )
     if problem and provider == OrtCudaSession.provider and not gpu:
         return Finding(provider, "ok", f"{found}; {USELESS}")
     return Finding(provider, "missing" if problem else "ok", found, again if problem else "")
@@ -152,7 +197,9 @@ def opencv() -> Finding:
     mend = "sudo apt install nvidia-opencv" if jetson else "pip install opencv-python-headless"
     if not _installed("cv2"):
         found = "not installed; only cameras and videos need it"
-        return Finding(check, "missing", found, _with_system_packages(hidden) if hidden and jetson else mend)
+        return Finding(
+            check, "missing", found, _with_system_packages(hidden) if hidden and jetson else mend
+        )
     try:
         version, file, gstreamer = _apart("opencv_facts")
     except VptError as error:
@@ -174,7 +221,9 @@ def _installed(name: str) -> bool:
 def _hidden(name: str) -> Path | None:
     """A module among the system's own packages, whether this environment sees them or not."""
     folders = sorted((host.ROOT / "usr/lib").glob("python3*/dist-packages"))
-    found = [path for folder in folders for path in [*folder.glob(name), *folder.glob(f"{name}.*so")]]
+    found = [
+        path for folder in folders for path in [*folder.glob(name), *folder.glob(f"{name}.*so")]
+    ]
     return found[-1] if found else None
 
 
@@ -188,16 +237,26 @@ def _origin(file: str) -> str:
 
 
 def _apart(function: str, *arguments: str) -> Any:
-    """What a function of this file returns in a process of its own. Raises SessionError with what it raised."""
+    """What a function of this file returns in a process of its own.
+
+    Raises SessionError with what it raised.
+    """
     code = f"import sys; sys.path[:] = {sys.path}; from vpt_edge.device import libraries as it; "
     code += f"it.tell(it.{function}, *{arguments})"
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120, errors="replace"
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        errors="replace",
     )
     if result.returncode < 0:
         raise SessionError(f"it crashes its process with {signal.Signals(-result.returncode).name}")
     if result.returncode:
-        raise SessionError((result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1])
+        raise SessionError(
+            (result.stderr.strip().splitlines() or [f"exit code {result.returncode}"])[-1]
+        )
     answer = json.loads(result.stdout.splitlines()[-1])
     if "error" in answer:
         raise SessionError(answer["error"])
@@ -205,7 +264,8 @@ def _apart(function: str, *arguments: str) -> Any:
 
 
 def tell(function: Any, *arguments: str) -> None:
-    """Print the result of ``function`` as the last line, then end at once: a library may crash at its exit."""
+    """Print the result of ``function`` as the last line, then end at once: a library may crash at
+    its exit."""
     try:
         answer = {"result": function(*arguments)}
     except Exception as error:
@@ -238,11 +298,18 @@ def onnxruntime_providers() -> tuple[str, list[str]]:
 
 
 def provider_problem(provider: str) -> str:
-    """Why ``provider`` does not run a graph; empty if it does. A provider that does not load is only logged."""
+    """Why ``provider`` does not run a graph; empty if it does.
+
+    A provider that does not load is only logged.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(MODEL, providers=[provider])
     if session.get_providers()[0] != provider:
-        return missing_library(onnxruntime) if provider == OrtCudaSession.provider else "it falls back to another"
+        return (
+            missing_library(onnxruntime)
+            if provider == OrtCudaSession.provider
+            else "it falls back to another"
+        )
     (result,) = session.run(None, {"x": np.ones(1, np.float32)})
     return "" if result[0] == 2 else f"1 + 1 is {result[0]} on it"

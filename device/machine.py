@@ -16,9 +16,7 @@ from vpt_edge.runtime.host import read_memory, text_of, usable_cores
 GIB = 1 << 30
 OLDEST_L4T = 36  # JetPack 6, whose TensorRT is 10.3
 SMALL = 12 * GIB  # below it a build needs swap
-ADD_SWAP = (
-    "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"
-)
+ADD_SWAP = "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"
 SLOWER = "(int8 products are slower)"
 INSTRUCTIONS = {  # for products of int8, by their names in /proc/cpuinfo; of those that are there the first one decides
     "amx_int8": "AMX",
@@ -35,7 +33,10 @@ INSTRUCTIONS = {  # for products of int8, by their names in /proc/cpuinfo; of th
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the report. ``mend`` is the command that helps, or nothing; what is not needed here is ``ok``."""
+    """One line of the report.
+
+    ``mend`` is the command that helps, or nothing; what is not needed here is ``ok``.
+    """
 
     check: str
     state: Literal["ok", "warning", "missing"]
@@ -44,7 +45,9 @@ class Finding:
 
 
 def is_jetson() -> bool:
-    return bool(text_of("etc/nv_tegra_release")) or "nvidia,tegra" in text_of("proc/device-tree/compatible")
+    return bool(text_of("etc/nv_tegra_release")) or "nvidia,tegra" in text_of(
+        "proc/device-tree/compatible"
+    )
 
 
 def has_nvidia_gpu() -> bool:
@@ -63,15 +66,24 @@ def jetpack() -> Finding:
         return Finding("JetPack", "ok", "none: this is no Jetson")
     if not match:
         found = f"L4T unknown: {host.ROOT / 'etc/nv_tegra_release'} says {release[:60]!r}"
-        return Finding("JetPack", "warning", found, "docker run -v /etc/nv_tegra_release:/etc/nv_tegra_release:ro ...")
+        return Finding(
+            "JetPack",
+            "warning",
+            found,
+            "docker run -v /etc/nv_tegra_release:/etc/nv_tegra_release:ro ...",
+        )
     found = f"L4T {match[1]}.{match[2]}"
     if int(match[1]) < OLDEST_L4T:
         mend = "flash JetPack 6.1 or later: https://developer.nvidia.com/embedded/jetpack"
-        return Finding("JetPack", "warning", f"{found} is too old: its TensorRT is below 10.3", mend)
+        return Finding(
+            "JetPack", "warning", f"{found} is too old: its TensorRT is below 10.3", mend
+        )
     version = _output("dpkg-query", "-W", "-f", "${Version}", "nvidia-jetpack")
     if not version:
         mend = "sudo apt install nvidia-jetpack"
-        return Finding("JetPack", "warning", f"{found}, package nvidia-jetpack is not installed", mend)
+        return Finding(
+            "JetPack", "warning", f"{found}, package nvidia-jetpack is not installed", mend
+        )
     return Finding("JetPack", "ok", f"{version}, {found}")
 
 
@@ -88,12 +100,18 @@ def power_mode() -> Finding:
     if match:
         return Finding("power mode", "ok", match[1])
     if shutil.which("nvpmodel") is None:
-        return Finding("power mode", "warning", "unknown: there is no nvpmodel here", "run vpt-doctor on the host")
+        return Finding(
+            "power mode",
+            "warning",
+            "unknown: there is no nvpmodel here",
+            "run vpt-doctor on the host",
+        )
     return Finding("power mode", "warning", "unknown: nvpmodel -q names none", "sudo vpt-doctor")
 
 
 def cpu() -> Finding:
-    """With the instructions that int8 depends on: two processors of one name and size can differ several times."""
+    """With the instructions that int8 depends on: two processors of one name and size can differ
+    several times."""
     cpuinfo = text_of("proc/cpuinfo")
     model = re.search(r"^model name\s*: *(.+)$", cpuinfo, re.MULTILINE)
     online = len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE))
@@ -110,28 +128,43 @@ def cpu() -> Finding:
 
 def memory() -> Finding:
     now = read_memory()
-    swap = f"{now.swap_free / GIB:.1f} of {now.swap / GIB:.1f} GiB swap free" if now.swap else "no swap"
+    swap = (
+        f"{now.swap_free / GIB:.1f} of {now.swap / GIB:.1f} GiB swap free"
+        if now.swap
+        else "no swap"
+    )
     found = f"{now.available / GIB:.1f} of {now.total / GIB:.1f} GiB available, {swap}"
     if is_jetson() and now.total < SMALL and not now.swap:
-        return Finding("memory", "warning", f"{found}: a build takes 3 to 4 times a graph's weights", ADD_SWAP)
+        return Finding(
+            "memory", "warning", f"{found}: a build takes 3 to 4 times a graph's weights", ADD_SWAP
+        )
     return Finding("memory", "ok", found)
 
 
 def cameras() -> Finding:
-    devices = sorted((host.ROOT / "dev").glob("video*"), key=lambda path: (len(path.name), path.name))
+    devices = sorted(
+        (host.ROOT / "dev").glob("video*"), key=lambda path: (len(path.name), path.name)
+    )
     closed = [path.name for path in devices if not os.access(path, os.R_OK | os.W_OK)]
-    names = [f"{path.name} ({text_of(f'sys/class/video4linux/{path.name}/name') or 'no name'})" for path in devices]
+    names = [
+        f"{path.name} ({text_of(f'sys/class/video4linux/{path.name}/name') or 'no name'})"
+        for path in devices
+    ]
     found = ", ".join(names) or "none is connected"
     if closed:
         mend = "sudo usermod -aG video $USER, then log in again"
-        return Finding("cameras", "warning", f"{found}; no permission for {', '.join(closed)}", mend)
+        return Finding(
+            "cameras", "warning", f"{found}; no permission for {', '.join(closed)}", mend
+        )
     return Finding("cameras", "ok", found)
 
 
 def _output(*command: str) -> str:
     """What a command of the system prints; empty where it fails or is not there."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20, errors="replace")
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=20, errors="replace"
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return result.stdout.strip() if result.returncode == 0 else ""

@@ -14,14 +14,17 @@ INTERVAL = 0.1  # seconds; a sensor averages about as long itself
 
 
 def clocks() -> str:
-    """The range that each processor's clock is left, in MHz, and its governor; empty where nothing tells them."""
+    """The range that each processor's clock is left, in MHz, and its governor; empty where nothing
+    tells them."""
     found = list[str]()
     for name, pattern, per_mhz in (
         ("CPU", "sys/devices/system/cpu/cpufreq/policy*/scaling_", 1000),
         ("GPU", "sys/class/devfreq/*gpu*/", 1000_000),
     ):
         for path in sorted(host.ROOT.glob(f"{pattern}governor")):
-            least, most = (text_of(str(path).replace("governor", f"{end}_freq")) for end in ("min", "max"))
+            least, most = (
+                text_of(str(path).replace("governor", f"{end}_freq")) for end in ("min", "max")
+            )
             if least.isdigit() and most.isdigit():
                 text = f"{name} {int(least) // per_mhz} to {int(most) // per_mhz} MHz ({text_of(str(path))})"
                 found += [] if text in found else [text]
@@ -29,10 +32,11 @@ def clocks() -> str:
 
 
 class Meter:
-    """Counts ``joules`` by power rail, and ``seconds``, while its block runs; nothing where the board has no sensors.
+    """Counts ``joules`` by power rail, and ``seconds``, while its block runs; nothing where the
+    board has no sensors.
 
-    One rail may feed another, as VDD_IN does: they do not add up. A rail that cannot be read once is left out.
-    """
+    One rail may feed another, as VDD_IN does: they do not add up. A rail that cannot be read once
+    is left out."""
 
     def __init__(self) -> None:
         self._rails = dict(_rails())
@@ -66,7 +70,10 @@ class Meter:
 
     def _watts(self) -> dict[str, float]:
         """What each rail takes now."""
-        read = {rail: (text_of(volts), text_of(amperes)) for rail, (volts, amperes) in self._rails.items()}
+        read = {
+            rail: (text_of(volts), text_of(amperes))
+            for rail, (volts, amperes) in self._rails.items()
+        }
         return {
             rail: int(millivolts) * int(milliamperes) / 1e6
             for rail, (millivolts, milliamperes) in read.items()
@@ -79,5 +86,7 @@ def _rails() -> Iterator[tuple[str, tuple[str, str]]]:
     for path in sorted(host.ROOT.glob(LABELS)):
         number, name = path.name[len("in") : -len("_label")], text_of(str(path))
         volts, amperes = path.with_name(f"in{number}_input"), path.with_name(f"curr{number}_input")
-        if name not in ("", "NC") and amperes.exists():  # not connected; the sum over all channels has no current
+        if (
+            name not in ("", "NC") and amperes.exists()
+        ):  # not connected; the sum over all channels has no current
             yield name, (str(volts), str(amperes))

@@ -36,7 +36,8 @@ class Figure:
 
     @classmethod
     def of(cls, seconds: Sequence[float | None], rate: bool = False) -> Figure | None:
-        """Of each run's seconds, or as a ``rate`` of its seconds a token; None where no run has any."""
+        """Of each run's seconds, or as a ``rate`` of its seconds a token; None where no run has
+        any."""
         known = [value for value in seconds if value is not None]
         if not known:
             return None
@@ -61,10 +62,10 @@ class Section(NamedTuple):
 class Report:
     """All that vpt-bench found.
 
-    ``figures`` by the names of TITLES, None for what did not happen; ``shares``: of each stage and of the ``host``'s
-    work, in the time of whole answers; ``peak_memory``: resident bytes of the process at most; ``device_memory``: bytes
-    in use on the GPU, by all programs; ``joules``: of one answer, by power rail; ``watts``: their mean.
-    """
+    ``figures`` by the names of TITLES, None for what did not happen; ``shares``: of each stage and
+    of the ``host``'s work, in the time of whole answers; ``peak_memory``: resident bytes of the
+    process at most; ``device_memory``: bytes in use on the GPU, by all programs; ``joules``: of one
+    answer, by power rail; ``watts``: their mean."""
 
     bundle: dict[str, str]
     request: dict[str, Any]
@@ -90,7 +91,9 @@ class Report:
 
     def markdown(self) -> str:
         """Markdown tables."""
-        return f"{_escaped(self._title())}\n\n" + "\n".join(_markdown(section) for section in self._sections())
+        return f"{_escaped(self._title())}\n\n" + "\n".join(
+            _markdown(section) for section in self._sections()
+        )
 
     def _title(self) -> str:
         bundle = "{path} ({kind}, {precision}, for {target})".format(**self.bundle)
@@ -99,12 +102,17 @@ class Report:
 
     def _sections(self) -> Iterator[Section]:
         rows: list[tuple[str, ...]] = [
-            (TITLES[name], *(figure.shown() if figure else (NONE, NONE))) for name, figure in self.figures.items()
+            (TITLES[name], *(figure.shown() if figure else (NONE, NONE)))
+            for name, figure in self.figures.items()
         ]
         yield Section(("", "p50", "p95"), rows)
         yield Section(
             ("share of the answer", ""),
-            [(REST if name == "host" else name, f"{share:.1%}") for name, share in self.shares.items() if share],
+            [
+                (REST if name == "host" else name, f"{share:.1%}")
+                for name, share in self.shares.items()
+                if share
+            ],
         )
         yield Section(("cost", ""), list(self._costs()))
         yield Section(("asked", ""), list(self._asked()))
@@ -125,7 +133,10 @@ class Report:
         looks = f", {tokens['look']} of the look" if tokens["look"] else ""
         yield "prompt", f"{tokens['prompt']} tokens, {tokens['picture']} of the picture{looks}"
         turns = " + ".join(str(count) for count in tokens["generated"])
-        yield "generated", f"{turns} tokens, at most {request['max_new_tokens']} a turn ({request['finish_reason']})"
+        yield (
+            "generated",
+            f"{turns} tokens, at most {request['max_new_tokens']} a turn ({request['finish_reason']})",
+        )
 
 
 def _size(size: int | None) -> str:
@@ -137,7 +148,10 @@ def _plain(section: Section) -> str:
     lines, numbers = [section.head, *section.rows], len(section.head) > 2
     widths = [max(len(line[column]) for line in lines) for column in range(len(section.head))]
     cells = [
-        [f"{cell:{'>' if numbers and column else '<'}{widths[column]}}" for column, cell in enumerate(line)]
+        [
+            f"{cell:{'>' if numbers and column else '<'}{widths[column]}}"
+            for column, cell in enumerate(line)
+        ]
         for line in lines
     ]
     return "".join("  ".join(line).rstrip() + "\n" for line in cells)

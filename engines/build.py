@@ -24,7 +24,14 @@ from vpt_edge.engines.resources import MIB, Need
 from vpt_edge.runtime.bundle import Bundle, read_as, sha256
 from vpt_edge.runtime.errors import SessionError, VptError
 from vpt_edge.runtime.files import PARTIAL
-from vpt_edge.runtime.sessions.plan import Platform, Profile, digest, graph_files, plan_files, read_plan
+from vpt_edge.runtime.sessions.plan import (
+    Platform,
+    Profile,
+    digest,
+    graph_files,
+    plan_files,
+    read_plan,
+)
 
 PATIENCE = 10.0  # seconds that a process has to end by itself after Ctrl-C
 TICK = 0.2
@@ -47,7 +54,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Survey:
-    """What there is to do for a bundle here. ``gpu_free``: bytes, of a card that has memory of its own."""
+    """What there is to do for a bundle here.
+
+    ``gpu_free``: bytes, of a card that has memory of its own.
+    """
 
     bundle: Bundle
     platform: Platform
@@ -56,14 +66,19 @@ class Survey:
 
 
 def survey(bundle: Bundle, library: str) -> Survey:
-    """Look at the bundle and at this machine. Raises VptError if its graphs are not for TensorRT, or it is not here."""
+    """Look at the bundle and at this machine.
+
+    Raises VptError if its graphs are not for TensorRT, or it is not here.
+    """
     manifest = bundle.manifest
     if manifest.target != "tensorrt":
         raise SessionError(
             f"{bundle.path} was exported for {manifest.target}, expected graphs for TensorRT: "
             f"vpt-export CHECKPOINT -o BUNDLE --precision {manifest.precision} --target tensorrt"
         )
-    found = _Process({"task": "probe", "library": library}, f"looking for {library}").run(lambda stage, done: None)
+    found = _Process({"task": "probe", "library": library}, f"looking for {library}").run(
+        lambda stage, done: None
+    )
     platform = read_as(Platform, found["platform"], "the platform")
     tasks = []
     for name, graph in manifest.graphs.items():
@@ -95,10 +110,15 @@ def _reason(bundle: Bundle, platform: Platform, name: str, made: tuple[Profile, 
 
 
 def build(found: Survey, task: Task, workspace: int | None, watch: Watch) -> dict[str, Any]:
-    """Make one plan, in a process of its own: {"bytes", "seconds", "peak_memory"}. Raises VptError if that fails."""
+    """Make one plan, in a process of its own: {"bytes", "seconds", "peak_memory"}.
+
+    Raises VptError if that fails.
+    """
     folder = task.plan.parent
     folder.mkdir(parents=True, exist_ok=True)
-    keeps = found.platform.library == "tensorrt"  # TensorRT-RTX measures on the card that runs the plan
+    keeps = (
+        found.platform.library == "tensorrt"
+    )  # TensorRT-RTX measures on the card that runs the plan
     job = Job(
         graph=str(found.bundle.file(found.bundle.graph(task.name).file)),
         digest=digest(found.bundle, task.name),
@@ -141,10 +161,18 @@ class _Process:
         """The last message. Raises VptError for a failure; on Ctrl-C the process is ended first."""
         kills = resources.oom_kills()
         command = [sys.executable, "-m", "vpt_edge.engines.worker"]
-        environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # the working folder may hold a "tensorrt"
+        environment = {
+            **os.environ,
+            "PYTHONSAFEPATH": "1",
+        }  # the working folder may hold a "tensorrt"
         with tempfile.TemporaryFile() as printed:
             process = subprocess.Popen(
-                command, env=environment, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=printed
+                command,
+                env=environment,
+                text=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=printed,
             )
             try:
                 result = self._follow(process, watch)
@@ -153,7 +181,9 @@ class _Process:
                 _end(process)
             if process.returncode == 0 and result:
                 return result
-            raise self._failure(process.returncode, result, resources.oom_kills() - kills, _tail(printed))
+            raise self._failure(
+                process.returncode, result, resources.oom_kills() - kills, _tail(printed)
+            )
 
     def _follow(self, process: subprocess.Popen[str], watch: Watch) -> dict[str, Any]:
         """Hand on the progress; returns the message that is none."""
@@ -166,7 +196,9 @@ class _Process:
                 result = message
         return result
 
-    def _failure(self, code: int, result: dict[str, Any], kills: int, printed: str) -> BaseException:
+    def _failure(
+        self, code: int, result: dict[str, Any], kills: int, printed: str
+    ) -> BaseException:
         if code in (130, -signal.SIGINT):
             return KeyboardInterrupt()
         if "error" in result:
@@ -178,12 +210,16 @@ class _Process:
                 else "most likely out of memory, though the kernel's count of such kills did not rise"
             )
             seen = f"; it was seen to hold {self.peak // MIB} MiB" if self.peak else ""
-            return VptError(f"{self._title} was killed: {killer}{seen}; {resources.advice(self.peak or 1)}")
+            return VptError(
+                f"{self._title} was killed: {killer}{seen}; {resources.advice(self.peak or 1)}"
+            )
         what = f"signal {-code}" if code < 0 else f"exit code {code}"
         return VptError(f"{self._title} crashed with {what}: {printed or 'it printed nothing'}")
 
 
-def _messages(process: subprocess.Popen[str], work: dict[str, Any]) -> Iterator[dict[str, Any] | None]:
+def _messages(
+    process: subprocess.Popen[str], work: dict[str, Any]
+) -> Iterator[dict[str, Any] | None]:
     """What the process says, and None at least every ``TICK`` seconds, until it closes its output."""
     assert process.stdin is not None and process.stdout is not None
     with contextlib.suppress(BrokenPipeError):  # where it died at once, its exit code says more

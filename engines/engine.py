@@ -1,4 +1,7 @@
-"""One graph, one plan, in this process. One code path serves TensorRT 10.3 to 11 and TensorRT-RTX."""
+"""One graph, one plan, in this process.
+
+One code path serves TensorRT 10.3 to 11 and TensorRT-RTX.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """A plan to be made. ``digest`` is the graph's (see ``runtime.plan``); ``workspace`` in bytes, None: no limit.
+    """A plan to be made. ``digest`` is the graph's (see ``runtime.plan``); ``workspace`` in bytes,
+    None: no limit.
 
     ``timing_cache`` is the file that the builder's measurements are kept in, None: nowhere.
     """
@@ -37,8 +41,11 @@ class Job:
     profiles: tuple[Profile, ...]
 
 
-def make_plan(trt: Any, job: Job, report: Callable[[str, float], None], stop: threading.Event) -> Plan:
-    """Build, and write the plan, its side-car and the timing cache. ``stop`` ends it by KeyboardInterrupt.
+def make_plan(
+    trt: Any, job: Job, report: Callable[[str, float], None], stop: threading.Event
+) -> Plan:
+    """Build, and write the plan, its side-car and the timing cache. ``stop`` ends it by
+    KeyboardInterrupt.
 
     The side-car comes last: where there is one, its plan is whole.
     """
@@ -47,7 +54,14 @@ def make_plan(trt: Any, job: Job, report: Callable[[str, float], None], stop: th
     report("Writing the plan", 1.0)
     memory = memoryview(engine)
     seconds = round(time.monotonic() - began, 3)
-    plan = Plan(job.platform, job.digest, job.profiles, hashlib.sha256(memory).hexdigest(), memory.nbytes, seconds)
+    plan = Plan(
+        job.platform,
+        job.digest,
+        job.profiles,
+        hashlib.sha256(memory).hexdigest(),
+        memory.nbytes,
+        seconds,
+    )
     Path(job.side_car).unlink(missing_ok=True)
     write_file(Path(job.plan), memory)
     write_file(Path(job.side_car), plan.to_json().encode())
@@ -56,20 +70,31 @@ def make_plan(trt: Any, job: Job, report: Callable[[str, float], None], stop: th
     return plan
 
 
-def build(trt: Any, job: Job, report: Callable[[str, float], None], stop: threading.Event) -> tuple[Any, Any]:
-    """The plan and the timing cache in the builder's own memory; no timing cache where the job names none."""
+def build(
+    trt: Any, job: Job, report: Callable[[str, float], None], stop: threading.Event
+) -> tuple[Any, Any]:
+    """The plan and the timing cache in the builder's own memory; no timing cache where the job
+    names none."""
     messages = deque[str](maxlen=MESSAGES_KEPT)
     logger = make_logger(trt, messages)
     builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(network, logger)  # it maps the weights, and must live until the plan is built
+    parser = trt.OnnxParser(
+        network, logger
+    )  # it maps the weights, and must live until the plan is built
     report("Reading the graph", 0.0)
     if not parser.parse_from_file(job.graph):
-        problems = [str(parser.get_error(index)) for index in range(parser.num_errors)] or list(messages)
-        raise SessionError(f"{_title(job)} does not parse {job.graph}: {'; '.join(problems)}; export the bundle again")
+        problems = [str(parser.get_error(index)) for index in range(parser.num_errors)] or list(
+            messages
+        )
+        raise SessionError(
+            f"{_title(job)} does not parse {job.graph}: {'; '.join(problems)}; export the bundle again"
+        )
     config = builder.create_builder_config()
     if hasattr(trt.BuilderFlag, "TF32"):
-        config.clear_flag(trt.BuilderFlag.TF32)  # float32 means float32; who wants speed asks for fp16
+        config.clear_flag(
+            trt.BuilderFlag.TF32
+        )  # float32 means float32; who wants speed asks for fp16
     if job.workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace)
     _add_profiles(builder, network, config, job)
@@ -81,7 +106,9 @@ def build(trt: Any, job: Job, report: Callable[[str, float], None], stop: thread
         raise KeyboardInterrupt
     if plan is None:
         limit = (
-            "" if job.workspace is None else f"; the workspace was limited to {job.workspace >> 20} MiB: --workspace"
+            ""
+            if job.workspace is None
+            else f"; the workspace was limited to {job.workspace >> 20} MiB: --workspace"
         )
         said = "; ".join(messages) or "nothing in its log"
         raise SessionError(f"{_title(job)} does not build {job.graph}: {said}{limit}")
@@ -110,7 +137,10 @@ def _add_profiles(builder: Any, network: Any, config: Any, job: Job) -> None:
 
 
 def _timing_cache(trt: Any, config: Any, job: Job) -> Any:
-    """The kept measurements, set in ``config``; new ones where the file does not fit. They only save time."""
+    """The kept measurements, set in ``config``; new ones where the file does not fit.
+
+    They only save time.
+    """
     if job.timing_cache is None or not hasattr(trt, "ITimingCache"):
         return None
     path = Path(job.timing_cache)
@@ -122,7 +152,10 @@ def _timing_cache(trt: Any, config: Any, job: Job) -> Any:
 
 
 def make_monitor(trt: Any, report: Callable[[str, float], None], stop: threading.Event) -> Any:
-    """What the builder tells its phases to, and asks whether to go on. It is called from the builder's threads."""
+    """What the builder tells its phases to, and asks whether to go on.
+
+    It is called from the builder's threads.
+    """
     phases = Phases(report)
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]

@@ -1,4 +1,5 @@
-"""The optimization profiles of a graph, from the bounds that the manifest gives for its dynamic axes."""
+"""The optimization profiles of a graph, from the bounds that the manifest gives for its dynamic
+axes."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ if TYPE_CHECKING:
     Bounds = dict[str, tuple[int, int, int]]
 
 BUCKETS = (4, 2, 1)  # a bucket reaches up to the largest size divided by this
-# The longest sequence of a step. TensorRT-RTX writes all weights into the plan once more for a profile of exactly one.
+# The longest sequence of a step. TensorRT-RTX writes all weights into the plan once more for a
+# profile of exactly one.
 STEP = {"tensorrt": 1, "tensorrt-rtx": 2}
 
 
@@ -44,7 +46,8 @@ def _decoder(graph: Graph, step: int) -> tuple[Profile, ...]:
 
 
 def _bucket(bound: tuple[int, int, int], divisor: int) -> tuple[int, int, int]:
-    """Whole multiples of the least size, for an axis such as ``patches`` comes in fours; tuned for the largest."""
+    """Whole multiples of the least size, for an axis such as ``patches`` comes in fours; tuned for
+    the largest."""
     least, _, largest = bound
     unit = max(least, 1)
     top = min(-(-(largest // unit) // divisor) * unit, largest) if divisor > 1 else largest
@@ -59,5 +62,9 @@ def _profile(name: str, graph: Graph, bounds: Bounds) -> Profile:
         return tuple(bounds[side][which] if isinstance(side, str) else side for side in sides)
 
     return Profile(
-        name, {each.name: (shape(each.shape, 0), shape(each.shape, 1), shape(each.shape, 2)) for each in graph.inputs}
+        name,
+        {
+            each.name: (shape(each.shape, 0), shape(each.shape, 1), shape(each.shape, 2))
+            for each in graph.inputs
+        },
     )

@@ -24,7 +24,8 @@ class _Phase:
 
 
 class Phases:
-    """The phases that run, by name; several may run at once. ``fraction`` never falls, whatever the phases do.
+    """The phases that run, by name; several may run at once. ``fraction`` never falls, whatever the
+    phases do.
 
     ``watch`` is called with the phase and the fraction after every change, from any thread.
     """
@@ -51,19 +52,28 @@ class Phases:
             self._running.pop(name, None)
 
     def _advance(self, name: str) -> None:
-        roots = [self._share(root) for root, phase in self._running.items() if phase.parent not in self._running]
+        roots = [
+            self._share(root)
+            for root, phase in self._running.items()
+            if phase.parent not in self._running
+        ]
         self.fraction = max(self.fraction, *roots) if roots else self.fraction
         self._watch(name, self.fraction)
 
     def _share(self, name: str) -> float:
         """What is done of a phase; a phase inside it counts as one of its steps."""
         phase = self._running[name]
-        inner = [self._share(child) for child, other in self._running.items() if other.parent == name != child]
+        inner = [
+            self._share(child)
+            for child, other in self._running.items()
+            if other.parent == name != child
+        ]
         return min((phase.done + max(inner, default=0.0)) / phase.steps, 1.0)
 
 
 class Bar:
-    """One line on a terminal, written over and over; nothing where there is no terminal, or with ``quiet``."""
+    """One line on a terminal, written over and over; nothing where there is no terminal, or with
+    ``quiet``."""
 
     def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr

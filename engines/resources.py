@@ -24,7 +24,8 @@ PLAN_SHARE, PLAN_BASE = 1.25, 16 * MIB  # a plan holds the weights, and code for
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes that the build of ``graph`` takes, as estimated from ``size``, the bytes of the graph's files."""
+    """Bytes that the build of ``graph`` takes, as estimated from ``size``, the bytes of the graph's
+    files."""
 
     graph: str
     size: int
@@ -35,7 +36,13 @@ class Need:
 
 def need(graph: str, size: int, library: str) -> Need:
     fixed, times = COSTS[library]
-    return Need(graph, size, fixed + int(times * size), int(GPU_SHARE * size), PLAN_BASE + int(PLAN_SHARE * size))
+    return Need(
+        graph,
+        size,
+        fixed + int(times * size),
+        int(GPU_SHARE * size),
+        PLAN_BASE + int(PLAN_SHARE * size),
+    )
 
 
 def free_memory() -> tuple[int, int] | None:
@@ -48,7 +55,8 @@ def free_memory() -> tuple[int, int] | None:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has killed for want of memory since it started; 0 where it does not say."""
+    """How many processes the kernel has killed for want of memory since it started; 0 where it does
+    not say."""
     try:
         counts = dict(line.split() for line in VMSTAT.read_text().splitlines())
     except OSError:
@@ -76,7 +84,8 @@ def advice(missing: int) -> str:
 
 
 def check(needs: Sequence[Need], folder: Path, gpu_free: int | None) -> None:
-    """Raises VptError if the largest of the builds does not fit into memory, or all plans do not fit on the disk."""
+    """Raises VptError if the largest of the builds does not fit into memory, or all plans do not
+    fit on the disk."""
     most = max(needs, key=lambda need: need.memory)
     about = f"building {most.graph} ({most.size // MIB} MiB) takes about"
     free = free_memory()

@@ -1,7 +1,7 @@
 """The process that builds one plan: memory that TensorRT keeps ends with it, and so does a crash.
 
-It takes its work from the standard input and writes messages, one JSON object a line, to the standard output.
-"""
+It takes its work from the standard input and writes messages, one JSON object a line, to the
+standard output."""
 
 from __future__ import annotations
 
@@ -44,9 +44,8 @@ class Channel:
 def stop_at_interrupt(stop: threading.Event) -> None:
     """Set ``stop`` at the first SIGINT.
 
-    A terminal's and the parent's come close together: the second one's handler would wait for ever for the lock that
-    the first one's holds while it sets the event.
-    """
+    A terminal's and the parent's come close together: the second one's handler would wait for ever
+    for the lock that the first one's holds while it sets the event."""
     first = [stop.set]
 
     def interrupted(*_: object) -> None:
@@ -57,7 +56,8 @@ def stop_at_interrupt(stop: threading.Event) -> None:
 
 
 def main() -> int:
-    """Do the work of the parent's one line: {"task": "probe", "library": ...} or {"task": "build", "job": ...}."""
+    """Do the work of the parent's one line: {"task": "probe", "library": ...} or {"task": "build",
+    "job": ...}."""
     stop, result = threading.Event(), [2]
     stop_at_interrupt(stop)
     channel = Channel(os.fdopen(os.dup(1), "w"), stop)
@@ -67,7 +67,9 @@ def main() -> int:
     def run() -> None:
         result[0] = _run(work, channel, stop)
 
-    thread = threading.Thread(target=run)  # the main thread is left free, for signals are handled there
+    thread = threading.Thread(
+        target=run
+    )  # the main thread is left free, for signals are handled there
     thread.start()
     thread.join()
     return result[0]
@@ -75,7 +77,13 @@ def main() -> int:
 
 def _run(work: dict[str, Any], channel: Channel, stop: threading.Event) -> int:
     try:
-        channel.send(**(_probe(work["library"]) if work["task"] == "probe" else _build(work["job"], channel, stop)))
+        channel.send(
+            **(
+                _probe(work["library"])
+                if work["task"] == "probe"
+                else _build(work["job"], channel, stop)
+            )
+        )
     except KeyboardInterrupt:
         return 130
     except (VptError, OSError) as error:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 IMAGE_RESOLUTION = 512  # the authors' limit on the longest side (PROTOCOL 4)
 
-# Whether a released checkpoint waits for the sentence in the question before it looks again (PROTOCOL 1.1).
+# Whether a released checkpoint waits for the sentence in the question before it looks again
+# (PROTOCOL 1.1).
 RELEASED = {
     "Qwen2-VL-2b-VPT-CLIP": True,
     "Qwen2-VL-2b-VPT-Det": True,
@@ -34,7 +35,11 @@ QWEN_SPECIALS = (
     *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"),
     *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
 )
-REGION_TOKENS = ["<|region_token_start|>", "<|region_token_end|>", *(f"<|{a}_{i}|>" for a in "xy" for i in range(8))]
+REGION_TOKENS = [
+    "<|region_token_start|>",
+    "<|region_token_end|>",
+    *(f"<|{a}_{i}|>" for a in "xy" for i in range(8)),
+]
 
 
 class Checkpoint:
@@ -47,7 +52,10 @@ class Checkpoint:
         self.path, self.source = path, source
         config = config_files.read_json(path / "config.json")
         self.kind = config_files.kind_of(config, path)
-        self.text, self.vision = config_files.text_config(config, path), config_files.vision_config(config, path)
+        self.text, self.vision = (
+            config_files.text_config(config, path),
+            config_files.vision_config(config, path),
+        )
         self.encoder = config_files.encoder_config(self.kind, path)
         self.tokenizer_file = path / "tokenizer.json"
         self.tokens = _tokens(self.tokenizer_file, self.kind, self.text.vocab_size)
@@ -69,8 +77,12 @@ class Checkpoint:
 
     @property
     def prompt_triggered(self) -> bool:
-        """Whether this is a released checkpoint that looks again only when the question asks for it."""
-        parts = [part.replace("models--rp-yu--", "") for part in (self.path.resolve().parts + Path(self.source).parts)]
+        """Whether this is a released checkpoint that looks again only when the question asks for
+        it."""
+        parts = [
+            part.replace("models--rp-yu--", "")
+            for part in (self.path.resolve().parts + Path(self.source).parts)
+        ]
         return any(RELEASED.get(part, False) for part in parts)
 
     @property
@@ -80,8 +92,13 @@ class Checkpoint:
 
     @property
     def embeddings_tensor(self) -> str:
-        """A tied checkpoint with a separate lm_head takes that for both, as the authors' loader does (PROTOCOL 6)."""
-        return "lm_head.weight" if self.tied and "lm_head.weight" in self._files.shapes else "model.embed_tokens.weight"
+        """A tied checkpoint with a separate lm_head takes that for both, as the authors' loader
+        does (PROTOCOL 6)."""
+        return (
+            "lm_head.weight"
+            if self.tied and "lm_head.weight" in self._files.shapes
+            else "model.embed_tokens.weight"
+        )
 
     def decoder_tensor(self, name: str) -> str:
         """The checkpoint's name of the decoder module's parameter ``name``."""
@@ -104,7 +121,9 @@ class Checkpoint:
             if name in found and found[name] != shape
         ]
         if wrong:
-            listed = "; ".join(wrong[:20]) + (f"; and {len(wrong) - 20} more" if len(wrong) > 20 else "")
+            listed = "; ".join(wrong[:20]) + (
+                f"; and {len(wrong) - 20} more" if len(wrong) > 20 else ""
+            )
             raise CheckpointError(
                 f"{self.path} does not hold the tensors that its config.json describes: {listed}; "
                 "download or copy the checkpoint again"
@@ -120,25 +139,40 @@ def _download(name: str) -> Path:
 
     try:
         files = HfApi().list_repo_files(name)
-        weights = "*.safetensors" if any(file.endswith(".safetensors") for file in files) else "pytorch_model*.bin"
+        weights = (
+            "*.safetensors"
+            if any(file.endswith(".safetensors") for file in files)
+            else "pytorch_model*.bin"
+        )
         return Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", weights]))
     except Exception as error:  # the hub's client raises the errors of several libraries
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{name} is no folder here, and the Hub does not give it: {reason}") from error
+        raise CheckpointError(
+            f"{name} is no folder here, and the Hub does not give it: {reason}"
+        ) from error
 
 
 def _tokens(file: Path, kind: str, vocab_size: int) -> Tokens:
-    """Ids by token string: the same numbers mean different words in CLIP, Det and Seg (PROTOCOL 1.3)."""
+    """Ids by token string: the same numbers mean different words in CLIP, Det and Seg (PROTOCOL
+    1.3)."""
     if not file.exists():
-        raise CheckpointError(f"{file} is missing; save it from Qwen2TokenizerFast into the checkpoint's folder")
+        raise CheckpointError(
+            f"{file} is missing; save it from Qwen2TokenizerFast into the checkpoint's folder"
+        )
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises bare exceptions
-        raise CheckpointError(f"{file} is no tokenizer ({error}); download or copy it again") from error
+        raise CheckpointError(
+            f"{file} is no tokenizer ({error}); download or copy it again"
+        ) from error
     ids, pad = tokenizer.get_vocab(), f"<|{kind}_image_pad|>"
     actions = [f"<|{kind}_action{end}|>" for end in ("_start", "", "_end")]
     triggers = [ids[token] for token in (*REGION_TOKENS, *actions) if token in ids]
-    needed = (*QWEN_SPECIALS, pad, *(REGION_TOKENS + actions if triggers else []))  # alignment: no trigger at all
+    needed = (
+        *QWEN_SPECIALS,
+        pad,
+        *(REGION_TOKENS + actions if triggers else []),
+    )  # alignment: no trigger at all
     absent = [token for token in needed if token not in ids]
     if absent:
         raise CheckpointError(
@@ -148,7 +182,11 @@ def _tokens(file: Path, kind: str, vocab_size: int) -> Tokens:
         raise CheckpointError(
             f"{file} has {len(ids)} tokens, but config.json a vocab_size of {vocab_size}; copy both again"
         )
-    special = [number for number, token in sorted(tokenizer.get_added_tokens_decoder().items()) if token.special]
+    special = [
+        number
+        for number, token in sorted(tokenizer.get_added_tokens_decoder().items())
+        if token.special
+    ]
     turn_end, padding = ids["<|im_end|>"], ids["<|endoftext|>"]
     return Tokens(
         image_pad=ids["<|image_pad|>"],
@@ -161,7 +199,8 @@ def _tokens(file: Path, kind: str, vocab_size: int) -> Tokens:
 
 
 def _image_limits(path: Path, kind: str, head_dim: int) -> ImageLimits:
-    """Limits from preprocessor_config.json; other constants there must be those of ``image`` (PROTOCOL 4)."""
+    """Limits from preprocessor_config.json; other constants there must be those of ``image``
+    (PROTOCOL 4)."""
     file = path / "preprocessor_config.json"
     data = config_files.read_json(file) if file.exists() else {}
     fixed = {

@@ -11,14 +11,19 @@ from typing import Any
 from vpt_edge.runtime import image
 from vpt_edge.runtime.errors import CheckpointError
 
-ENCODERS = {"clip": "clip", "dino": "detection", "sam": "seg"}  # the authors' vision_encoder_ls -> kind
+ENCODERS = {
+    "clip": "clip",
+    "dino": "detection",
+    "sam": "seg",
+}  # the authors' vision_encoder_ls -> kind
 
 UNSCALED = ("default", "mrope")  # of rope_scaling: rotary positions as they are
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """Geometry of Qwen2-VL's vision tower; the defaults are those that transformers leaves out of config.json."""
+    """Geometry of Qwen2-VL's vision tower; the defaults are those that transformers leaves out of
+    config.json."""
 
     hidden_size: int
     embed_dim: int = 1280
@@ -66,7 +71,8 @@ class TextConfig:
 
 @dataclass(frozen=True)
 class Dinov2Config:
-    """Geometry of DINOv2; the defaults are facebook/dinov2-large, which the authors' code hard-wires."""
+    """Geometry of DINOv2; the defaults are facebook/dinov2-large, which the authors' code hard-
+    wires."""
 
     hidden_size: int = 1024
     num_hidden_layers: int = 24
@@ -88,7 +94,8 @@ class Dinov2Config:
 
 @dataclass(frozen=True)
 class SamConfig:
-    """Geometry of SAM's encoder; the defaults are facebook/sam-vit-large, which the authors' code hard-wires."""
+    """Geometry of SAM's encoder; the defaults are facebook/sam-vit-large, which the authors' code
+    hard-wires."""
 
     hidden_size: int = 1024
     num_hidden_layers: int = 24
@@ -121,18 +128,25 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def expect(data: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
-    """Raise CheckpointError where a value of ``data`` is not the one that the graphs are written for."""
+    """Raise CheckpointError where a value of ``data`` is not the one that the graphs are written
+    for."""
     wrong = [
-        f"{key} is {data.get(key)!r}, expected {value!r}" for key, value in expected.items() if data.get(key) != value
+        f"{key} is {data.get(key)!r}, expected {value!r}"
+        for key, value in expected.items()
+        if data.get(key) != value
     ]
     if wrong:
-        raise CheckpointError(f"{path} describes a model that vpt-edge cannot export: {'; '.join(wrong)}")
+        raise CheckpointError(
+            f"{path} describes a model that vpt-edge cannot export: {'; '.join(wrong)}"
+        )
 
 
 def kind_of(config: Mapping[str, Any], path: Path) -> str:
     if config.get("model_type") != "qwen2_vl_vpt":
         found = config.get("model_type")
-        raise CheckpointError(f"{path} is no VPT checkpoint: model_type is {found!r}, expected 'qwen2_vl_vpt'")
+        raise CheckpointError(
+            f"{path} is no VPT checkpoint: model_type is {found!r}, expected 'qwen2_vl_vpt'"
+        )
     encoders = config.get("vision_encoder_ls")
     if not isinstance(encoders, list) or len(encoders) != 1 or encoders[0] not in ENCODERS:
         raise CheckpointError(
@@ -149,7 +163,11 @@ def text_config(config: Mapping[str, Any], path: Path) -> TextConfig:
         path,
     )
     values = {**config, "mrope_section": _mrope_section(config, path)}
-    absent = [key for key in TextConfig.__dataclass_fields__ if key not in values or values[key] in (None, ())]
+    absent = [
+        key
+        for key in TextConfig.__dataclass_fields__
+        if key not in values or values[key] in (None, ())
+    ]
     if absent:
         raise CheckpointError(
             f"{path / 'config.json'} lacks {', '.join(absent)}; download or copy the checkpoint again"
@@ -166,8 +184,8 @@ def text_config(config: Mapping[str, Any], path: Path) -> TextConfig:
 def _mrope_section(config: Mapping[str, Any], path: Path) -> tuple[Any, ...]:
     """The rotary dimensions of time, height and width, () where they are absent.
 
-    The type beside them is absent or one that scales nothing (PROTOCOL 1.4): the graphs know no other.
-    """
+    The type beside them is absent or one that scales nothing (PROTOCOL 1.4): the graphs know no
+    other."""
     scaling = config.get("rope_scaling")
     if scaling is None:
         return ()
@@ -188,7 +206,9 @@ def _mrope_section(config: Mapping[str, Any], path: Path) -> tuple[Any, ...]:
 def vision_config(config: Mapping[str, Any], path: Path) -> VisionConfig:
     data = config.get("vision_config")
     if not isinstance(data, dict):
-        raise CheckpointError(f"{path / 'config.json'} lacks vision_config; download or copy the checkpoint again")
+        raise CheckpointError(
+            f"{path / 'config.json'} lacks vision_config; download or copy the checkpoint again"
+        )
     aliases = {
         "in_chans": "in_channels",
         "spatial_patch_size": "patch_size",
@@ -196,7 +216,9 @@ def vision_config(config: Mapping[str, Any], path: Path) -> VisionConfig:
     }
     values: dict[str, Any] = {"hidden_size": 3584}
     values |= {str(aliases.get(key, key)): value for key, value in data.items()}
-    vision = VisionConfig(**{key: values[key] for key in VisionConfig.__dataclass_fields__ if key in values})
+    vision = VisionConfig(
+        **{key: values[key] for key in VisionConfig.__dataclass_fields__ if key in values}
+    )
     fixed = {
         "hidden_size": config["hidden_size"],
         "patch_size": image.PATCH,
@@ -211,7 +233,8 @@ def vision_config(config: Mapping[str, Any], path: Path) -> VisionConfig:
 
 
 def encoder_config(kind: str, folder: Path) -> Dinov2Config | SamConfig | None:
-    """The re-encoder's geometry: a file beside config.json where there is one, else what the authors hard-wire."""
+    """The re-encoder's geometry: a file beside config.json where there is one, else what the
+    authors hard-wire."""
     if kind == "clip":
         return None
     cls: Any = Dinov2Config if kind == "detection" else SamConfig
@@ -219,7 +242,15 @@ def encoder_config(kind: str, folder: Path) -> Dinov2Config | SamConfig | None:
     if not path.exists():
         return cls()
     data = read_json(path)
-    fixed = {"use_swiglu_ffn": False, "use_abs_pos": True, "use_rel_pos": True, "qkv_bias": True, "hidden_act": "gelu"}
+    fixed = {
+        "use_swiglu_ffn": False,
+        "use_abs_pos": True,
+        "use_rel_pos": True,
+        "qkv_bias": True,
+        "hidden_act": "gelu",
+    }
     expect(data, {key: value for key, value in fixed.items() if key in data}, path)
     values = {key: data[key] for key in cls.__dataclass_fields__ if key in data}
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return cls(
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )

@@ -1,4 +1,5 @@
-"""The place where a bundle is to stand: free, or taken by an older bundle, which alone may be replaced."""
+"""The place where a bundle is to stand: free, or taken by an older bundle, which alone may be
+replaced."""
 
 from __future__ import annotations
 
@@ -18,9 +19,8 @@ LISTED = 5  # names in an error
 def check_destination(path: str | os.PathLike[str]) -> None:
     """Raises ExportError where a bundle cannot be put in the place of ``path`` without a loss.
 
-    An older bundle, of whatever schema version, may be replaced: a folder that holds the files which its own manifest
-    lists, the manifest, ``plans``, and nothing else.
-    """
+    An older bundle, of whatever schema version, may be replaced: a folder that holds the files
+    which its own manifest lists, the manifest, ``plans``, and nothing else."""
     target = resolve(path)
     if not target.exists():
         return
@@ -49,8 +49,14 @@ def _foreign_names(folder: Path) -> list[str]:
     """What ``folder`` holds besides the bundle. Raises ExportError where it is not a bundle."""
     files = _manifest_files(folder / MANIFEST)
     if files is None:
-        state = "its manifest.json is not a bundle's" if (folder / MANIFEST).exists() else "it has no manifest.json"
-        raise ExportError(f"{folder} exists and is not a bundle: {state}; choose another folder, or remove it")
+        state = (
+            "its manifest.json is not a bundle's"
+            if (folder / MANIFEST).exists()
+            else "it has no manifest.json"
+        )
+        raise ExportError(
+            f"{folder} exists and is not a bundle: {state}; choose another folder, or remove it"
+        )
     names = []
     for entry in sorted(folder.iterdir()):
         is_file = entry.is_symlink() or entry.is_file()

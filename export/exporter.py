@@ -89,7 +89,9 @@ class Export:
             if smoothing is None or not smoothing.touches(name):
                 return tensor.to(dtype)
             made = torch.empty(tensor.shape, dtype=dtype)
-            for first in range(0, len(tensor), ROWS):  # float64 has four times the bytes of what lies on disk
+            for first in range(
+                0, len(tensor), ROWS
+            ):  # float64 has four times the bytes of what lies on disk
                 rows = tensor[first : first + ROWS].double().numpy()
                 made[first : first + ROWS] = torch.from_numpy(smoothing.scaled(name, rows, first))
             return made
@@ -112,7 +114,9 @@ class Export:
         if self.plan:
             self.plan.apply(model, name, self.target, self.dtype)
         head = "lm_head.weight.int8" if self.recipe.quantized else "lm_head.weight"
-        stored = {head: self.folder / EMBEDDINGS} if name == "decoder" and self.checkpoint.tied else {}
+        stored = (
+            {head: self.folder / EMBEDDINGS} if name == "decoder" and self.checkpoint.tied else {}
+        )
         tracing.write(model, self.folder / spec.graph.file, stored)
 
     def manifest(self) -> Manifest:
@@ -141,7 +145,9 @@ class Export:
             image=c.image,
             text=text,
             cache=Cache(graphs.TARGETS[self.target].layout, cache, self.cache_tokens),
-            graphs={name: graphs.with_cache(spec.graph, cache) for name, spec in self.specs.items()},
+            graphs={
+                name: graphs.with_cache(spec.graph, cache) for name, spec in self.specs.items()
+            },
             parity=(),
             gate=None,
             files={},
@@ -149,7 +155,13 @@ class Export:
 
     def verify(self, name: str, manifest: Manifest) -> Manifest:
         spec = self.specs[name]
-        rows = verify(Bundle(self.folder, manifest), spec, self.dtype, self.recipe.tolerance, self.loader(spec))
+        rows = verify(
+            Bundle(self.folder, manifest),
+            spec,
+            self.dtype,
+            self.recipe.tolerance,
+            self.loader(spec),
+        )
         return replace(manifest, parity=(*manifest.parity, *rows))
 
     def run(self, progress: Progress, gate: Gate | None = None) -> None:
@@ -172,7 +184,9 @@ class Export:
     def seal(self, manifest: Manifest, hashes: Mapping[str, str] | None = None) -> None:
         """Report, ranges, hashes, manifest. ``hashes``: sha256 of files that have one already."""
         if self.plan:
-            (self.folder / RANGES).write_text(json.dumps(self.plan.to_dict(), indent=1) + "\n", "utf-8")
+            (self.folder / RANGES).write_text(
+                json.dumps(self.plan.to_dict(), indent=1) + "\n", "utf-8"
+            )
         (self.folder / REPORT).write_text(report(manifest, self.folder), "utf-8")
         files = dict(hashes or {})
         for path in self.folder.iterdir():
@@ -194,25 +208,35 @@ def export(
 ) -> Bundle:
     """Write the checkpoint ``source`` (a folder or a Hub id) as the bundle folder ``bundle``.
 
-    The bundle appears when it is complete and has answered a question; an older bundle in its place is replaced then.
-    A folder that holds anything else is refused, and a symlink followed. A quantized precision needs
-    a ``calibration``, whose ranges wait in ``<bundle>.ranges.json`` for another run. ``progress`` is told each stage
-    and the share that is done. Raises CheckpointError, and ExportError also where the gate does not hold.
-    """
+    The bundle appears when it is complete and has answered a question; an older bundle in its place
+    is replaced then. A folder that holds anything else is refused, and a symlink followed. A
+    quantized precision needs a ``calibration``, whose ranges wait in ``<bundle>.ranges.json`` for
+    another run. ``progress`` is told each stage and the share that is done. Raises CheckpointError,
+    and ExportError also where the gate does not hold."""
     if precision not in RECIPES:
-        raise ExportError(f"precision {precision!r} is unknown, expected one of: {', '.join(RECIPES)}")
+        raise ExportError(
+            f"precision {precision!r} is unknown, expected one of: {', '.join(RECIPES)}"
+        )
     if target not in graphs.TARGETS:
-        raise ExportError(f"target {target!r} is unknown, expected one of: {', '.join(graphs.TARGETS)}")
+        raise ExportError(
+            f"target {target!r} is unknown, expected one of: {', '.join(graphs.TARGETS)}"
+        )
     if cache_tokens < 1:
         raise ExportError(f"cache_tokens is {cache_tokens}, expected 1 or more")
     path, recipe = Path(bundle), RECIPES[precision]
     if recipe.quantized != (calibration is not None):
         needs = "needs calibration data" if recipe.quantized else "takes no calibration data"
-        raise ExportError(f"{precision} {needs}: vpt-export … --precision int8 --calibration-data DATA")
+        raise ExportError(
+            f"{precision} {needs}: vpt-export … --precision int8 --calibration-data DATA"
+        )
     if calibration and calibration.kv_cache not in KV_CACHES:
-        raise ExportError(f"kv_cache {calibration.kv_cache!r} is unknown, expected one of: {', '.join(KV_CACHES)}")
+        raise ExportError(
+            f"kv_cache {calibration.kv_cache!r} is unknown, expected one of: {', '.join(KV_CACHES)}"
+        )
     if calibration and calibration.kv_cache == "int8" and target != "onnxruntime":
-        raise ExportError(f"graphs for {target} keep keys and values in float: leave out --kv-cache int8")
+        raise ExportError(
+            f"graphs for {target} keep keys and values in float: leave out --kv-cache int8"
+        )
     check_destination(path)
     with replace_folder(path) as folder:
         progress("reading the checkpoint", 0.0)
@@ -280,7 +304,8 @@ def _quantized(job: Export, calibration: Calibration, cache: Path, progress: Pro
 
 
 def _reference(job: Export, folder: Path, streamed: bool | None, progress: Progress) -> Bundle:
-    """The float model that a quantized one is held against: exported to ``folder``, or streamed where it is large."""
+    """The float model that a quantized one is held against: exported to ``folder``, or streamed
+    where it is large."""
     if streamed is None:
         numbers = sum(math.prod(shape) for shape in job.checkpoint.expected_tensors().values())
         streamed = 4 * numbers > STREAMED_ABOVE

@@ -1,4 +1,5 @@
-"""Where smoothing can be folded into the weights of each graph, in the names of its module's parameters."""
+"""Where smoothing can be folded into the weights of each graph, in the names of its module's
+parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 
 def _norm(name: str, *consumers: str, width: int, copies: int = 1) -> Fold:
-    """A layer norm in front of products that see its channels ``copies`` times, one behind the other."""
+    """A layer norm in front of products that see its channels ``copies`` times, one behind the
+    other."""
     return Fold((f"{name}.weight", f"{name}.bias"), consumers, tuple(range(width)) * copies)
 
 
@@ -36,13 +38,21 @@ def decoder_folds(text: TextConfig) -> tuple[Fold, ...]:
         queries = tuple(f"{attention}.{part}_proj.weight" for part in "qkv")
         folds += [
             Fold((f"{layer}.input_layernorm.weight",), queries, every),
-            Fold((f"{attention}.v_proj.weight", f"{attention}.v_proj.bias"), (f"{attention}.o_proj.weight",), heads),
+            Fold(
+                (f"{attention}.v_proj.weight", f"{attention}.v_proj.bias"),
+                (f"{attention}.o_proj.weight",),
+                heads,
+            ),
             Fold(
                 (f"{layer}.post_attention_layernorm.weight",),
                 (f"{mlp}.gate_proj.weight", f"{mlp}.up_proj.weight"),
                 every,
             ),
-            Fold((f"{mlp}.up_proj.weight",), (f"{mlp}.down_proj.weight",), tuple(range(text.intermediate_size))),
+            Fold(
+                (f"{mlp}.up_proj.weight",),
+                (f"{mlp}.down_proj.weight",),
+                tuple(range(text.intermediate_size)),
+            ),
         ]
     return tuple(folds)
 
@@ -50,14 +60,17 @@ def decoder_folds(text: TextConfig) -> tuple[Fold, ...]:
 def cache_scales(
     largest: Mapping[str, NDArray[np.float32]], smoothing: Smoothing | None
 ) -> dict[str, NDArray[np.float32]]:
-    """The steps of an int8 cache by part ("0.key") and channel, from the ``largest`` that the float model wrote.
+    """The steps of an int8 cache by part ("0.key") and channel, from the ``largest`` that the float
+    model wrote.
 
     Smoothing changes the values: what it divides in v_proj is multiplied again in o_proj.
     """
     scales = {}
     for part, most in largest.items():
         layer, _, kind = part.partition(".")
-        folded = smoothing.rows.get(f"layers.{layer}.self_attn.v_proj.weight") if smoothing else None
+        folded = (
+            smoothing.rows.get(f"layers.{layer}.self_attn.v_proj.weight") if smoothing else None
+        )
         divisor = folded[1] if folded and kind == "value" else 1.0
         scales[part] = (np.maximum(most / divisor, 1e-6) / 127).astype(np.float32)
     return scales
@@ -69,20 +82,27 @@ def vision_folds(vision: VisionConfig) -> tuple[Fold, ...]:
     for block in (f"blocks.{index}" for index in range(vision.depth)):
         folds += _attention_folds(f"{block}.norm1", f"{block}.attn", width)
         folds.append(_norm(f"{block}.norm2", f"{block}.mlp.fc1.weight", width=width))
-    return (*folds, _norm("merger.ln_q", "merger.mlp.0.weight", width=width, copies=vision.merge_size**2))
+    return (
+        *folds,
+        _norm("merger.ln_q", "merger.mlp.0.weight", width=width, copies=vision.merge_size**2),
+    )
 
 
 def sam_folds(sam: SamConfig) -> tuple[Fold, ...]:
     folds = []
     for layer in (f"seg_model.layers.{index}" for index in range(sam.num_hidden_layers)):
         folds += _attention_folds(f"{layer}.layer_norm1", f"{layer}.attn", sam.hidden_size)
-        folds.append(_norm(f"{layer}.layer_norm2", f"{layer}.mlp.lin1.weight", width=sam.hidden_size))
+        folds.append(
+            _norm(f"{layer}.layer_norm2", f"{layer}.mlp.lin1.weight", width=sam.hidden_size)
+        )
     return tuple(folds)
 
 
 def dinov2_folds(dinov2: Dinov2Config) -> tuple[Fold, ...]:
     folds, width = [], dinov2.hidden_size
-    for layer in (f"detection_model.encoder.layer.{index}" for index in range(dinov2.num_hidden_layers)):
+    for layer in (
+        f"detection_model.encoder.layer.{index}" for index in range(dinov2.num_hidden_layers)
+    ):
         attention = f"{layer}.attention.attention"
         queries = tuple(f"{attention}.{part}.weight" for part in ("query", "key", "value"))
         value = (f"{attention}.value.weight", f"{attention}.value.bias")
@@ -92,11 +112,19 @@ def dinov2_folds(dinov2: Dinov2Config) -> tuple[Fold, ...]:
             _norm(f"{layer}.norm2", f"{layer}.mlp.fc1.weight", width=width),
         ]
     name = "detection_projector"
-    return (*folds, _norm(f"{name}.layernorm_feature", f"{name}.linear_feature.weight", width=width))
+    return (
+        *folds,
+        _norm(f"{name}.layernorm_feature", f"{name}.linear_feature.weight", width=width),
+    )
 
 
 def _attention_folds(norm: str, attention: str, width: int) -> list[Fold]:
     """A norm in front of a joint qkv product, and its values in front of the output product."""
     qkv = f"{attention}.qkv"
-    values = Fold((f"{qkv}.weight", f"{qkv}.bias"), (f"{attention}.proj.weight",), tuple(range(width)), start=2 * width)
+    values = Fold(
+        (f"{qkv}.weight", f"{qkv}.bias"),
+        (f"{attention}.proj.weight",),
+        tuple(range(width)),
+        start=2 * width,
+    )
     return [_norm(norm, f"{qkv}.weight", width=width), values]

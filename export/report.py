@@ -57,18 +57,31 @@ def _tokenizer(bundle: Path) -> list[str]:
 
 def _gate(gate: Gate) -> list[str]:
     """What the gate saw, and what stayed in float because of it."""
-    accuracy = "" if gate.accuracy is None else f" Accuracy {gate.accuracy:.2%}, in float {gate.float_accuracy:.2%}."
-    divergence = "" if gate.first_token_kl is None else f" First token: KL {gate.first_token_kl:.2e} nats."
+    accuracy = (
+        ""
+        if gate.accuracy is None
+        else f" Accuracy {gate.accuracy:.2%}, in float {gate.float_accuracy:.2%}."
+    )
+    divergence = (
+        "" if gate.first_token_kl is None else f" First token: KL {gate.first_token_kl:.2e} nats."
+    )
     speed = ", ".join(
-        f"{stage} {ratio:.2f}x" + (" (slower)" if ratio < 1 else "") for stage, ratio in gate.speed.items()
+        f"{stage} {ratio:.2f}x" + (" (slower)" if ratio < 1 else "")
+        for stage, ratio in gate.speed.items()
     )
     return [
         f"Against its float self on {gate.samples} held-out samples: answers equal {gate.answers_equal:.2%}, triggers "
         f"{gate.triggers_equal:.2%}, region cells {gate.cells_equal:.2%} (IoU {gate.cells_iou:.3f})."
         f"{accuracy}{divergence} Drop {gate.drop:.2f}, allowed {gate.allowed:.2f}.",
         "",
-        *([f"Speed against float on the exporting machine: {speed}.", ""] if speed else []),  # not of a streamed float
-        *(["Left in float:", *(f"- {name}: {why}" for name, why in gate.floats.items())] if gate.floats else []),
+        *(
+            [f"Speed against float on the exporting machine: {speed}.", ""] if speed else []
+        ),  # not of a streamed float
+        *(
+            ["Left in float:", *(f"- {name}: {why}" for name, why in gate.floats.items())]
+            if gate.floats
+            else []
+        ),
         *(f"- {note}" for note in gate.notes),
         "Norms, softmax, rotary embedding, convolutions and the condition's projector compute in float by design.",
         "",

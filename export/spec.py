@@ -31,20 +31,26 @@ PREFILL = 512  # tokens of one pass: a longer prompt goes in pieces, so that act
 class OnnxRuntimeAttention:
     """Contrib operators of ONNX Runtime. Past and present of the cache are one buffer.
 
-    Cache: keys and values (batch, kv_heads, capacity, head_dim); ``lengths``: seqlens_k (batch,) int32, the last filled
-    index, and total_sequence_length () int32. In float32 attention rotates too: ``rope`` (capacity, head_dim / 2) is
-    that of every slot of the cache. In eager torch the results are dummies.
-    """
+    Cache: keys and values (batch, kv_heads, capacity, head_dim); ``lengths``: seqlens_k (batch,)
+    int32, the last filled index, and total_sequence_length () int32. In float32 attention rotates
+    too: ``rope`` (capacity, head_dim / 2) is that of every slot of the cache. In eager torch the
+    results are dummies."""
 
     def rotary(self, x: Tensor, cos: Tensor, sin: Tensor, heads: int) -> Tensor:
-        first = torch.zeros(1, dtype=torch.int64)  # cos and sin hold these very positions, not a table
+        first = torch.zeros(
+            1, dtype=torch.int64
+        )  # cos and sin hold these very positions, not a table
         wide = x.float()
-        return _contrib("RotaryEmbedding", [wide, first, cos, sin], {"num_heads": heads}, [wide])[0].to(x.dtype)
+        return _contrib("RotaryEmbedding", [wide, first, cos, sin], {"num_heads": heads}, [wide])[
+            0
+        ].to(x.dtype)
 
     def full(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
         return _contrib("MultiHeadAttention", [q, k, v], {"num_heads": heads}, [q])[0]
 
-    def visibility(self, seq: int, past: Cache | None, lengths: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def visibility(
+        self, seq: int, past: Cache | None, lengths: tuple[Tensor, ...]
+    ) -> tuple[Tensor, ...]:
         return lengths
 
     def causal(
@@ -69,7 +75,9 @@ class OnnxRuntimeAttention:
         return out, (key, value)
 
 
-def _contrib(name: str, inputs: list[Tensor], attributes: dict[str, int], like: list[Tensor]) -> tuple[Tensor, ...]:
+def _contrib(
+    name: str, inputs: list[Tensor], attributes: dict[str, int], like: list[Tensor]
+) -> tuple[Tensor, ...]:
     outputs = torch.onnx.ops.symbolic_multi_out(
         f"com.microsoft::{name}",
         inputs,
@@ -83,7 +91,8 @@ def _contrib(name: str, inputs: list[Tensor], attributes: dict[str, int], like: 
 
 @dataclass(frozen=True)
 class Target:
-    """How graphs are written for one inference library; ``layout`` is the cache's (see ``bundle.Cache``)."""
+    """How graphs are written for one inference library; ``layout`` is the cache's (see
+    ``bundle.Cache``)."""
 
     attention: Attention
     layout: str
@@ -97,12 +106,12 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Spec:
-    """One graph to be exported: its interface, its torch module, and where the module's weights come from.
+    """One graph to be exported: its interface, its torch module, and where the module's weights
+    come from.
 
-    ``build`` makes the module for an attention; ``tensor_name`` gives a parameter's name in the checkpoint. ``ratios``
-    names dynamic axes that are multiples of another: {"patches": ("tokens", 4)}; ``folds`` are where quantization may
-    smooth outliers.
-    """
+    ``build`` makes the module for an attention; ``tensor_name`` gives a parameter's name in the
+    checkpoint. ``ratios`` names dynamic axes that are multiples of another: {"patches": ("tokens",
+    4)}; ``folds`` are where quantization may smooth outliers."""
 
     graph: bundle.Graph
     build: Callable[[Attention], nn.Module]
@@ -115,7 +124,9 @@ class Spec:
         return self.graph.file.removesuffix(".onnx")
 
 
-def specs(checkpoint: Checkpoint, recipe: Recipe, target: str, cache_tokens: int) -> dict[str, Spec]:
+def specs(
+    checkpoint: Checkpoint, recipe: Recipe, target: str, cache_tokens: int
+) -> dict[str, Spec]:
     """The graphs of ``checkpoint``, in the order in which they are exported."""
     graphs = {
         "vision_encoder": _vision_encoder(checkpoint),
@@ -134,7 +145,10 @@ def _floats(name: str, *shape: int | str) -> bundle.Tensor:
 def with_cache(graph: bundle.Graph, dtype: str) -> bundle.Graph:
     """``graph`` with keys and values of ``dtype``."""
     sides = [
-        tuple(replace(t, dtype=dtype) if t.name.startswith(("past.", "present.")) else t for t in tensors)
+        tuple(
+            replace(t, dtype=dtype) if t.name.startswith(("past.", "present.")) else t
+            for t in tensors
+        )
         for tensors in (graph.inputs, graph.outputs)
     ]
     return replace(graph, inputs=sides[0], outputs=sides[1])
@@ -145,7 +159,11 @@ def _vision_encoder(checkpoint: Checkpoint) -> Spec:
     rope, most = ("patches", vision.head_dim // 2), most_tokens(checkpoint.image)
     graph = bundle.Graph(
         file="vision_encoder.onnx",
-        inputs=(_floats("patches", 1, "patches", vision.patch_width), _floats("cos", *rope), _floats("sin", *rope)),
+        inputs=(
+            _floats("patches", 1, "patches", vision.patch_width),
+            _floats("cos", *rope),
+            _floats("sin", *rope),
+        ),
         outputs=(_floats("features", 1, "tokens", vision.hidden_size),),
         bounds={"patches": (4, 4 * min(256, most), 4 * most), "tokens": (1, min(256, most), most)},
     )
@@ -160,24 +178,45 @@ def _vision_encoder(checkpoint: Checkpoint) -> Spec:
 
 def _decoder(checkpoint: Checkpoint, recipe: Recipe, target: str, cache_tokens: int) -> Spec:
     text = checkpoint.text
-    rotates = target == "onnxruntime" and recipe.dtype[target] == "float32"  # attention itself, by the cache's slots
+    rotates = (
+        target == "onnxruntime" and recipe.dtype[target] == "float32"
+    )  # attention itself, by the cache's slots
     rope = ("capacity" if rotates else "sequence", text.head_dim // 2)
-    inputs = [_floats("embeds", 1, "sequence", text.hidden_size), _floats("cos", *rope), _floats("sin", *rope)]
+    inputs = [
+        _floats("embeds", 1, "sequence", text.hidden_size),
+        _floats("cos", *rope),
+        _floats("sin", *rope),
+    ]
     outputs = [_floats("logits", 1, text.vocab_size), _floats("hidden", 1, text.hidden_size)]
     most = min(PREFILL, cache_tokens)
     bounds = {"sequence": (1, min(256, most), most)}
-    picks = TARGETS[target].layout == "appended"  # on a CPU the logits need no journey, and numpy finds the largest
+    picks = (
+        TARGETS[target].layout == "appended"
+    )  # on a CPU the logits need no journey, and numpy finds the largest
     if TARGETS[target].layout == "shared":
         past = present = (1, text.num_key_value_heads, "capacity", text.head_dim)  # type: tuple[int | str, ...]
         bounds["capacity"] = (1, cache_tokens, cache_tokens)
-        lengths = [bundle.Tensor("seqlens_k", "int32", (1,)), bundle.Tensor("total_sequence_length", "int32", ())]
+        lengths = [
+            bundle.Tensor("seqlens_k", "int32", (1,)),
+            bundle.Tensor("total_sequence_length", "int32", ()),
+        ]
     else:
-        past, present = ((1, axis, text.num_key_value_heads * text.head_dim) for axis in ("past", "sequence"))
-        bounds["past"] = (BLOCK, min(2 * BLOCK, whole_blocks(cache_tokens)), whole_blocks(cache_tokens))
+        past, present = (
+            (1, axis, text.num_key_value_heads * text.head_dim) for axis in ("past", "sequence")
+        )
+        bounds["past"] = (
+            BLOCK,
+            min(2 * BLOCK, whole_blocks(cache_tokens)),
+            whole_blocks(cache_tokens),
+        )
         lengths = [bundle.Tensor("filled", "int32", ())]
         outputs.append(bundle.Tensor("token", "int64", (1,)))
-    parts = [f"{layer}.{part}" for layer in range(text.num_hidden_layers) for part in ("key", "value")]
-    inputs += [bundle.Tensor(f"past.{part}", recipe.dtype[target], past) for part in parts] + lengths
+    parts = [
+        f"{layer}.{part}" for layer in range(text.num_hidden_layers) for part in ("key", "value")
+    ]
+    inputs += [
+        bundle.Tensor(f"past.{part}", recipe.dtype[target], past) for part in parts
+    ] + lengths
     outputs += [bundle.Tensor(f"present.{part}", recipe.dtype[target], present) for part in parts]
     graph = bundle.Graph("decoder.onnx", tuple(inputs), tuple(outputs), bounds)
     return Spec(
@@ -204,7 +243,13 @@ def _reencoder_features(checkpoint: Checkpoint) -> Spec:
         outputs=(_floats("features", 1, 256, hidden),),
         bounds={},
     )
-    folds = sam_folds(encoder) if isinstance(encoder, SamConfig) else dinov2_folds(encoder) if encoder else ()
+    folds = (
+        sam_folds(encoder)
+        if isinstance(encoder, SamConfig)
+        else dinov2_folds(encoder)
+        if encoder
+        else ()
+    )
     return Spec(graph, build, lambda name: name, folds=folds)
 
 
@@ -217,4 +262,8 @@ def _reencoder_projector(checkpoint: Checkpoint) -> Spec:
         outputs=(_floats("projected", 1, "tokens", hidden),),
         bounds={"tokens": (1, 256, most)},
     )
-    return Spec(graph, lambda attention: layers.Projector(hidden), lambda name: f"{checkpoint.kind}_projector.{name}")
+    return Spec(
+        graph,
+        lambda attention: layers.Projector(hidden),
+        lambda name: f"{checkpoint.kind}_projector.{name}",
+    )

@@ -1,8 +1,9 @@
-"""The float model straight out of the checkpoint: the reference of a quantized export that needs no float copy.
+"""The float model straight out of the checkpoint: the reference of a quantized export that needs no
+float copy.
 
-Its graphs run in torch. Every weight of a matrix product stays in the checkpoint's file and is brought to float32 a few
-rows at a time, each time it is used: a token costs a pass over the file, and memory for one weight.
-"""
+Its graphs run in torch. Every weight of a matrix product stays in the checkpoint's file and is
+brought to float32 a few rows at a time, each time it is used: a token costs a pass over the file,
+and memory for one weight."""
 
 from __future__ import annotations
 
@@ -35,12 +36,15 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.sessions import Arrays, Session
 
 IR_VERSION = 9  # the last before opset 20
-NUMBERS = 1 << 21  # of a weight in float32 at a time: they stay in the processor's cache until they are used
+NUMBERS = (
+    1 << 21
+)  # of a weight in float32 at a time: they stay in the processor's cache until they are used
 
 
 @dataclass(frozen=True)
 class StreamedBundle(Bundle):
-    """A float bundle whose graphs and embeddings are the checkpoint's own files; ``job`` describes them."""
+    """A float bundle whose graphs and embeddings are the checkpoint's own files; ``job`` describes
+    them."""
 
     job: Export
 
@@ -52,9 +56,16 @@ class StreamedBundle(Bundle):
 
 
 def streamed_bundle(job: Export) -> StreamedBundle:
-    """The checkpoint of ``job`` as a float bundle. The hashes are those of all files in its folder."""
-    plain = replace(job, recipe=RECIPES["fp32"], target="tensorrt", plan=None)  # plain operators: torch runs them too
-    files = {path.name: sha256(path) for path in sorted(job.checkpoint.path.iterdir()) if path.is_file()}
+    """The checkpoint of ``job`` as a float bundle.
+
+    The hashes are those of all files in its folder.
+    """
+    plain = replace(
+        job, recipe=RECIPES["fp32"], target="tensorrt", plan=None
+    )  # plain operators: torch runs them too
+    files = {
+        path.name: sha256(path) for path in sorted(job.checkpoint.path.iterdir()) if path.is_file()
+    }
     return StreamedBundle(job.checkpoint.path, replace(plain.manifest(), files=files), plain)
 
 
@@ -88,7 +99,8 @@ class StreamedSession:
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         arguments = [
-            torch.from_numpy(np.require(inputs[item.name], requirements="W")) for item in self._spec.graph.inputs
+            torch.from_numpy(np.require(inputs[item.name], requirements="W"))
+            for item in self._spec.graph.inputs
         ]
         with _one_thread(), torch.inference_mode():
             results = _flat(self._module(*nested(self._spec, arguments)))
@@ -144,13 +156,22 @@ def _product_session() -> Any:
     import onnxruntime
 
     shapes = {"x": ["rows", "inputs"], "weight": ["outputs", "inputs"], "y": ["rows", "outputs"]}
-    x, weight, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items())
-    graph = helper.make_graph([helper.make_node("Gemm", ["x", "weight"], ["y"], transB=1)], "product", [x, weight], [y])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    x, weight, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "weight"], ["y"], transB=1)], "product", [x, weight], [y]
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
+    )
     options = onnxruntime.SessionOptions()
     options.enable_cpu_mem_arena = False
     options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:
@@ -160,14 +181,18 @@ def _product(x: Tensor, weight: Tensor) -> Tensor:
 
 @cache
 def _workers() -> ThreadPoolExecutor:
-    """Each computes parts of a product by itself: threads that wait for each other crawl on a busy machine."""
+    """Each computes parts of a product by itself: threads that wait for each other crawl on a busy
+    machine."""
     return ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
 
 
 class StreamedLinear(nn.Module):
-    """``y = x W^T + b`` in float32; ``read`` gives W in whatever dtype the checkpoint has, ``watch`` is told x."""
+    """``y = x W^T + b`` in float32; ``read`` gives W in whatever dtype the checkpoint has,
+    ``watch`` is told x."""
 
-    def __init__(self, read: Callable[[], Tensor], bias: Tensor | None, watch: Callable[[Tensor], None]) -> None:
+    def __init__(
+        self, read: Callable[[], Tensor], bias: Tensor | None, watch: Callable[[Tensor], None]
+    ) -> None:
         super().__init__()
         self._read, self._bias, self._watch = read, bias, watch
 

@@ -33,7 +33,8 @@ TRACE_SIZES = {"past": 3, "capacity": 16, "sequence": 5, "tokens": 6}
 
 
 def trace(spec: Spec, attention: Attention, dtype: torch.dtype) -> ir.Model:
-    """The graph of ``spec`` with parameters of ``dtype`` that have shapes and names but take no memory."""
+    """The graph of ``spec`` with parameters of ``dtype`` that have shapes and names but take no
+    memory."""
     with torch.device("meta"):
         module = spec.build(attention)
     _drop_storage(module.to(dtype).eval())
@@ -41,10 +42,18 @@ def trace(spec: Spec, attention: Attention, dtype: torch.dtype) -> ir.Model:
     with _quiet():
         try:
             program = torch.onnx.export(
-                module, inputs, dynamo=True, dynamic_shapes=shapes, opset_version=OPSET, optimize=False, verbose=False
+                module,
+                inputs,
+                dynamo=True,
+                dynamic_shapes=shapes,
+                opset_version=OPSET,
+                optimize=False,
+                verbose=False,
             )
         except Exception as error:  # whatever the tracer meets
-            raise ExportError(f"torch cannot export {spec.graph.file}: {str(error).splitlines()[0]}") from error
+            raise ExportError(
+                f"torch cannot export {spec.graph.file}: {str(error).splitlines()[0]}"
+            ) from error
     assert program is not None
     _name_interface(program.model, spec)
     return program.model
@@ -59,8 +68,12 @@ def _drop_storage(module: nn.Module) -> None:
 
 
 def _example_inputs(spec: Spec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Arguments for the trace and their dynamic axes; the cache's tensors are nested as the module takes them."""
-    axes = {axis: torch.export.Dim(axis, min=1, max=high) for axis, (_, _, high) in spec.graph.bounds.items()}
+    """Arguments for the trace and their dynamic axes; the cache's tensors are nested as the module
+    takes them."""
+    axes = {
+        axis: torch.export.Dim(axis, min=1, max=high)
+        for axis, (_, _, high) in spec.graph.bounds.items()
+    }
     sizes = dict(TRACE_SIZES)
     for axis, (root, ratio) in spec.ratios.items():
         axes[axis], sizes[axis] = ratio * axes[root], ratio * sizes[root]
@@ -69,12 +82,15 @@ def _example_inputs(spec: Spec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     for tensor in spec.graph.inputs:
         shape = [sizes[size] if isinstance(size, str) else size for size in tensor.shape]
         flat.append(torch.zeros(shape, dtype=getattr(torch, tensor.dtype)))
-        dynamic.append({index: axes[size] for index, size in enumerate(tensor.shape) if isinstance(size, str)})
+        dynamic.append(
+            {index: axes[size] for index, size in enumerate(tensor.shape) if isinstance(size, str)}
+        )
     return nested(spec, flat), nested(spec, dynamic)
 
 
 def nested(spec: Spec, items: Sequence[Any]) -> tuple[Any, ...]:
-    """``items``, one for each input of the graph, as its module takes them: the cache's layer by layer."""
+    """``items``, one for each input of the graph, as its module takes them: the cache's layer by
+    layer."""
     names = [tensor.name for tensor in spec.graph.inputs]
     past = [index for index, name in enumerate(names) if name.startswith("past.")]
     if not past:
@@ -86,20 +102,28 @@ def nested(spec: Spec, items: Sequence[Any]) -> tuple[Any, ...]:
 
 def _name_interface(model: ir.Model, spec: Spec) -> None:
     """Give inputs, outputs and their axes the names of the spec."""
-    for values, tensors in ((model.graph.inputs, spec.graph.inputs), (model.graph.outputs, spec.graph.outputs)):
+    for values, tensors in (
+        (model.graph.inputs, spec.graph.inputs),
+        (model.graph.outputs, spec.graph.outputs),
+    ):
         if len(values) != len(tensors):
-            raise ExportError(f"{spec.graph.file} has {len(values)} inputs or outputs, expected {len(tensors)}")
+            raise ExportError(
+                f"{spec.graph.file} has {len(values)} inputs or outputs, expected {len(tensors)}"
+            )
         for value, tensor in zip(values, tensors, strict=True):
             value.name = tensor.name
             value.shape = ir.Shape(tensor.shape)
             value.dtype = ir.DataType[
-                {"float32": "FLOAT", "float16": "FLOAT16", "int32": "INT32", "int64": "INT64"}[tensor.dtype]
+                {"float32": "FLOAT", "float16": "FLOAT16", "int32": "INT32", "int64": "INT64"}[
+                    tensor.dtype
+                ]
             ]
 
 
 @contextlib.contextmanager
 def _quiet() -> Any:
-    """Silence the exporter's remarks about packages that are not needed and names that it chooses itself."""
+    """Silence the exporter's remarks about packages that are not needed and names that it chooses
+    itself."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -112,7 +136,8 @@ def _quiet() -> Any:
 
 
 def attach_weights(model: ir.Model, load: Callable[[str], Tensor]) -> None:
-    """Let every parameter's initializer come from ``load(name)`` when it is written, and transpose it for MatMul."""
+    """Let every parameter's initializer come from ``load(name)`` when it is written, and transpose
+    it for MatMul."""
     for name, value in model.graph.initializers.items():
         if isinstance(getattr(value.const_value, "raw", None), nn.Parameter):
             assert value.shape is not None and value.dtype is not None
@@ -121,7 +146,11 @@ def attach_weights(model: ir.Model, load: Callable[[str], Tensor]) -> None:
         source = node.inputs[0] if node.op_type == "Transpose" else None
         if source is None or source.name not in model.graph.initializers:
             continue
-        weight, order, name = source.const_value, node.attributes["perm"].as_ints(), f"{source.name}.transposed"
+        weight, order, name = (
+            source.const_value,
+            node.attributes["perm"].as_ints(),
+            f"{source.name}.transposed",
+        )
         assert weight is not None
         shape = ir.Shape([weight.shape.numpy()[axis] for axis in order])
         turned = ir.Value(name=name, shape=shape, type=source.type)
@@ -137,15 +166,19 @@ def _transposed(weight: ir.TensorProtocol, order: Sequence[int]) -> Tensor:
     return torch.from_numpy(weight.numpy()).permute(*order)
 
 
-def _lazy(name: str, dtype: ir.DataType, shape: ir.Shape, make: Callable[[], Tensor]) -> ir.LazyTensor:
-    return ir.LazyTensor(lambda: ir.tensor(make().contiguous().numpy()), dtype=dtype, shape=shape, name=name)
+def _lazy(
+    name: str, dtype: ir.DataType, shape: ir.Shape, make: Callable[[], Tensor]
+) -> ir.LazyTensor:
+    return ir.LazyTensor(
+        lambda: ir.tensor(make().contiguous().numpy()), dtype=dtype, shape=shape, name=name
+    )
 
 
 def write(model: ir.Model, path: Path, stored: dict[str, Path]) -> None:
     """Write ``model`` with its weights in ``<path>.data``, as many at a time as there are writers.
 
-    ``stored`` names initializers whose very bytes lie in another file beside it already: those are pointed at.
-    """
+    ``stored`` names initializers whose very bytes lie in another file beside it already: those are
+    pointed at."""
     large = []
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
@@ -215,7 +248,8 @@ def _strip(model: ir.Model) -> None:
 
 
 def write_int8(matrix: Tensor, path: Path, scales: Path) -> None:
-    """Write a matrix as raw int8 rows, and one float32 scale a row into ``scales``; a block of rows at a time."""
+    """Write a matrix as raw int8 rows, and one float32 scale a row into ``scales``; a block of rows
+    at a time."""
     with path.open("wb") as file, scales.open("wb") as scale_file:
         for rows in matrix.split(4096):
             integers, scale = int8_weight(rows.float().numpy(), axis=0)

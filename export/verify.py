@@ -73,7 +73,8 @@ def _module(spec: Spec, dtype: str, load: Callable[[str], torch.Tensor]) -> nn.M
 
 
 def _difference(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
-    """The largest absolute difference over the largest absolute value; infinite where a number is not finite."""
+    """The largest absolute difference over the largest absolute value; infinite where a number is
+    not finite."""
     got, want = got.astype(np.float64), want.astype(np.float64)
     scale = float(np.abs(want).max())
     difference = float(np.abs(got - want).max()) / (scale or 1.0)
@@ -102,17 +103,27 @@ def _stateless(bundle: Bundle, name: str, module: nn.Module, session: Session) -
     graph = bundle.graph(name)
     dynamic = any(isinstance(size, str) for size in graph.inputs[0].shape)
     for tokens in PROJECTOR_TOKENS if dynamic else (0,):
-        shapes = [[tokens if isinstance(size, str) else size for size in tensor.shape] for tensor in graph.inputs]
-        inputs = {tensor.name: _random(*shape) for tensor, shape in zip(graph.inputs, shapes, strict=True)}
+        shapes = [
+            [tokens if isinstance(size, str) else size for size in tensor.shape]
+            for tensor in graph.inputs
+        ]
+        inputs = {
+            tensor.name: _random(*shape) for tensor, shape in zip(graph.inputs, shapes, strict=True)
+        }
         output = graph.outputs[0]
-        got = {output.name: np.empty([tokens if isinstance(size, str) else size for size in output.shape], np.float32)}
+        got = {
+            output.name: np.empty(
+                [tokens if isinstance(size, str) else size for size in output.shape], np.float32
+            )
+        }
         session.run(inputs, got)
         want = module(*(torch.from_numpy(array) for array in inputs.values()))
         yield f"{tokens} tokens" if dynamic else "its one size", got, {output.name: want.numpy()}
 
 
 def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> Iterator[Case]:
-    """Runs of several lengths on one cache: logits, hidden state and the last layer's new keys each time."""
+    """Runs of several lengths on one cache: logits, hidden state and the last layer's new keys each
+    time."""
     text, cache = bundle.manifest.text, KVCache(bundle.manifest)
     embeddings = bundle.embeddings()
     past: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -128,12 +139,19 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
         if "token" in (tensor.name for tensor in bundle.graph(name).outputs):
             got["token"] = np.empty(1, np.int64)
         cache_inputs, cache_outputs = cache.bindings(count)
-        session.run({**inputs, **cache.rotations(cos, sin), **cache_inputs}, {**got, **cache_outputs})
-        logits, hidden, *_, new = module(*(torch.from_numpy(array) for array in inputs.values()), past)
+        session.run(
+            {**inputs, **cache.rotations(cos, sin), **cache_inputs}, {**got, **cache_outputs}
+        )
+        logits, hidden, *_, new = module(
+            *(torch.from_numpy(array) for array in inputs.values()), past
+        )
         size = f"{count} tokens behind {cache.length}"
         cache.append(count)
         past = (
-            [(torch.cat((k, a), 1), torch.cat((v, b), 1)) for (k, v), (a, b) in zip(past, new, strict=True)]
+            [
+                (torch.cat((k, a), 1), torch.cat((v, b), 1))
+                for (k, v), (a, b) in zip(past, new, strict=True)
+            ]
             if past
             else new
         )
@@ -146,9 +164,9 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
 def try_bundle(folder: Path) -> Manifest:
     """Open the finished bundle in ``folder`` as its users will, and ask it one short question.
 
-    Graphs for TensorRT run on the device alone: such a bundle is read and its files are checked. Raises ExportError for
-    whatever fails, so that an older bundle is not given up for one that does not answer.
-    """
+    Graphs for TensorRT run on the device alone: such a bundle is read and its files are checked.
+    Raises ExportError for whatever fails, so that an older bundle is not given up for one that does
+    not answer."""
     try:
         bundle = Bundle.open(folder)
         if bundle.manifest.target == "onnxruntime":

@@ -1,4 +1,5 @@
-"""Answers questions about pictures with an exported VPT model: numpy, Pillow, tokenizers and one inference library."""
+"""Answers questions about pictures with an exported VPT model: numpy, Pillow, tokenizers and one
+inference library."""
 
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import VptError
@@ -6,4 +7,14 @@ from vpt_edge.runtime.perception.vpt import Crop, Reencode
 from vpt_edge.runtime.pipeline import Pipeline
 from vpt_edge.runtime.result import Answer, Finished, Looked, Text
 
-__all__ = ["Answer", "Bundle", "Crop", "Finished", "Looked", "Pipeline", "Reencode", "Text", "VptError"]
+__all__ = [
+    "Answer",
+    "Bundle",
+    "Crop",
+    "Finished",
+    "Looked",
+    "Pipeline",
+    "Reencode",
+    "Text",
+    "VptError",
+]

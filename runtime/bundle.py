@@ -36,7 +36,8 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Graph:
-    """One ONNX file; ``bounds`` gives the least, the usual and the largest size of each dynamic axis."""
+    """One ONNX file; ``bounds`` gives the least, the usual and the largest size of each dynamic
+    axis."""
 
     file: str
     inputs: tuple[Tensor, ...]
@@ -46,7 +47,10 @@ class Graph:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids, found by token string at export. An alignment checkpoint has no triggers: ids of None."""
+    """Token ids, found by token string at export.
+
+    An alignment checkpoint has no triggers: ids of None.
+    """
 
     image_pad: int
     reencode_pad: int | None
@@ -63,7 +67,8 @@ class Tokens:
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """``limit`` and ``reencode_limit``: longest side after the NEAREST shrink; pixels as Qwen2-VL counts them."""
+    """``limit`` and ``reencode_limit``: longest side after the NEAREST shrink; pixels as Qwen2-VL
+    counts them."""
 
     limit: int
     reencode_limit: int
@@ -76,9 +81,8 @@ class ImageLimits:
 class Text:
     """Geometry of the language model.
 
-    ``embeddings`` is the raw table (vocab_size, hidden_size); an int8 table has a float32 scale for each row in
-    ``embedding_scales``.
-    """
+    ``embeddings`` is the raw table (vocab_size, hidden_size); an int8 table has a float32 scale for
+    each row in ``embedding_scales``."""
 
     hidden_size: int
     layers: int
@@ -96,9 +100,8 @@ class Text:
 class Cache:
     """``layout`` "shared": (1, kv_heads, capacity, head_dim), past and present are one buffer.
 
-    ``layout`` "appended": (1, capacity, kv_heads * head_dim), the graph gives new keys and values alone.
-    The scales of a ``dtype`` of int8 lie in the decoder's graph.
-    """
+    ``layout`` "appended": (1, capacity, kv_heads * head_dim), the graph gives new keys and values
+    alone. The scales of a ``dtype`` of int8 lie in the decoder's graph."""
 
     layout: str
     dtype: str
@@ -107,7 +110,8 @@ class Cache:
 
 @dataclass(frozen=True)
 class Parity:
-    """The largest difference of a graph from torch at one size, relative to the largest value, and its tolerance."""
+    """The largest difference of a graph from torch at one size, relative to the largest value, and
+    its tolerance."""
 
     graph: str
     size: str
@@ -118,12 +122,12 @@ class Parity:
 
 @dataclass(frozen=True)
 class Gate:
-    """How a quantized bundle held against its float self on held-out samples; shares, and ``drop`` in points.
+    """How a quantized bundle held against its float self on held-out samples; shares, and ``drop``
+    in points.
 
-    ``allowed``: the largest drop that the gate lets through; ``speed``: float's median time over ours, by stage, on the
-    machine that exported; ``floats``: products that stayed in float, with the reason; ``notes``: what to know of the
-    calibration data.
-    """
+    ``allowed``: the largest drop that the gate lets through; ``speed``: float's median time over
+    ours, by stage, on the machine that exported; ``floats``: products that stayed in float, with
+    the reason; ``notes``: what to know of the calibration data."""
 
     samples: int
     labelled: int
@@ -164,29 +168,40 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: every file is there and, once it is checked, has the hash that the manifest gives."""
+    """An opened bundle: every file is there and, once it is checked, has the hash that the manifest
+    gives."""
 
     path: Path
     manifest: Manifest
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
-        """Read and check a bundle. Raises BundleError for an unknown version or key, a missing or altered file."""
+        """Read and check a bundle.
+
+        Raises BundleError for an unknown version or key, a missing or altered file.
+        """
         bundle = cls.read(path)
         bundle.check()
         return bundle
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Bundle:
-        """``open`` but for the hashes: whoever reads it this way calls ``check``, beside what takes time too."""
+        """``open`` but for the hashes: whoever reads it this way calls ``check``, beside what takes
+        time too."""
         folder = Path(path)
         if not (folder / MANIFEST).is_file():
-            found = "the folder has no manifest.json" if folder.is_dir() else "there is no such folder"
-            raise BundleError(f"{folder} is no bundle: {found}; make one: vpt-export CHECKPOINT -o {folder}")
+            found = (
+                "the folder has no manifest.json" if folder.is_dir() else "there is no such folder"
+            )
+            raise BundleError(
+                f"{folder} is no bundle: {found}; make one: vpt-export CHECKPOINT -o {folder}"
+            )
         try:
             data = json.loads((folder / MANIFEST).read_text("utf-8"))
         except ValueError as error:
-            raise BundleError(f"{folder / MANIFEST} is no JSON ({error}); {EXPORT_AGAIN}") from error
+            raise BundleError(
+                f"{folder / MANIFEST} is no JSON ({error}); {EXPORT_AGAIN}"
+            ) from error
         version = data.get("schema_version") if isinstance(data, dict) else None
         if version != SCHEMA_VERSION:
             raise BundleError(
@@ -202,7 +217,11 @@ class Bundle:
 
         def altered(item: tuple[str, str]) -> str | None:
             name, expected = item
-            return None if sha256(self.path / name) == expected else f"{name} is altered (its sha256 differs)"
+            return (
+                None
+                if sha256(self.path / name) == expected
+                else f"{name} is altered (its sha256 differs)"
+            )
 
         with ThreadPoolExecutor() as pool:  # hashing releases the interpreter's lock
             wrong = [text for text in pool.map(altered, self.manifest.files.items()) if text]
@@ -214,9 +233,14 @@ class Bundle:
         return None if (self.path / name).is_file() else f"{name} is missing"
 
     def _refuse(self, wrong: list[str]) -> None:
-        wrong = wrong + [f"{name} has no hash in the manifest" for name in self._needed() - set(self.manifest.files)]
+        wrong = wrong + [
+            f"{name} has no hash in the manifest"
+            for name in self._needed() - set(self.manifest.files)
+        ]
         if wrong:
-            raise BundleError(f"{self.path} is damaged: {'; '.join(wrong)}; copy the bundle again, or {EXPORT_AGAIN}")
+            raise BundleError(
+                f"{self.path} is damaged: {'; '.join(wrong)}; copy the bundle again, or {EXPORT_AGAIN}"
+            )
 
     def _needed(self) -> set[str]:
         text = self.manifest.text
@@ -227,15 +251,22 @@ class Bundle:
         return self.path / name
 
     def graph(self, name: str) -> Graph:
-        """The graph ``name``: vision_encoder, decoder, reencoder_features (not for clip) or reencoder_projector."""
+        """The graph ``name``: vision_encoder, decoder, reencoder_features (not for clip) or
+        reencoder_projector."""
         return self.manifest.graphs[name]
 
     def embeddings(self) -> Embeddings:
         """The embedding table, mapped from disk."""
         text = self.manifest.text
         shape = (text.vocab_size, text.hidden_size)
-        table = np.memmap(self.file(text.embeddings), dtype=text.embeddings_dtype, mode="r", shape=shape)
-        scales = np.fromfile(self.file(text.embedding_scales), np.float32) if text.embedding_scales else None
+        table = np.memmap(
+            self.file(text.embeddings), dtype=text.embeddings_dtype, mode="r", shape=shape
+        )
+        scales = (
+            np.fromfile(self.file(text.embedding_scales), np.float32)
+            if text.embedding_scales
+            else None
+        )
         return Embeddings(table, scales)
 
 
@@ -254,7 +285,9 @@ class Embeddings:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    (folder / MANIFEST).write_text(json.dumps(dataclasses.asdict(manifest), indent=1) + "\n", "utf-8")
+    (folder / MANIFEST).write_text(
+        json.dumps(dataclasses.asdict(manifest), indent=1) + "\n", "utf-8"
+    )
 
 
 def sha256(path: Path) -> str:
@@ -266,14 +299,21 @@ def sha256(path: Path) -> str:
 
 
 def read_as(cls: type[T], data: Any, where: str) -> T:
-    """``data`` from JSON as the dataclass ``cls``. Unknown keys, missing keys and other types are errors."""
+    """``data`` from JSON as the dataclass ``cls``.
+
+    Unknown keys, missing keys and other types are errors.
+    """
     if not isinstance(data, dict):
         raise BundleError(f"{where} is {type(data).__name__}, expected an object; {EXPORT_AGAIN}")
     hints = typing.get_type_hints(cls)
     unknown, missing = sorted(set(data) - set(hints)), sorted(set(hints) - set(data))
     if unknown or missing:
-        found = [f"unknown {', '.join(unknown)}"] * bool(unknown) + [f"missing {', '.join(missing)}"] * bool(missing)
-        raise BundleError(f"{where} has other keys than expected: {'; '.join(found)}; {EXPORT_AGAIN}")
+        found = [f"unknown {', '.join(unknown)}"] * bool(unknown) + [
+            f"missing {', '.join(missing)}"
+        ] * bool(missing)
+        raise BundleError(
+            f"{where} has other keys than expected: {'; '.join(found)}; {EXPORT_AGAIN}"
+        )
     return cls(**{key: _convert(hint, data[key], f"{where}: {key}") for key, hint in hints.items()})
 
 
@@ -281,14 +321,21 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return read_as(typing.cast("type[Any]", hint), value, where)
-    if value is not None and parts and dataclasses.is_dataclass(parts[0]) and origin is types.UnionType:
+    if (
+        value is not None
+        and parts
+        and dataclasses.is_dataclass(parts[0])
+        and origin is types.UnionType
+    ):
         return read_as(typing.cast("type[Any]", parts[0]), value, where)
     if origin is dict and isinstance(value, dict):
         return {key: _convert(parts[1], item, f"{where}.{key}") for key, item in value.items()}
     if origin is tuple and isinstance(value, list):
         each = [parts[0]] * len(value) if parts[-1] is Ellipsis else list(parts)
         if len(each) == len(value):
-            return tuple(_convert(part, item, where) for part, item in zip(each, value, strict=True))
+            return tuple(
+                _convert(part, item, where) for part, item in zip(each, value, strict=True)
+            )
     options = parts if origin in (typing.Union, types.UnionType) else (hint,)
     if (
         type(value) in options

@@ -33,18 +33,23 @@ class Message:
 
 
 def question_text(question: str, perception: Perception, kind: str) -> str:
-    """The first user message: the picture, the question and, for "region" and "reencode", the authors' sentence.
+    """The first user message: the picture, the question and, for "region" and "reencode", the
+    authors' sentence.
 
-    A question that places ``<image>`` itself keeps it there. Raises PromptError for what would crash the authors'
-    code with a checkpoint of ``kind``: other placeholders, a second ``<image>``, literal pad or action tokens.
-    """
+    A question that places ``<image>`` itself keeps it there. Raises PromptError for what would
+    crash the authors' code with a checkpoint of ``kind``: other placeholders, a second ``<image>``,
+    literal pad or action tokens."""
     if perception not in SENTENCES:
-        raise PromptError(f"perception {perception!r} is unknown, expected one of: {', '.join(SENTENCES)}")
+        raise PromptError(
+            f"perception {perception!r} is unknown, expected one of: {', '.join(SENTENCES)}"
+        )
     _check_text(question, "question", (*_pads(kind), f"<|{kind}_action|>"))
     places = PLACEHOLDER.findall(question)
     if len(places) > 1 or places not in ([], ["image"]):
         found = ", ".join(f"<{name}>" for name in places)
-        raise PromptError(f"the question holds {found}: each stands for a picture, and there is one; remove it")
+        raise PromptError(
+            f"the question holds {found}: each stands for a picture, and there is one; remove it"
+        )
     if not places:
         question = f"<image>\n{question}"
     sentence = SENTENCES[perception]
@@ -52,8 +57,13 @@ def question_text(question: str, perception: Perception, kind: str) -> str:
 
 
 def check_prefix(prefix: str, kind: str) -> None:
-    """Raise PromptError for an assistant's prefix that stands for pictures which are not there; actions are welcome."""
-    _check_text(prefix, "assistant_prefix", (*_pads(kind), *(f"<{name}>" for name in PLACEHOLDER.findall(str(prefix)))))
+    """Raise PromptError for an assistant's prefix that stands for pictures which are not there;
+    actions are welcome."""
+    _check_text(
+        prefix,
+        "assistant_prefix",
+        (*_pads(kind), *(f"<{name}>" for name in PLACEHOLDER.findall(str(prefix)))),
+    )
 
 
 def _pads(kind: str) -> tuple[str, ...]:
@@ -66,10 +76,14 @@ def _check_text(text: str, name: str, reserved: tuple[str, ...]) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise PromptError(f"the {name} is no valid text: {error.reason} at character {error.start}") from None
+        raise PromptError(
+            f"the {name} is no valid text: {error.reason} at character {error.start}"
+        ) from None
     found = [token for token in reserved if token in text]
     if found:
-        raise PromptError(f"the {name} holds {', '.join(found)}, which stands for a picture or an action; remove it")
+        raise PromptError(
+            f"the {name} holds {', '.join(found)}, which stands for a picture or an action; remove it"
+        )
 
 
 class Prompt:
@@ -79,37 +93,51 @@ class Prompt:
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as error:  # tokenizers raises bare exceptions
-            raise BundleError(f"{tokenizer} is no tokenizer: {error}; export the checkpoint again") from error
+            raise BundleError(
+                f"{tokenizer} is no tokenizer: {error}; export the checkpoint again"
+            ) from error
         self._tokenizer.no_truncation()  # what a padded training left in the file; the authors' code ignores both
         self._tokenizer.no_padding()
-        self._pads = {"image": "<|image_pad|>", **{f"{kind}_image": f"<|{kind}_image_pad|>" for kind in KINDS}}
+        self._pads = {
+            "image": "<|image_pad|>",
+            **{f"{kind}_image": f"<|{kind}_image_pad|>" for kind in KINDS},
+        }
         self._ids: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text that the authors' code sees of generated ids: special tokens are left out, triggers stay."""
+        """The text that the authors' code sees of generated ids: special tokens are left out,
+        triggers stay."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def stream(self, triggers: Collection[int]) -> TextStream:
         """Decodes one id at a time, without the ids of ``triggers``."""
         return TextStream(self._tokenizer, triggers)
 
-    def conversation(self, messages: Iterable[Message], visuals: Mapping[str, Sequence[int]]) -> list[int]:
+    def conversation(
+        self, messages: Iterable[Message], visuals: Mapping[str, Sequence[int]]
+    ) -> list[int]:
         """The ids of ``messages``, up to where the assistant is to speak.
 
-        ``visuals`` gives, for each kind of placeholder ("image", "clip_image", ...), the visual tokens of each picture
-        in order. Raises PromptError when placeholders and pictures do not match.
-        """
+        ``visuals`` gives, for each kind of placeholder ("image", "clip_image", ...), the visual
+        tokens of each picture in order. Raises PromptError when placeholders and pictures do not
+        match."""
         ids = self.encode(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n")
         counts = {kind: iter(numbers) for kind, numbers in visuals.items()}
         for index, message in enumerate(messages):
             if message.role == "assistant":
-                ids += self._expand(message.text, counts) + self.encode("<|im_end|>") + self.encode("\n")
+                ids += (
+                    self._expand(message.text, counts)
+                    + self.encode("<|im_end|>")
+                    + self.encode("\n")
+                )
             else:
                 text = message.text.replace("{{idx}}", str(index // 2), 1)  # PROTOCOL Q6
-                ids += self._expand(f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n", counts)
+                ids += self._expand(
+                    f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n", counts
+                )
         if any(next(numbers, None) is not None for numbers in counts.values()):
             raise PromptError("the messages hold fewer placeholders than there are pictures")
         return ids
@@ -120,14 +148,22 @@ class Prompt:
         for kind, piece in zip(pieces[1::2], pieces[2::2], strict=True):
             count = next(counts.get(kind, iter(())), None)
             if count is None:
-                raise PromptError(f"the messages hold more <{kind}> than there are pictures of that kind")
+                raise PromptError(
+                    f"the messages hold more <{kind}> than there are pictures of that kind"
+                )
             pad = self.encode(self._pads[kind])
-            ids += self.encode("<|vision_start|>") + pad * count + self.encode("<|vision_end|>") + self.encode(piece)
+            ids += (
+                self.encode("<|vision_start|>")
+                + pad * count
+                + self.encode("<|vision_end|>")
+                + self.encode(piece)
+            )
         return ids
 
 
 class TextStream:
-    """Incremental decoding: a piece of text comes when its bytes are complete; trigger tokens give none."""
+    """Incremental decoding: a piece of text comes when its bytes are complete; trigger tokens give
+    none."""
 
     def __init__(self, tokenizer: Tokenizer, triggers: Collection[int]) -> None:
         self._tokenizer, self._triggers = tokenizer, triggers

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 
 class Projector(Protocol):
-    """Features (tokens, hidden) under a condition (1, hidden) -> (tokens, hidden): the re-encoder's last part."""
+    """Features (tokens, hidden) under a condition (1, hidden) -> (tokens, hidden): the re-encoder's
+    last part."""
 
     def __call__(self, features: Floats, condition: Floats, /) -> Floats: ...
 
@@ -32,9 +33,8 @@ class Projector(Protocol):
 class Context:
     """All that a turn is generated from: ids, and what stands in the places of its pads, in order.
 
-    ``grids`` and ``views`` belong to the pictures (features (tokens, hidden)), ``reencodes`` holds the features of
-    re-encoded pictures before the condition is applied.
-    """
+    ``grids`` and ``views`` belong to the pictures (features (tokens, hidden)), ``reencodes`` holds
+    the features of re-encoded pictures before the condition is applied."""
 
     ids: list[int]
     grids: list[tuple[int, int]] = field(default_factory=list)
@@ -43,7 +43,10 @@ class Context:
 
 
 class Decoder:
-    """Computes each token of a request once. What is computed stays, and is found again by comparing ids."""
+    """Computes each token of a request once.
+
+    What is computed stays, and is found again by comparing ids.
+    """
 
     def __init__(self, bundle: Bundle, session: Session, project: Projector) -> None:
         self._manifest, self._session, self._project = bundle.manifest, session, project
@@ -52,23 +55,30 @@ class Decoder:
         text, graph = bundle.manifest.text, bundle.graph("decoder")
         self._piece = graph.bounds["sequence"][2]
         self._picks = any(tensor.name == "token" for tensor in graph.outputs)
-        self._logits, self._token = np.empty((1, text.vocab_size), np.float32), np.empty(1, np.int64)
+        self._logits, self._token = (
+            np.empty((1, text.vocab_size), np.float32),
+            np.empty(1, np.int64),
+        )
         self._hidden = np.empty((1, text.hidden_size), np.float32)
         self._ids: list[int] = []
-        self._conditions: dict[int, Floats] = {}  # by the index of an action token: the state in front of it
+        self._conditions: dict[
+            int, Floats
+        ] = {}  # by the index of an action token: the state in front of it
         self._hidden_of = self._picture_tokens = self._next_position = 0
         self.reset()
 
     def reset(self, same_picture: bool = False, greedy: bool = False) -> None:
         """Begin a new request.
 
-        What is computed stays as far as the next prompt may begin alike: up to the first picture, or if that is the
-        ``same_picture``, up to the next one. A ``greedy`` request needs no logits where the graph finds the token.
-        """
+        What is computed stays as far as the next prompt may begin alike: up to the first picture,
+        or if that is the ``same_picture``, up to the next one. A ``greedy`` request needs no logits
+        where the graph finds the token."""
         self._greedy = greedy and self._picks
         pads = self._manifest.tokens.image_pad, self._manifest.tokens.reencode_pad
         places = [index for index, token in enumerate(self._ids) if token in pads]
-        self._keep(next(iter(places[self._picture_tokens if same_picture else 0 :]), len(self._ids)))
+        self._keep(
+            next(iter(places[self._picture_tokens if same_picture else 0 :]), len(self._ids))
+        )
         self.computed_tokens = self.reused_tokens = 0
 
     @property
@@ -77,12 +87,13 @@ class Decoder:
         return self._cache.capacity - self._cache.length
 
     def prefill(self, context: Context) -> Scores:
-        """Compute what is new in ``context``, behind the common prefix with what is computed already.
+        """Compute what is new in ``context``, behind the common prefix with what is computed
+        already.
 
-        Returns the logits (vocabulary,) of the last position, in an array that the next call writes again, or the
-        likeliest token. The pass stops in front of each action token, whose embedding is the state there (PROTOCOL
-        5.1): one pass, not two. What is longer than the graph takes at once goes in pieces.
-        """
+        Returns the logits (vocabulary,) of the last position, in an array that the next call writes
+        again, or the likeliest token. The pass stops in front of each action token, whose embedding
+        is the state there (PROTOCOL 5.1): one pass, not two. What is longer than the graph takes at
+        once goes in pieces."""
         ids = context.ids
         if len(ids) > self._cache.capacity:
             raise PromptError(
@@ -97,14 +108,19 @@ class Decoder:
         for end in [*actions, len(ids)]:
             while start < end:
                 stop = min(start + self._piece, end)
-                self._run(ids[start:stop], self._embed(context, start, stop), positions[:, start:stop])
+                self._run(
+                    ids[start:stop], self._embed(context, start, stop), positions[:, start:stop]
+                )
                 start = stop
         self._next_position = int(positions.max()) + 1
         return self._scores()
 
     def step(self, token: int) -> Scores:
-        """Compute one generated ``token``; returns the logits (vocabulary,) behind it, or the likeliest token."""
-        self._run([token], self._rows(len(self._ids), [token]), np.full((3, 1), self._next_position))
+        """Compute one generated ``token``; returns the logits (vocabulary,) behind it, or the
+        likeliest token."""
+        self._run(
+            [token], self._rows(len(self._ids), [token]), np.full((3, 1), self._next_position)
+        )
         self._next_position += 1
         return self._scores()
 
@@ -112,7 +128,8 @@ class Decoder:
         return int(self._token[0]) if self._greedy else self._logits[0]
 
     def _common_prefix(self, ids: Sequence[int]) -> int:
-        """Rewind to the longest prefix that ``ids`` shares with what is computed, and leave at least one to compute."""
+        """Rewind to the longest prefix that ``ids`` shares with what is computed, and leave at
+        least one to compute."""
         shared = min(len(self._ids), len(ids) - 1)
         start = next((i for i in range(shared) if self._ids[i] != ids[i]), shared)
         while ids[start] == self._manifest.tokens.action and start != self._hidden_of:
@@ -128,13 +145,19 @@ class Decoder:
         """Forget all but the first ``count`` tokens."""
         self._cache.rewind(count)
         self._ids = self._ids[:count]
-        self._conditions = {index: state for index, state in self._conditions.items() if index < count}
+        self._conditions = {
+            index: state for index, state in self._conditions.items() if index < count
+        }
 
     def _embed(self, context: Context, start: int, stop: int) -> Floats:
-        """Input embeddings (stop - start, hidden) of ``context``: the table's rows, states and features spliced in."""
+        """Input embeddings (stop - start, hidden) of ``context``: the table's rows, states and
+        features spliced in."""
         tokens, ids = self._manifest.tokens, np.asarray(context.ids)
         embeds = self._rows(start, context.ids[start:stop])
-        for pad, features in ((tokens.image_pad, context.views), (tokens.reencode_pad, context.reencodes)):
+        for pad, features in (
+            (tokens.image_pad, context.views),
+            (tokens.reencode_pad, context.reencodes),
+        ):
             done = int(np.count_nonzero(ids[:start] == pad))
             places = np.flatnonzero(ids[start:stop] == pad)
             for rows in features:
@@ -148,7 +171,8 @@ class Decoder:
         return embeds
 
     def _rows(self, start: int, ids: Sequence[int]) -> Floats:
-        """The table's rows (len(ids), hidden); an action token, which only begins a run, takes the state before it."""
+        """The table's rows (len(ids), hidden); an action token, which only begins a run, takes the
+        state before it."""
         rows = self._embeddings.rows(ids)
         if ids[0] == self._manifest.tokens.action:
             rows[0] = self._hidden[0]
@@ -169,15 +193,20 @@ class Decoder:
 
 
 class Sampler:
-    """Chooses a token: the likeliest at temperature 0, which is what the authors' settings amount to (PROTOCOL 5.5)."""
+    """Chooses a token: the likeliest at temperature 0, which is what the authors' settings amount
+    to (PROTOCOL 5.5)."""
 
-    def __init__(self, temperature: float, top_k: int | None, top_p: float | None, seed: int | None) -> None:
+    def __init__(
+        self, temperature: float, top_k: int | None, top_p: float | None, seed: int | None
+    ) -> None:
         given = {"top_k": top_k, "top_p": top_p, "seed": seed}
         ignored = [name for name, value in given.items() if value is not None]
         if not temperature >= 0:
             raise PromptError(f"temperature is {temperature}, expected 0 (greedy) or more")
         if temperature == 0 and ignored:
-            raise PromptError(f"{', '.join(ignored)} would be ignored at temperature 0; give a temperature too")
+            raise PromptError(
+                f"{', '.join(ignored)} would be ignored at temperature 0; give a temperature too"
+            )
         if seed is not None and seed < 0:
             raise PromptError(f"seed is {seed}, expected 0 or more")
         if top_k is not None and top_k < 1:
@@ -189,7 +218,8 @@ class Sampler:
         self._random = np.random.default_rng(seed) if temperature else None
 
     def choose(self, logits: Scores) -> int:
-        """One id from ``logits`` (vocabulary,); NaN counts as 0 and infinities as the largest numbers."""
+        """One id from ``logits`` (vocabulary,); NaN counts as 0 and infinities as the largest
+        numbers."""
         if isinstance(logits, int):
             return logits
         best = int(logits.argmax())
@@ -201,7 +231,9 @@ class Sampler:
         count = min(self._top_k or len(logits), len(logits))
         order = np.argpartition(-logits, count - 1)[:count]
         order = order[np.argsort(-logits[order], kind="stable")]
-        weights = np.exp((logits[order].astype(np.float64) - float(logits[best])) / self._temperature)
+        weights = np.exp(
+            (logits[order].astype(np.float64) - float(logits[best])) / self._temperature
+        )
         weights /= weights.sum()
         if self._top_p is not None:  # the smallest set whose weight reaches top_p
             weights = weights[: int(np.searchsorted(np.cumsum(weights), self._top_p)) + 1]

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 
 class VptError(Exception):
-    """What is wrong, what was found, what was expected and what mends it, in one text."""
+    """``problem``: what is wrong, what was found, what was expected; ``fix``: what mends it, if known.
+
+    As text it is both, "problem; fix".
+    """
+
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(problem, fix)
+        self.problem = problem
+        self.fix = fix
+
+    def __str__(self) -> str:
+        if not self.fix:
+            return self.problem
+        return f"{self.problem}; {self.fix}"
 
 
 class BundleError(VptError):

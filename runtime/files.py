@@ -1,7 +1,8 @@
-"""Files and folders that appear whole: written beside their place, brought to the disk, then renamed.
+"""Files and folders that appear whole: written beside their place, brought to the disk, then
+renamed.
 
-A symlink is followed: what it points to is replaced. At every moment the old or the new one stands in the place.
-"""
+A symlink is followed: what it points to is replaced. At every moment the old or the new one stands
+in the place."""
 
 from __future__ import annotations
 
@@ -23,7 +24,11 @@ MOUNTS = Path("/proc/self/mountinfo")
 ESCAPED_IN_MOUNTS = b"\\ \t\n"
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
-NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # from file systems that cannot sync a folder
+NO_FOLDER_SYNC = (
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EBADF,
+)  # from file systems that cannot sync a folder
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:
@@ -32,19 +37,25 @@ def resolve(path: str | os.PathLike[str]) -> Path:
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
-    """Raises VptError where ``replace_file`` could not write: to be asked before the work whose result it takes."""
+    """Raises VptError where ``replace_file`` could not write: to be asked before the work whose
+    result it takes."""
     target = resolve(path)
     if not target.parent.is_dir():
         raise VptError(f"cannot write {path}: its folder does not exist; make it first")
     if target.exists() and not target.is_file():
-        raise VptError(f"cannot write {path}: it exists and is not a regular file; choose another name")
+        raise VptError(
+            f"cannot write {path}: it exists and is not a regular file; choose another name"
+        )
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise VptError(f"cannot write {path}: no permission to write into its folder; choose another one")
+        raise VptError(
+            f"cannot write {path}: no permission to write into its folder; choose another one"
+        )
 
 
 @contextmanager
 def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """An empty file to be written, which takes the place of ``path`` at the end, or is removed after an error.
+    """An empty file to be written, which takes the place of ``path`` at the end, or is removed
+    after an error.
 
     Raises VptError as ``check_file`` does, and OSError.
     """
@@ -72,10 +83,11 @@ def write_file(path: str | os.PathLike[str], data: bytes | memoryview) -> None:
 
 @contextmanager
 def create_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """An empty folder to be filled, which becomes ``path`` at the end, or is removed after an error.
+    """An empty folder to be filled, which becomes ``path`` at the end, or is removed after an
+    error.
 
-    Raises VptError where something stands there already, or where nothing can be written, and OSError.
-    """
+    Raises VptError where something stands there already, or where nothing can be written, and
+    OSError."""
     target = resolve(path)
     if target.exists():
         raise VptError(f"{path} exists already; choose another folder")
@@ -85,11 +97,11 @@ def create_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """An empty folder to be filled, which takes the place of ``path`` at the end, or is removed after an error.
+    """An empty folder to be filled, which takes the place of ``path`` at the end, or is removed
+    after an error.
 
-    A folder that stands there then is removed with all that it holds: what may be lost, the caller has to know.
-    Raises VptError where nothing can be written, and OSError.
-    """
+    A folder that stands there then is removed with all that it holds: what may be lost, the caller
+    has to know. Raises VptError where nothing can be written, and OSError."""
     with _folder_beside(resolve(path), _swap) as folder:
         yield folder
 
@@ -104,16 +116,22 @@ def is_mount_point(path: Path) -> bool:
     for letter in ESCAPED_IN_MOUNTS:
         name = name.replace(bytes([letter]), b"\\%03o" % letter)
     lines = MOUNTS.read_bytes().splitlines()
-    return any(line.split(b" ")[4] == name for line in lines)  # a bind mount of the same device shows only here
+    return any(
+        line.split(b" ")[4] == name for line in lines
+    )  # a bind mount of the same device shows only here
 
 
 @contextmanager
 def _folder_beside(target: Path, put: Callable[[Path, Path], object]) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent))
+        folder = Path(
+            tempfile.mkdtemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent)
+        )
     except OSError as error:
-        raise VptError(f"cannot write into {target.parent}: {error.strerror}; choose another folder") from error
+        raise VptError(
+            f"cannot write into {target.parent}: {error.strerror}; choose another folder"
+        ) from error
     try:
         yield folder
         _settle(folder)

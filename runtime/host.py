@@ -1,4 +1,5 @@
-"""The machine that this process runs on: its files, its memory, its cores, within the limits of a container."""
+"""The machine that this process runs on: its files, its memory, its cores, within the limits of a
+container."""
 
 from __future__ import annotations
 
@@ -40,8 +41,11 @@ def read_memory() -> Memory:
 
 
 def usable_cores() -> int:
-    """How many of the machine's cores this process may keep busy: by its affinity, and by the container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many of the machine's cores this process may keep busy: by its affinity, and by the
+    container's quota."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     quota, _, period = text_of("sys/fs/cgroup/cpu.max").partition(" ")
     if quota.isdigit() and period.isdigit():
         cores = min(cores, max(int(quota) // int(period), 1))

@@ -1,4 +1,5 @@
-"""The authors' image preprocessing, bit for bit (PROTOCOL 4): open, crop, shrink, resize, normalise, patchify."""
+"""The authors' image preprocessing, bit for bit (PROTOCOL 4): open, crop, shrink, resize,
+normalise, patchify."""
 
 from __future__ import annotations
 
@@ -32,9 +33,8 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class View:
     """A picture as the vision encoder takes it.
 
-    ``patches`` (rows * columns, 1176) float32 in merge order, ``grid`` (rows, columns) of patches; four neighbouring
-    patches become one visual token.
-    """
+    ``patches`` (rows * columns, 1176) float32 in merge order, ``grid`` (rows, columns) of patches;
+    four neighbouring patches become one visual token."""
 
     patches: NDArray[np.float32]
     grid: tuple[int, int]
@@ -47,14 +47,20 @@ class View:
 def open_picture(source: Picture) -> Image.Image:
     """Read a picture from a path, bytes, a PIL image or an RGB array (height, width, 3) uint8.
 
-    It is the picture as it was given: what is drawn later into the PIL image or the array does not show.
-    As in the authors' code an EXIF rotation is ignored, alpha is dropped and of an animation the first frame counts.
-    Raises ImageError for anything that is no complete picture.
-    """
+    It is the picture as it was given: what is drawn later into the PIL image or the array does not
+    show. As in the authors' code an EXIF rotation is ignored, alpha is dropped and of an animation
+    the first frame counts. Raises ImageError for anything that is no complete picture."""
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
+        if (
+            source.dtype != np.uint8
+            or source.ndim != 3
+            or source.shape[2] != 3
+            or 0 in source.shape
+        ):
             found = f"{source.dtype} of shape {source.shape}"
-            raise ImageError(f"the array is no picture: found {found}, expected uint8 (height, width, 3) in RGB order")
+            raise ImageError(
+                f"the array is no picture: found {found}, expected uint8 (height, width, 3) in RGB order"
+            )
         return Image.fromarray(source)  # a copy: Pillow shares no array of three bytes a pixel
     if isinstance(source, Image.Image):
         return _loaded(source, "the PIL image").copy()
@@ -63,12 +69,16 @@ def open_picture(source: Picture) -> Image.Image:
     else:
         path = Path(source)
         if not path.is_file():
-            raise ImageError(f"no picture at {path}: {'it is a folder' if path.is_dir() else 'the file is missing'}")
+            raise ImageError(
+                f"no picture at {path}: {'it is a folder' if path.is_dir() else 'the file is missing'}"
+            )
         stream, name = io.BytesIO(path.read_bytes()), str(path)
     try:
         picture = Image.open(stream)
     except UnidentifiedImageError:
-        raise ImageError(f"{name} is no picture: expected PNG, JPEG, WebP, TIFF, GIF or BMP") from None
+        raise ImageError(
+            f"{name} is no picture: expected PNG, JPEG, WebP, TIFF, GIF or BMP"
+        ) from None
     except Exception as error:  # each format's reader raises its own
         raise ImageError(f"{name} cannot be read as a picture: {error}") from error
     return _loaded(picture, name)
@@ -85,7 +95,8 @@ def _loaded(picture: Image.Image, name: str) -> Image.Image:
 
 
 def regularize(picture: Image.Image, limit: int) -> Image.Image:
-    """Shrink to ``limit`` on the longest side (NEAREST), make it RGB, stretch sides below 28 (PROTOCOL 4)."""
+    """Shrink to ``limit`` on the longest side (NEAREST), make it RGB, stretch sides below 28
+    (PROTOCOL 4)."""
     width, height = picture.size
     if max(width, height) > limit:
         factor = limit / max(width, height)
@@ -106,17 +117,24 @@ def regularize(picture: Image.Image, limit: int) -> Image.Image:
 
 
 def smart_resize(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Qwen2-VL's size, (width, height): multiples of 28 by banker's rounding, within the limits of pixels."""
+    """Qwen2-VL's size, (width, height): multiples of 28 by banker's rounding, within the limits of
+    pixels."""
     factor = PATCH * MERGE
     new_width, new_height = round(width / factor) * factor, round(height / factor) * factor
     if new_width * new_height > max_pixels:
         beta = math.sqrt(width * height / max_pixels)
-        new_width, new_height = (math.floor(side / beta / factor) * factor for side in (width, height))
+        new_width, new_height = (
+            math.floor(side / beta / factor) * factor for side in (width, height)
+        )
     elif new_width * new_height < min_pixels:
         beta = math.sqrt(min_pixels / (width * height))
-        new_width, new_height = (math.ceil(side * beta / factor) * factor for side in (width, height))
+        new_width, new_height = (
+            math.ceil(side * beta / factor) * factor for side in (width, height)
+        )
     if 0 in (new_width, new_height):
-        raise ImageError(f"a picture of {width}x{height} pixels does not fit into max_pixels {max_pixels}; crop it")
+        raise ImageError(
+            f"a picture of {width}x{height} pixels does not fit into max_pixels {max_pixels}; crop it"
+        )
     return new_width, new_height
 
 
@@ -125,17 +143,26 @@ def most_tokens(limits: ImageLimits) -> int:
     factor = PATCH * MERGE
     side, ratio = max(limits.limit, MIN_SIDE), max(limits.limit, MIN_SIDE) / MIN_SIDE
     rounded = min(round(side / factor) ** 2, limits.max_pixels // factor**2)
-    long, short = math.sqrt(limits.min_pixels * ratio) / factor + 1, math.sqrt(limits.min_pixels / ratio) / factor + 1
-    return max(rounded, int(long * short))  # the latter is what is enlarged to min_pixels, each side rounded up
+    long, short = (
+        math.sqrt(limits.min_pixels * ratio) / factor + 1,
+        math.sqrt(limits.min_pixels / ratio) / factor + 1,
+    )
+    return max(
+        rounded, int(long * short)
+    )  # the latter is what is enlarged to min_pixels, each side rounded up
 
 
 def view(picture: Image.Image, limit: int, min_pixels: int, max_pixels: int) -> View:
     """What Qwen2-VL's vision encoder sees of ``picture``."""
     picture = regularize(picture, limit)
-    picture = picture.resize(smart_resize(*picture.size, min_pixels, max_pixels), Image.Resampling.BICUBIC)
+    picture = picture.resize(
+        smart_resize(*picture.size, min_pixels, max_pixels), Image.Resampling.BICUBIC
+    )
     width, height = picture.size
     rows, columns = height // PATCH, width // PATCH
-    pixels = np.asarray(picture).reshape(rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH, 3)
+    pixels = np.asarray(picture).reshape(
+        rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH, 3
+    )
     pixels = pixels.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3, PATCH * PATCH)
     patches = np.empty((rows * columns, 3, FRAMES, PATCH * PATCH), np.float32)
     for channel, values in enumerate(_normalised(CLIP_MEAN, CLIP_STD)):
@@ -159,7 +186,9 @@ def seg_pixels(picture: Image.Image, limit: int) -> NDArray[np.float32]:
     scale = 1024 / max(picture.size)
     width, height = (int(side * scale + 0.5) for side in picture.size)
     padded = np.zeros((1, 3, 1024, 1024), np.float32)
-    padded[0, :, :height, :width] = _planes(np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR)))
+    padded[0, :, :height, :width] = _planes(
+        np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    )
     return padded
 
 
@@ -170,6 +199,9 @@ def _planes(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _normalised(mean: tuple[float, ...], std: tuple[float, ...]) -> NDArray[np.float32]:
-    """(3, 256): what each byte of each channel becomes. A table gives the reference's bits and costs little."""
+    """(3, 256): what each byte of each channel becomes.
+
+    A table gives the reference's bits and costs little.
+    """
     scaled = (np.arange(256) * (1 / 255)).astype(np.float32)
     return (scaled - np.asarray(mean, np.float32)[:, None]) / np.asarray(std, np.float32)[:, None]

@@ -27,18 +27,20 @@ def whole_blocks(tokens: int) -> int:
 
 
 class KVCache:
-    """Buffers for ``capacity`` tokens, of which the first ``length`` are filled. Rewinding only sets the number.
+    """Buffers for ``capacity`` tokens, of which the first ``length`` are filled. Rewinding only
+    sets the number.
 
-    A "shared" cache is written by the graph itself. Into an "appended" one the graph's new rows, which have a place of
-    their own, are moved behind the past by one strided copy; nothing else of the cache is ever copied. ``zeros``
-    allocates where the session computes.
-    """
+    A "shared" cache is written by the graph itself. Into an "appended" one the graph's new rows,
+    which have a place of their own, are moved behind the past by one strided copy; nothing else of
+    the cache is ever copied. ``zeros`` allocates where the session computes."""
 
     def __init__(self, manifest: Manifest, zeros: Callable[..., Array] = np.zeros) -> None:
         text, cache = manifest.text, manifest.cache
         self.capacity, self.length = cache.capacity, 0
         self._shared = cache.layout == "shared"
-        self._names = [f"{layer}.{part}" for layer in range(text.layers) for part in ("key", "value")]
+        self._names = [
+            f"{layer}.{part}" for layer in range(text.layers) for part in ("key", "value")
+        ]
         count, width = len(self._names), text.kv_heads * text.head_dim
         self._new: Array | None = None
         if self._shared:
@@ -60,27 +62,39 @@ class KVCache:
         if end > self.capacity:
             raise PromptError(f"{end} tokens do not fit into the cache of {self.capacity}")
         if self._new is None:
-            lengths = {"seqlens_k": np.array([end - 1], np.int32), "total_sequence_length": np.array(end, np.int32)}
+            lengths = {
+                "seqlens_k": np.array([end - 1], np.int32),
+                "total_sequence_length": np.array(end, np.int32),
+            }
             return {**self._view("past", self._slab), **lengths}, self._view("present", self._slab)
         past = self._view("past", self._slab, whole_blocks(self.length))
-        return {**past, "filled": np.array(self.length, np.int32)}, self._view("present", self._new, count)
+        return {**past, "filled": np.array(self.length, np.int32)}, self._view(
+            "present", self._new, count
+        )
 
     def rotations(self, cos: Floats, sin: Floats) -> dict[str, Any]:
-        """The decoder graph's inputs that turn the next tokens by ``cos`` and ``sin`` (tokens, head_dim / 2).
+        """The decoder graph's inputs that turn the next tokens by ``cos`` and ``sin`` (tokens,
+        head_dim / 2).
 
-        They are given as they are, or to an attention that turns queries and keys itself in a table by slot.
-        """
+        They are given as they are, or to an attention that turns queries and keys itself in a table
+        by slot."""
         rows = {"cos": cos, "sin": sin}
         for name, table in self._rotations.items():
             table[self.length : self.length + len(cos)] = rows[name]
         return {**rows, **self._rotations}
 
     def _view(self, side: str, slab: Array, rows: int = 0) -> dict[str, Array]:
-        """Each layer's part of ``slab``: all of it, or its first ``rows``. In decoding the same arrays every time."""
+        """Each layer's part of ``slab``: all of it, or its first ``rows``.
+
+        In decoding the same arrays every time.
+        """
         view = self._views.get((side, rows))
         if view is None:
             cut = slice(rows or None)
-            view = {f"{side}.{name}": slab[index : index + 1, cut] for index, name in enumerate(self._names)}
+            view = {
+                f"{side}.{name}": slab[index : index + 1, cut]
+                for index, name in enumerate(self._names)
+            }
             if side == "past" or rows <= 1:  # prefills are as long as they like
                 self._views[side, rows] = view
         return view
@@ -103,5 +117,9 @@ class KVCache:
         index = self._names.index(f"{layer}.{part}")
         buffer = np.asarray(self._slab[index : index + 1])[0]
         if self._shared:
-            return buffer[:, : self.length].transpose(1, 0, 2).reshape(self.length, buffer.shape[0] * buffer.shape[2])
+            return (
+                buffer[:, : self.length]
+                .transpose(1, 0, 2)
+                .reshape(self.length, buffer.shape[0] * buffer.shape[2])
+            )
         return buffer[: self.length]

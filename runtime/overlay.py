@@ -20,19 +20,33 @@ COLOURS = ((255, 94, 58), (52, 152, 219), (46, 204, 113), (155, 89, 182))
 
 
 def draw(answer: Answer) -> Image.Image:
-    """The overlay as an RGB picture: on the left what the model was shown, on the right what it looked at again."""
+    """The overlay as an RGB picture: on the left what the model was shown, on the right what it
+    looked at again."""
     picture = answer.image.convert("RGB")
     scale = SIDE / max(picture.size)
-    picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
+    picture = picture.resize(
+        [max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS
+    )
     regions = [look for look in answer.looks if look.crop is not None]
-    _mark(picture, [(look, COLOURS[index % len(COLOURS)]) for index, look in enumerate(regions)], answer.image.size)
+    _mark(
+        picture,
+        [(look, COLOURS[index % len(COLOURS)]) for index, look in enumerate(regions)],
+        answer.image.size,
+    )
     insets = [
-        _inset(look, COLOURS[index % len(COLOURS)], picture.height, len(regions)) for index, look in enumerate(regions)
+        _inset(look, COLOURS[index % len(COLOURS)], picture.height, len(regions))
+        for index, look in enumerate(regions)
     ]
-    width = max(TEXT_WIDTH, picture.width + (MARGIN + max(inset.width for inset in insets) if insets else 0))
+    width = max(
+        TEXT_WIDTH, picture.width + (MARGIN + max(inset.width for inset in insets) if insets else 0)
+    )
     lines = _lines(answer, width)
     font = ImageFont.load_default(20)
-    height = max(picture.height, sum(inset.height + MARGIN for inset in insets) - MARGIN) + MARGIN + 28 * len(lines)
+    height = (
+        max(picture.height, sum(inset.height + MARGIN for inset in insets) - MARGIN)
+        + MARGIN
+        + 28 * len(lines)
+    )
     sheet = Image.new("RGB", (width + 2 * MARGIN, height + 2 * MARGIN), PAPER)
     sheet.paste(picture, (MARGIN, MARGIN))
     top = MARGIN
@@ -45,8 +59,11 @@ def draw(answer: Answer) -> Image.Image:
     return sheet
 
 
-def _mark(picture: Image.Image, looks: list[tuple[Looked, tuple[int, int, int]]], size: tuple[int, int]) -> None:
-    """Draw grid, cells and boxes into ``picture``, a resized copy of one of ``size`` (width, height)."""
+def _mark(
+    picture: Image.Image, looks: list[tuple[Looked, tuple[int, int, int]]], size: tuple[int, int]
+) -> None:
+    """Draw grid, cells and boxes into ``picture``, a resized copy of one of ``size`` (width,
+    height)."""
     pen = ImageDraw.Draw(picture, "RGBA")
     across, down = (side / GRID for side in picture.size)
     if looks:
@@ -56,8 +73,14 @@ def _mark(picture: Image.Image, looks: list[tuple[Looked, tuple[int, int, int]]]
     for look, colour in looks:
         assert look.cells is not None and look.box is not None
         x0, y0, x1, y1 = look.cells
-        pen.rectangle((x0 * across, y0 * down, (x1 + 1) * across, (y1 + 1) * down), fill=(*colour, 80))
-        pen.rectangle(_scaled(look.box, picture.width / size[0], picture.height / size[1]), outline=colour, width=4)
+        pen.rectangle(
+            (x0 * across, y0 * down, (x1 + 1) * across, (y1 + 1) * down), fill=(*colour, 80)
+        )
+        pen.rectangle(
+            _scaled(look.box, picture.width / size[0], picture.height / size[1]),
+            outline=colour,
+            width=4,
+        )
 
 
 def _scaled(box: Box, across: float, down: float) -> Box:
@@ -67,12 +90,17 @@ def _scaled(box: Box, across: float, down: float) -> Box:
 
 
 def _inset(look: Looked, colour: tuple[int, int, int], height: int, count: int) -> Image.Image:
-    """The crop in a frame of its colour, as large as ``count`` of them beside a picture of ``height`` may be."""
+    """The crop in a frame of its colour, as large as ``count`` of them beside a picture of
+    ``height`` may be."""
     assert look.crop is not None
-    crop = look.crop.convert("RGB") if 0 not in look.crop.size else Image.new("RGB", (1, 1))  # of a tiny picture
+    crop = (
+        look.crop.convert("RGB") if 0 not in look.crop.size else Image.new("RGB", (1, 1))
+    )  # of a tiny picture
     room = max(1, (height - MARGIN * (count - 1)) // count - 8)
     scale = min(room / max(crop.height, 1), SIDE * 0.8 / max(crop.width, 1))
-    crop = crop.resize([max(1, round(side * scale)) for side in crop.size], Image.Resampling.BICUBIC)
+    crop = crop.resize(
+        [max(1, round(side * scale)) for side in crop.size], Image.Resampling.BICUBIC
+    )
     framed = Image.new("RGB", (crop.width + 8, crop.height + 8), colour)
     framed.paste(crop, (4, 4))
     return framed

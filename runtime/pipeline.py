@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def _checked(bundle: Bundle) -> Iterator[None]:
-    """Hash the files while they are opened; where they are altered, that is the error, whatever else fails."""
+    """Hash the files while they are opened; where they are altered, that is the error, whatever
+    else fails."""
     with ThreadPoolExecutor(1) as thread:
         whole = thread.submit(bundle.check)
         try:
@@ -60,14 +61,17 @@ class Pipeline:
         with runtime.Pipeline("bundle") as pipeline:
             print(pipeline.ask("street.png", "What does the sign say?", perception="region").text)
 
-    ``bundle`` is a folder that vpt-export wrote, or an opened ``Bundle``; ``device`` is "cpu", "cuda",
-    "tensorrt" or "tensorrt-rtx". ``opener`` replaces the inference library, for tests. Requests from several threads
-    are answered one after another; a thread that begins a request while its own stream is unfinished gets an error
-    instead of a deadlock.
-    """
+    ``bundle`` is a folder that vpt-export wrote, or an opened ``Bundle``; ``device`` is "cpu",
+    "cuda", "tensorrt" or "tensorrt-rtx". ``opener`` replaces the inference library, for tests.
+    Requests from several threads are answered one after another; a thread that begins a request
+    while its own stream is unfinished gets an error instead of a deadlock."""
 
     def __init__(
-        self, bundle: str | os.PathLike[str] | Bundle, device: str = "cpu", *, opener: SessionOpener | None = None
+        self,
+        bundle: str | os.PathLike[str] | Bundle,
+        device: str = "cpu",
+        *,
+        opener: SessionOpener | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.read(bundle)
         self._manifest = self.bundle.manifest
@@ -85,10 +89,15 @@ class Pipeline:
         self._hinted = False
 
     def _open(self, device: str, opener: SessionOpener | None) -> None:
-        """Tokenizer and sessions, at once on a CPU. A GPU's plan is in memory twice while it opens: one at a time."""
+        """Tokenizer and sessions, at once on a CPU.
+
+        A GPU's plan is in memory twice while it opens: one at a time.
+        """
 
         def session(name: str) -> None:
-            self._sessions[name] = opener(self.bundle, name) if opener else open_session(self.bundle, name, device)
+            self._sessions[name] = (
+                opener(self.bundle, name) if opener else open_session(self.bundle, name, device)
+            )
 
         with ThreadPoolExecutor() as pool:
             prompt = pool.submit(Prompt, self.bundle.file("tokenizer.json"))
@@ -109,14 +118,16 @@ class Pipeline:
             self._sessions.popitem()[1].close()
 
     def forget(self) -> None:
-        """Let go of what earlier requests computed: the next one computes all of its tokens, as the first did."""
+        """Let go of what earlier requests computed: the next one computes all of its tokens, as the
+        first did."""
         self._check_free()
         with self._lock:
             self._decoder.forget()
             self._seen = None
 
     def view(self, image: Picture) -> PictureView:
-        """``image`` for several questions: it is encoded once, and each question computes only its own tokens."""
+        """``image`` for several questions: it is encoded once, and each question computes only its
+        own tokens."""
         return PictureView(self, open_picture(image))
 
     def ask(self, image: Picture | PictureView, question: str, **options: Any) -> Answer:
@@ -143,12 +154,13 @@ class Pipeline:
         """Yield ``Text`` and ``Looked`` as they happen, and ``Finished`` with the answer.
 
         image: a path, bytes, a PIL image, an RGB array (height, width, 3) uint8, or a ``view``.
-        perception: "free" appends nothing to the question and honours the triggers; "region" and "reencode" append the
+        perception: "free" appends nothing to the question and honours the triggers; "region" and
+        "reencode" append the
             authors' sentence; "off" appends nothing and takes triggers for text.
         assistant_prefix: text that the assistant's first turn begins with.
-        max_new_tokens: for each turn. max_looks: rounds of looking again; the authors' code has one.
-        temperature, top_k, top_p, seed: sampling; at temperature 0 the likeliest token is taken.
-        keep_logits: keep the logits of every generated token in the turns.
+        max_new_tokens: for each turn. max_looks: rounds of looking again; the authors' code has
+        one. temperature, top_k, top_p, seed: sampling; at temperature 0 the likeliest token is
+        taken. keep_logits: keep the logits of every generated token in the turns.
 
         Raises ImageError and PromptError for what cannot be shown or asked.
         """
@@ -173,7 +185,8 @@ class Pipeline:
         return self._one_at_a_time(self._answer(request, options))
 
     def _answer(self, request: Request, options: _Options) -> Iterator[Event]:
-        """The loop: a turn of text and, as long as the turn asks for it, a look and another turn on the same cache."""
+        """The loop: a turn of text and, as long as the turn asks for it, a look and another turn on
+        the same cache."""
         request.begin(self._vision)
         greedy = options.sampler.greedy and not options.keep_logits
         self._decoder.reset(same_picture=self._seen is request.view, greedy=greedy)
@@ -205,8 +218,16 @@ class Pipeline:
             if options.keep_logits:
                 kept.append(np.array(logits))
             complete = token in tokens.end
-            full = len(context.ids) + 1 - len(prompt_ids) == options.max_new_tokens or not self._decoder.room
-            if context.ids[-1] == tokens.action_start and tokens.action is not None and not complete and not full:
+            full = (
+                len(context.ids) + 1 - len(prompt_ids) == options.max_new_tokens
+                or not self._decoder.room
+            )
+            if (
+                context.ids[-1] == tokens.action_start
+                and tokens.action is not None
+                and not complete
+                and not full
+            ):
                 token = tokens.action  # whatever was sampled (PROTOCOL 5.4)
             context.ids.append(token)
             yield from map(Text, pieces.step(token))
@@ -236,7 +257,9 @@ class Pipeline:
 
     def _check_free(self) -> None:
         if self._owner == threading.get_ident():
-            raise VptError("this thread's earlier stream is unfinished; exhaust it or close() it, then ask again")
+            raise VptError(
+                "this thread's earlier stream is unfinished; exhaust it or close() it, then ask again"
+            )
 
     def _check_open(self) -> None:
         if not self._sessions:
@@ -253,7 +276,8 @@ class Pipeline:
 
 
 def _caller_level(frame: FrameType | None) -> int:
-    """The level, from ``frame`` on, of the first frame that is not of this package: the application's line."""
+    """The level, from ``frame`` on, of the first frame that is not of this package: the
+    application's line."""
     level = 1
     ours = __name__.partition(".")[0]
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == ours:

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
 
 class Request:
-    """The conversation about one picture, as the authors' code would build it round by round (PROTOCOL 3)."""
+    """The conversation about one picture, as the authors' code would build it round by round
+    (PROTOCOL 3)."""
 
-    def __init__(self, view: PictureView, question: str, first_message: str, prefix: str, kind: str) -> None:
+    def __init__(
+        self, view: PictureView, question: str, first_message: str, prefix: str, kind: str
+    ) -> None:
         self.view, self.picture, self.question, self.kind = view, view.picture, question, kind
         self._prefix, self.prefix_ids = prefix, list[int]()
         self.messages = [Message("user", first_message)]
@@ -53,7 +56,8 @@ class Request:
         self._show(self.view.encoded)
 
     def heard(self) -> None:
-        """A token came: a turn's first ends the wait for it, its last begins the wait for the next turn."""
+        """A token came: a turn's first ends the wait for it, its last begins the wait for the next
+        turn."""
         now = time.perf_counter()
         if len(self.waits) == len(self.turns):
             self.waits.append(now - self._last)
@@ -93,14 +97,21 @@ class Request:
         action = decision.actions[0]
         if isinstance(action, Reencode):
             self.messages.append(
-                Message("assistant", "".join(f"<|{action.kind}_action{end}|>" for end in ("_start", "", "_end")))
+                Message(
+                    "assistant",
+                    "".join(f"<|{action.kind}_action{end}|>" for end in ("_start", "", "_end")),
+                )
             )
             self.messages.append(Message("user", f"<{action.kind}_image>"))
             yield self._reencode(action, vision)
             return
         count = len(decision.actions)
         self.messages.append(Message("assistant", self.turns[-1].text))
-        regions = "".join(f"Region {index}: <image>\n" for index in range(count)) if count > 1 else "<image>"
+        regions = (
+            "".join(f"Region {index}: <image>\n" for index in range(count))
+            if count > 1
+            else "<image>"
+        )
         self.messages.append(Message("user", regions))
         for action in decision.actions:
             assert isinstance(action, Crop)
@@ -109,7 +120,8 @@ class Request:
             yield self.looks[-1]
 
     def _reencode(self, action: Reencode, vision: Vision) -> Looked:
-        """CLIP re-encodes the first view's features: the pixels are the same, and so are the features."""
+        """CLIP re-encodes the first view's features: the pixels are the same, and so are the
+        features."""
         features = self._context.views[0] if action.kind == "clip" else self.view.reencoded
         if features is None:
             with self.timed("preprocess"):

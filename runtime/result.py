@@ -32,7 +32,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Looked:
-    """The model looked again. ``tokens`` counts the visual tokens of this look; ``crop`` is what a region shows."""
+    """The model looked again.
+
+    ``tokens`` counts the visual tokens of this look; ``crop`` is what a region shows.
+    """
 
     action: PerceptionAction
     tokens: int
@@ -58,10 +61,10 @@ class Looked:
 class Turn:
     """One turn of the assistant.
 
-    ``prompt_ids``: the whole context that it was generated from; ``generated_ids``: all that followed, forced action
-    and end token included; ``text``: those ids decoded without special tokens; ``logits`` (generated, vocabulary)
-    float32 from which each id was chosen, if they were to be kept.
-    """
+    ``prompt_ids``: the whole context that it was generated from; ``generated_ids``: all that
+    followed, forced action and end token included; ``text``: those ids decoded without special
+    tokens; ``logits`` (generated, vocabulary) float32 from which each id was chosen, if they were
+    to be kept."""
 
     prompt_ids: tuple[int, ...] = field(repr=False)
     generated_ids: tuple[int, ...] = field(repr=False)
@@ -73,12 +76,12 @@ class Turn:
 class Usage:
     """What the request cost.
 
-    ``prompt_tokens``: context of the last turn; ``generated_tokens``: over all turns; ``computed_tokens``: tokens that
-    the language model ran over; ``reused_tokens``: tokens of later turns that were in the cache already;
-    ``vision_runs`` and ``reencoder_runs``: encodes of a picture and of a re-encode; ``seconds`` by stage; ``waits``:
-    seconds to each turn's first token, for the first turn from the request's beginning, for a later one from the last
-    token of the turn that asked for the look (what the caller does with events in between counts).
-    """
+    ``prompt_tokens``: context of the last turn; ``generated_tokens``: over all turns;
+    ``computed_tokens``: tokens that the language model ran over; ``reused_tokens``: tokens of later
+    turns that were in the cache already; ``vision_runs`` and ``reencoder_runs``: encodes of a
+    picture and of a re-encode; ``seconds`` by stage; ``waits``: seconds to each turn's first token,
+    for the first turn from the request's beginning, for a later one from the last token of the turn
+    that asked for the look (what the caller does with events in between counts)."""
 
     prompt_tokens: int
     generated_tokens: int
@@ -94,11 +97,11 @@ class Usage:
 class Answer:
     """The answer to one question.
 
-    ``text`` is the last turn without trigger tokens, ``raw`` the last turn as the authors' code returns it.
-    ``finish_reason``: "stop" (an end token), "length" (max_new_tokens or the cache's capacity), "look_limit" (the last
-    turn asked for one more look), or a case in which the authors' code gives up: "mixed_triggers",
-    "malformed_region", "foreign_trigger". ``image`` is a copy of the picture, in its own size.
-    """
+    ``text`` is the last turn without trigger tokens, ``raw`` the last turn as the authors' code
+    returns it. ``finish_reason``: "stop" (an end token), "length" (max_new_tokens or the cache's
+    capacity), "look_limit" (the last turn asked for one more look), or a case in which the authors'
+    code gives up: "mixed_triggers", "malformed_region", "foreign_trigger". ``image`` is a copy of
+    the picture, in its own size."""
 
     text: str
     raw: str
@@ -121,11 +124,20 @@ class Answer:
             "raw": self.raw,
             "finish_reason": self.finish_reason,
             "turns": [
-                {"prompt_ids": list(t.prompt_ids), "generated_ids": list(t.generated_ids), "text": t.text}
+                {
+                    "prompt_ids": list(t.prompt_ids),
+                    "generated_ids": list(t.generated_ids),
+                    "text": t.text,
+                }
                 for t in self.turns
             ],
             "looks": [
-                {"kind": k.kind, "cells": k.cells and list(k.cells), "box": k.box and list(k.box), "tokens": k.tokens}
+                {
+                    "kind": k.kind,
+                    "cells": k.cells and list(k.cells),
+                    "box": k.box and list(k.box),
+                    "tokens": k.tokens,
+                }
                 for k in self.looks
             ],
             "usage": usage,
@@ -142,7 +154,9 @@ class Answer:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write answer.json, overlay.png and crop_N.png into a new ``folder``."""
         with create_folder(folder) as beside:
-            (beside / "answer.json").write_text(json.dumps(self.to_dict(), indent=1) + "\n", "utf-8")
+            (beside / "answer.json").write_text(
+                json.dumps(self.to_dict(), indent=1) + "\n", "utf-8"
+            )
             self.plot().save(beside / "overlay.png")
             for index, crop in enumerate(look.crop for look in self.looks if look.crop is not None):
                 if 0 not in crop.size:  # of a picture below 8 pixels

@@ -37,7 +37,8 @@ SPECIALS = (
 
 
 def tiny_bundle(folder: str | os.PathLike[str], kind: str = "clip", capacity: int = 2048) -> Bundle:
-    """Write a bundle of ``kind`` (clip, detection or seg) with a real tokenizer and empty graphs into ``folder``.
+    """Write a bundle of ``kind`` (clip, detection or seg) with a real tokenizer and empty graphs
+    into ``folder``.
 
     Its sessions can only be scripted: ``Pipeline(tiny_bundle(folder), opener=Script("..."))``.
     """
@@ -47,13 +48,22 @@ def tiny_bundle(folder: str | os.PathLike[str], kind: str = "clip", capacity: in
     tokenizer.save(str(path / "tokenizer.json"))
     size, hidden = tokenizer.get_vocab_size(), 4
     table = np.zeros((size, hidden), np.float32)
-    table[:, 0] = np.arange(size)  # a row names its token, so that a script can follow what it reads
+    table[:, 0] = np.arange(
+        size
+    )  # a row names its token, so that a script can follow what it reads
     table.tofile(path / "embeddings.bin")
     features = (TensorSpec("features", "float32", (1, 256, hidden)),)
-    graphs = {name: Graph(f"{name}.onnx", (), (), {}) for name in ("vision_encoder", "decoder", "reencoder_projector")}
+    graphs = {
+        name: Graph(f"{name}.onnx", (), (), {})
+        for name in ("vision_encoder", "decoder", "reencoder_projector")
+    }
     if kind != "clip":
         graphs["reencoder_features"] = Graph("reencoder_features.onnx", (), features, {})
-    graphs["decoder"].bounds["sequence"] = (1, 256, capacity)  # a script takes each prompt in one piece
+    graphs["decoder"].bounds["sequence"] = (
+        1,
+        256,
+        capacity,
+    )  # a script takes each prompt in one piece
     for graph in graphs.values():
         (path / graph.file).touch()
     manifest = Manifest(
@@ -70,7 +80,11 @@ def tiny_bundle(folder: str | os.PathLike[str], kind: str = "clip", capacity: in
         graphs=graphs,
         parity=(),
         gate=None,
-        files={file.name: sha256(file) for file in sorted(path.iterdir()) if file.name != "manifest.json"},
+        files={
+            file.name: sha256(file)
+            for file in sorted(path.iterdir())
+            if file.name != "manifest.json"
+        },
     )
     write_manifest(manifest, path)
     return Bundle.open(path)
@@ -84,7 +98,9 @@ def _tokenizer(kind: str) -> tuple[Tokenizer, Tokens]:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     pad = f"<|{kind}_image_pad|>"
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in (*SPECIALS, pad)])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, normalized=False) for token in (*SPECIALS, pad)]
+    )
     triggers = [
         "<|region_token_start|>",
         "<|region_token_end|>",
@@ -100,7 +116,11 @@ def _tokenizer(kind: str) -> tuple[Tokenizer, Tokens]:
         action=ids[triggers[-2]],
         end=(
             ids["<|im_end|>"],
-            *(ids[token] for token in (*SPECIALS, pad) if token not in ("<|im_end|>", "<|endoftext|>")),
+            *(
+                ids[token]
+                for token in (*SPECIALS, pad)
+                if token not in ("<|im_end|>", "<|endoftext|>")
+            ),
         ),
         triggers=tuple(ids[token] for token in triggers),
     )
@@ -110,11 +130,11 @@ def _tokenizer(kind: str) -> tuple[Tokenizer, Tokens]:
 class Script:
     """Opens sessions that let the model say ``turns``, one after the other, whatever it is shown.
 
-    A turn ends with ``<|im_end|>`` unless it ends with another special token itself. ``sessions`` holds what was
-    opened, by the graph's name; each session keeps its ``calls``. A prefix for the assistant must not end with the
-    action's start token, and a question about a view must not repeat the one before it: a script tells rounds apart by
-    their prefills, which such a prefix splits in two, and of which such a question leaves a single token.
-    """
+    A turn ends with ``<|im_end|>`` unless it ends with another special token itself. ``sessions``
+    holds what was opened, by the graph's name; each session keeps its ``calls``. A prefix for the
+    assistant must not end with the action's start token, and a question about a view must not
+    repeat the one before it: a script tells rounds apart by their prefills, which such a prefix
+    splits in two, and of which such a question leaves a single token."""
 
     def __init__(self, *turns: str) -> None:
         self._turns = list(turns)
@@ -129,7 +149,10 @@ class Script:
 
 
 class ScriptedSession:
-    """One scripted graph. ``calls`` holds copies of each run's inputs, ``outputs`` of its outputs."""
+    """One scripted graph.
+
+    ``calls`` holds copies of each run's inputs, ``outputs`` of its outputs.
+    """
 
     def __init__(self, bundle: Bundle, name: str, turns: Sequence[Sequence[int]]) -> None:
         self.calls: list[dict[str, np.ndarray[Any, Any]]] = []
@@ -151,7 +174,9 @@ class ScriptedSession:
         begins = len(embeds) > 1 and embeds[-1, 0] != self._action_start
         if begins:
             if not self._turns:
-                raise VptError("the script has no turn left for what it is asked; give Script one more")
+                raise VptError(
+                    "the script has no turn left for what it is asked; give Script one more"
+                )
             self._left = self._turns.pop(0)
         return self._left.pop(0) if self._left else 0
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """The visual tokens (tokens, hidden) of a picture or crop, and its patches' ``grid`` (rows, columns)."""
+    """The visual tokens (tokens, hidden) of a picture or crop, and its patches' ``grid`` (rows,
+    columns)."""
 
     grid: tuple[int, int]
     features: Floats
@@ -33,9 +34,9 @@ class PictureView:
     with pipeline.view("street.jpg") as view:
         print(view.ask("What does the sign say?").text, view.ask("Which colour is the car?").text)
 
-    The answers are those of ``Pipeline.ask``. Questions about other pictures in between cost the keys and values, which
-    the pipeline keeps for one picture, but not the encoded pixels, which the view keeps until it is closed.
-    """
+    The answers are those of ``Pipeline.ask``. Questions about other pictures in between cost the
+    keys and values, which the pipeline keeps for one picture, but not the encoded pixels, which the
+    view keeps until it is closed."""
 
     def __init__(self, pipeline: Pipeline, picture: Image.Image) -> None:
         self.picture = picture
@@ -68,4 +69,6 @@ class PictureView:
         if self.closed:
             raise VptError("the view is closed; open another: pipeline.view(image)")
         if self._pipeline is not pipeline:
-            raise VptError("the view belongs to another pipeline; open one of this: pipeline.view(image)")
+            raise VptError(
+                "the view belongs to another pipeline; open one of this: pipeline.view(image)"
+            )

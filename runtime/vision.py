@@ -41,7 +41,9 @@ class Vision:
 
     def pixels(self, picture: Image.Image) -> Floats:
         """The pixels of ``picture`` as DINOv2 or SAM takes them."""
-        prepare = {"detection": image.detection_pixels, "seg": image.seg_pixels}[self._manifest.kind]
+        prepare = {"detection": image.detection_pixels, "seg": image.seg_pixels}[
+            self._manifest.kind
+        ]
         return prepare(picture, self._manifest.image.reencode_limit)
 
     def reencode(self, pixels: Floats) -> Floats:

@@ -26,7 +26,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
             picture, samples = scenes.scene(rng)
             picture.save(folder / f"{index}.png")
             for sample in samples:
-                entry = {"image": f"{index}.png", "question": sample.question, "answer": sample.answer}
+                entry = {
+                    "image": f"{index}.png",
+                    "question": sample.question,
+                    "answer": sample.answer,
+                }
                 lines.write(json.dumps({**entry, "perception": sample.perception}) + "\n")
     return folder / "data.jsonl"
 
@@ -43,7 +47,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Exporter:
 
     root, made = tmp_path_factory.mktemp("bundles"), dict[tuple[str, ...], Bundle]()
 
-    def make(checkpoint: Path, precision: str = "fp32", target: str = "onnxruntime", kv_cache: str = "float") -> Bundle:
+    def make(
+        checkpoint: Path,
+        precision: str = "fp32",
+        target: str = "onnxruntime",
+        kv_cache: str = "float",
+    ) -> Bundle:
         key = checkpoint.name, precision, target, kv_cache
         if key not in made:
             samples = data if checkpoint == DEMO else own_samples(checkpoint, root)

@@ -18,7 +18,9 @@ SHARED = Path(os.environ.get("VPT_SHARED", ROOT.parent / "shared"))
 GOLDEN = SHARED / "golden"
 DEMO = ROOT / "demo" / "checkpoint"
 
-needs_golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden cases at {GOLDEN}; set VPT_SHARED")
+needs_golden = pytest.mark.skipif(
+    not GOLDEN.is_dir(), reason=f"no golden cases at {GOLDEN}; set VPT_SHARED"
+)
 
 Exporter = Callable[..., runtime.Bundle]
 CASES = sorted(path.parent.name for path in GOLDEN.glob("*/expected.npz"))
@@ -45,9 +47,12 @@ class Case:
 
 
 def own_samples(model: Path, folder: Path) -> Path:
-    """The questions of a golden model about its own pictures, to which it is over-fitted, as calibration data."""
+    """The questions of a golden model about its own pictures, to which it is over-fitted, as
+    calibration data."""
     cases = [case for case in map(Case, CASES) if case.model.name == model.name]
-    lines = [{"image": str(case.image), "question": case.conversation["question"]} for case in cases]
+    lines = [
+        {"image": str(case.image), "question": case.conversation["question"]} for case in cases
+    ]
     path = folder / f"{model.name}.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return path

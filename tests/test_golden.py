@@ -36,8 +36,14 @@ def test_answers_in_half_precision(name: str, exported: Exporter) -> None:
 @pytest.mark.parametrize("model", ["clip", "clip_untied", "det", "seg"])
 def test_half_precision_takes_half_the_bytes(model: str, exported: Exporter) -> None:
     full, half = (
-        sum(path.stat().st_size for path in bundle.path.iterdir() if path.suffix in (".bin", ".data"))
-        for bundle in (exported(GOLDEN / "models" / model, precision) for precision in ("fp32", "fp16"))
+        sum(
+            path.stat().st_size
+            for path in bundle.path.iterdir()
+            if path.suffix in (".bin", ".data")
+        )
+        for bundle in (
+            exported(GOLDEN / "models" / model, precision) for precision in ("fp32", "fp16")
+        )
     )
     assert half <= 0.505 * full
 
@@ -55,10 +61,14 @@ def test_features(name: str, exported: Exporter) -> None:
         if "projector_out_unconditioned" in case.arrays and pipeline.bundle.manifest.kind != "clip":
             features = vision.reencode(vision.pixels(picture))
             expected = case.arrays["projector_out_unconditioned"]
-            np.testing.assert_allclose(features, expected, rtol=0, atol=ARRAYS * np.abs(expected).max())
+            np.testing.assert_allclose(
+                features, expected, rtol=0, atol=ARRAYS * np.abs(expected).max()
+            )
             projected = vision.project(features, case.arrays["action_condition"])
             expected = case.arrays["projector_out_conditioned"]
-            np.testing.assert_allclose(projected, expected, rtol=0, atol=ARRAYS * np.abs(expected).max())
+            np.testing.assert_allclose(
+                projected, expected, rtol=0, atol=ARRAYS * np.abs(expected).max()
+            )
 
 
 def test_cost_of_a_reencode(exported: Exporter) -> None:
@@ -77,4 +87,7 @@ def test_a_preamble_rewinds_to_the_common_prefix(exported: Exporter) -> None:
     generated = len(first.generated_ids) - 1  # the end token is not computed
     new = len(second.prompt_ids) - len(first.prompt_ids)
     assert answer.usage.reused_tokens == len(first.prompt_ids)
-    assert answer.usage.computed_tokens == len(first.prompt_ids) + generated + new + len(second.generated_ids) - 1
+    assert (
+        answer.usage.computed_tokens
+        == len(first.prompt_ids) + generated + new + len(second.generated_ids) - 1
+    )

@@ -1,4 +1,5 @@
-"""Who may import whom, held against the syntax tree: type-only imports included, and without a circle."""
+"""Who may import whom, held against the syntax tree: type-only imports included, and without a
+circle."""
 
 from __future__ import annotations
 
@@ -32,7 +33,17 @@ MAY_NOT_IMPORT = {  # folders inside a package, and the modules beside them that
 }
 EVERYWHERE = {"numpy", "PIL", "tokenizers"}  # what the runtime may import where it likes
 IN_FUNCTIONS = {"onnxruntime"}
-HEAVY = {"torch", "transformers", "onnx", "onnxruntime", "onnx_ir", "onnxscript", "rich", "tensorrt", "huggingface_hub"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "onnx",
+    "onnxruntime",
+    "onnx_ir",
+    "onnxscript",
+    "rich",
+    "tensorrt",
+    "huggingface_hub",
+}
 
 
 class Import(NamedTuple):
@@ -79,7 +90,9 @@ def imports(path: Path) -> Iterator[Import]:
                 yield Import(alias.name, id(node) not in late, False, node.lineno)
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
-                yield Import(f"{node.module}.{alias.name}", id(node) not in late, node.level > 0, node.lineno)
+                yield Import(
+                    f"{node.module}.{alias.name}", id(node) not in late, node.level > 0, node.lineno
+                )
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -106,7 +119,9 @@ def test_imports_keep_to_the_layers(path: Path) -> None:
         assert not each.relative, f"{where} by a relative import"
         root, *rest = each.module.split(".")
         assert root not in MAY_IMPORT, f"{where}, which another distribution may own"
-        assert root != "vpt_edge" or rest[0] in allowed, f"{where}; {package} may import {sorted(allowed)}"
+        assert root != "vpt_edge" or rest[0] in allowed, (
+            f"{where}; {package} may import {sorted(allowed)}"
+        )
 
 
 @pytest.mark.parametrize("folder", MAY_NOT_IMPORT)
@@ -137,7 +152,9 @@ def test_no_circle_of_imports_types_included() -> None:
 def test_nobody_imports_a_command() -> None:
     for path in FILES:
         if path.parent.name != "commands":
-            assert not [each for each in imported_modules(path) if each.startswith("vpt_edge.commands")]
+            assert not [
+                each for each in imported_modules(path) if each.startswith("vpt_edge.commands")
+            ]
 
 
 @pytest.mark.parametrize("path", package_files("runtime"), ids=relative)
@@ -162,14 +179,26 @@ def test_every_folder_is_listed_in_pyproject() -> None:
 
 
 def test_the_public_surface_is_exact() -> None:
-    expected = ["Answer", "Bundle", "Crop", "Finished", "Looked", "Pipeline", "Reencode", "Text", "VptError"]
+    expected = [
+        "Answer",
+        "Bundle",
+        "Crop",
+        "Finished",
+        "Looked",
+        "Pipeline",
+        "Reencode",
+        "Text",
+        "VptError",
+    ]
     assert runtime.__all__ == expected
     assert len(expected) <= 10
     assert all(hasattr(runtime, name) for name in expected)
 
 
 def run(code: str) -> str:
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout.strip()
 

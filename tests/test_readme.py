@@ -36,7 +36,9 @@ def commands() -> list[str]:
     return [line for line in lines if line]
 
 
-def test_the_python_runs(exported: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_runs(
+    exported: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (code,) = blocks("python")
     assert len(code.splitlines()) == 8
     (tmp_path / "bundle").symlink_to(exported(DEMO).path)
@@ -60,6 +62,8 @@ def test_make_knows_its_targets() -> None:
 
 
 def test_the_files_exist() -> None:
-    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_.]*)`", README)) | set(re.findall(r"\]\(((?!http)[^)]+)\)", README))
+    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_.]*)`", README)) | set(
+        re.findall(r"\]\(((?!http)[^)]+)\)", README)
+    )
     assert "runtime/" in named
     assert [name for name in named if not (ROOT / name).exists()] == []

@@ -23,8 +23,23 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
         shutil.copyfile(ROOT / name, source / name)
     for name in PACKAGES:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    options = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
-    command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", str(target), str(source)]
+    options = [
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--disable-pip-version-check",
+        "--quiet",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        *options,
+        "--wheel-dir",
+        str(target),
+        str(source),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     (file,) = target.iterdir()
@@ -62,7 +77,9 @@ def test_the_commands_exist(wheel: ZipFile) -> None:
     config = configparser.ConfigParser()
     config.read_string(wheel.read(entry_points).decode())
     commands = dict(config["console_scripts"])
-    assert {f"vpt-{name}" for name in ("bench", "build", "doctor", "eval", "export", "run")} == set(commands)
+    assert {f"vpt-{name}" for name in ("bench", "build", "doctor", "eval", "export", "run")} == set(
+        commands
+    )
     for place in commands.values():
         module, _, function = place.partition(":")
         assert f"def {function}(" in wheel.read(module.replace(".", "/") + ".py").decode()

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 class DetectionFeatures(nn.Module):
-    """DINOv2 and the projector's feature half: pixels (batch, 3, 224, 224) -> features (batch, 256, hidden)."""
+    """DINOv2 and the projector's feature half: pixels (batch, 3, 224, 224) -> features (batch, 256,
+    hidden)."""
 
     def __init__(self, config: Dinov2Config, hidden_size: int, attention: Attention) -> None:
         super().__init__()
@@ -30,11 +31,14 @@ class DetectionFeatures(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         projector = self.detection_projector
-        return projector.linear_feature(projector.layernorm_feature(self.detection_model(pixels))).float()
+        return projector.linear_feature(
+            projector.layernorm_feature(self.detection_model(pixels))
+        ).float()
 
 
 def resample_positions(table: Tensor, grid: int) -> Tensor:
-    """DINOv2's position table (1, 1 + side², width), resampled to ``grid`` x ``grid`` patches (PROTOCOL 4)."""
+    """DINOv2's position table (1, 1 + side², width), resampled to ``grid`` x ``grid`` patches
+    (PROTOCOL 4)."""
     side = math.isqrt(table.shape[1] - 1)
     patches = table[:, 1:].float().unflatten(1, (side, side)).permute(0, 3, 1, 2)
     patches = F.interpolate(patches, size=(grid, grid), mode="bicubic", align_corners=False)
@@ -42,23 +46,30 @@ def resample_positions(table: Tensor, grid: int) -> Tensor:
 
 
 class Dinov2(nn.Module):
-    """DINOv2 without its class token at the end: pixels (batch, 3, side, side) -> (batch, patches, width)."""
+    """DINOv2 without its class token at the end: pixels (batch, 3, side, side) -> (batch, patches,
+    width)."""
 
     def __init__(self, config: Dinov2Config, attention: Attention) -> None:
         super().__init__()
         width, patch = config.hidden_size, config.patch_size
         self.embeddings = Parts()
         self.embeddings.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.embeddings.position_embeddings = nn.Parameter(torch.zeros(1, 1 + config.grid**2, width))
+        self.embeddings.position_embeddings = nn.Parameter(
+            torch.zeros(1, 1 + config.grid**2, width)
+        )
         self.embeddings.patch_embeddings = Parts()
         self.embeddings.patch_embeddings.projection = Conv2d(3, width, patch, stride=patch)
         self.encoder = Parts()
-        self.encoder.layer = nn.ModuleList(Dinov2Layer(config, attention) for _ in range(config.num_hidden_layers))
+        self.encoder.layer = nn.ModuleList(
+            Dinov2Layer(config, attention) for _ in range(config.num_hidden_layers)
+        )
         self.layernorm = LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, pixels: Tensor) -> Tensor:
         patches = self.embeddings.patch_embeddings.projection(pixels).flatten(2).transpose(1, 2)
-        x = torch.cat((self.embeddings.cls_token.float().expand(pixels.shape[0], -1, -1), patches), dim=1)
+        x = torch.cat(
+            (self.embeddings.cls_token.float().expand(pixels.shape[0], -1, -1), patches), dim=1
+        )
         x = x + self.embeddings.position_embeddings.float()
         for layer in self.encoder.layer:
             x = layer(x)
@@ -88,4 +99,8 @@ class Dinov2Layer(nn.Module):
         h, qkv = self.norm1(x), self.attention.attention
         out = self.emitter.full(qkv.query(h), qkv.key(h), qkv.value(h), self.heads)
         x = x + self.attention.output.dense(out).float() * self.layer_scale1.lambda1.float()
-        return x + self.mlp.fc2(F.gelu(self.mlp.fc1(self.norm2(x)))).float() * self.layer_scale2.lambda1.float()
+        return (
+            x
+            + self.mlp.fc2(F.gelu(self.mlp.fc1(self.norm2(x)))).float()
+            * self.layer_scale2.lambda1.float()
+        )

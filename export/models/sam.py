@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 class SegmentationFeatures(nn.Module):
-    """SAM's encoder and the projector's feature half: pixels (batch, 3, 1024, 1024) -> (batch, 256, hidden)."""
+    """SAM's encoder and the projector's feature half: pixels (batch, 3, 1024, 1024) -> (batch, 256,
+    hidden)."""
 
     derived: Derived = {}
 
@@ -46,7 +47,9 @@ class SamEncoder(nn.Module):
         self.patch_embed = Parts()
         self.patch_embed.projection = Conv2d(3, width, patch, stride=patch)
         self.pos_embed = nn.Parameter(torch.zeros(1, config.grid, config.grid, width))
-        self.layers = nn.ModuleList(SamLayer(config, index) for index in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(
+            SamLayer(config, index) for index in range(config.num_hidden_layers)
+        )
         self.neck = Parts()
         self.neck.conv1 = Conv2d(width, out, 1, bias=False)
         self.neck.layer_norm1 = LayerNorm(out, eps=1e-6)
@@ -96,13 +99,21 @@ class SamLayer(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         """Attention with decomposed relative positions: x (batch, side, side, width) -> the same."""
         side = self.side
-        q, k, v = self.attn.qkv(x).flatten(1, 2).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            self.attn.qkv(x).flatten(1, 2).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )
         place = torch.arange(side, device=x.device)
-        offset = place[:, None] - place[None, :] + side - 1  # (side, side) rows of the relative tables
+        offset = (
+            place[:, None] - place[None, :] + side - 1
+        )  # (side, side) rows of the relative tables
         grid = q.float().unflatten(2, (side, side))  # (batch, heads, side, side, dim)
         rows = torch.einsum("bnhwc,hkc->bnhwk", grid, self.attn.rel_pos_h.float()[offset])
         columns = torch.einsum("bnhwc,wkc->bnhwk", grid, self.attn.rel_pos_w.float()[offset])
-        scores = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float().unflatten(2, (side, side))
+        scores = (
+            ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float().unflatten(2, (side, side))
+        )
         scores = scores.unflatten(-1, (side, side)) + rows[..., None] + columns[..., None, :]
-        out = scores.flatten(4).flatten(2, 3).softmax(-1).to(v.dtype) @ v  # (batch, heads, side², dim)
+        out = (
+            scores.flatten(4).flatten(2, 3).softmax(-1).to(v.dtype) @ v
+        )  # (batch, heads, side², dim)
         return self.attn.proj(out.transpose(1, 2).flatten(2)).float().view(x.shape)

@@ -12,11 +12,12 @@ OUTPUT_AXIS = {"MatMulNBits": 0, "MatMulIntegerToFloat": -1}  # of each stored i
 
 
 def fuse_qkv(model: ir.Model) -> None:
-    """Put the quantized q_proj, k_proj and v_proj of a layer into one where all three multiply the same activation.
+    """Put the quantized q_proj, k_proj and v_proj of a layer into one where all three multiply the
+    same activation.
 
-    A step then starts one product instead of three and rounds what goes into it once; no weight is rounded anew. The
-    attention must rotate by itself: the keys come out of the same tensor as the values, which are not rotated.
-    """
+    A step then starts one product instead of three and rounds what goes into it once; no weight is
+    rounded anew. The attention must rotate by itself: the keys come out of the same tensor as the
+    values, which are not rotated."""
     for attention in [node for node in model.graph if "do_rotary" in node.attributes]:
         makers = [value.producer() for value in attention.inputs[:3] if value is not None]
         products = [node for node in makers if node is not None and node.op_type in OUTPUT_AXIS]
@@ -27,7 +28,9 @@ def fuse_qkv(model: ir.Model) -> None:
 def _fuse(graph: ir.Graph, attention: ir.Node, products: Sequence[ir.Node]) -> None:
     first, inputs = products[0], list[ir.Value | None]()
     for values in zip(*(node.inputs for node in products), strict=True):
-        stored = [value for value in values if value is not None and value.name in graph.initializers]
+        stored = [
+            value for value in values if value is not None and value.name in graph.initializers
+        ]
         if len(set(values)) == 1:
             inputs.append(values[0])
         elif len(stored) == len(values):
@@ -39,7 +42,9 @@ def _fuse(graph: ir.Graph, attention: ir.Node, products: Sequence[ir.Node]) -> N
     attributes = {name: attribute.value for name, attribute in first.attributes.items()}
     if "N" in attributes:
         attributes["N"] = width
-    fused = ir.node(first.op_type, inputs, attributes, domain=first.domain, name=_renamed(first.name))
+    fused = ir.node(
+        first.op_type, inputs, attributes, domain=first.domain, name=_renamed(first.name)
+    )
     fused.outputs[0].name, fused.outputs[0].type = f"{outputs[0].name}.qkv", outputs[0].type
     fused.outputs[0].shape = ir.Shape([*cast("ir.Shape", outputs[0].shape)[:-1], width])
     graph.insert_before(attention, fused)

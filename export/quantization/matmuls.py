@@ -22,7 +22,8 @@ TURNED = ".transposed"
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product with a stored weight; ``axis`` is that of the output channels in the weight as stored."""
+    """A matrix product with a stored weight; ``axis`` is that of the output channels in the weight
+    as stored."""
 
     node: ir.Node
     weight: ir.Value
@@ -65,11 +66,22 @@ def check_fused(path: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         options.optimized_model_filepath = str(optimized)
-        options.add_session_config_entry("session.optimized_model_external_initializers_file_name", "optimized.data")
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", "optimized.data"
+        )
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         graph = onnx.load(str(optimized), load_external_data=False).graph
-    dequantized = {output for node in graph.node if node.op_type == "DequantizeLinear" for output in node.output}
-    loose = [node.name for node in graph.node if node.op_type in ("MatMul", "Gemm") and dequantized & set(node.input)]
+    dequantized = {
+        output
+        for node in graph.node
+        if node.op_type == "DequantizeLinear"
+        for output in node.output
+    }
+    loose = [
+        node.name
+        for node in graph.node
+        if node.op_type in ("MatMul", "Gemm") and dequantized & set(node.input)
+    ]
     if loose:
         raise ExportError(
             f"ONNX Runtime {onnxruntime.__version__} does not fuse {len(loose)} quantized products of {path.name}, "

@@ -10,13 +10,14 @@ INT4_BLOCK = 128  # GPTQ's and AWQ's group; with 64, twice as many scales make a
 
 @dataclass(frozen=True)
 class Recipe:
-    """``dtype`` by target: what weights are stored in, if they are not quantized, and a float cache.
+    """``dtype`` by target: what weights are stored in, if they are not quantized, and a float
+    cache.
 
-    ``tolerance`` of a float graph's difference from torch, relative to the largest value of an output. ``products``
-    says, for a quantized recipe, what becomes of each graph's matrix products: "int8" (weights and activations) or
-    "int4" (weights alone, in blocks); ``exceptions`` are weights that are treated otherwise. Norms, softmax, rotary
-    embedding, the residual stream and the condition's projector compute in float in every precision.
-    """
+    ``tolerance`` of a float graph's difference from torch, relative to the largest value of an
+    output. ``products`` says, for a quantized recipe, what becomes of each graph's matrix products:
+    "int8" (weights and activations) or "int4" (weights alone, in blocks); ``exceptions`` are
+    weights that are treated otherwise. Norms, softmax, rotary embedding, the residual stream and
+    the condition's projector compute in float in every precision."""
 
     name: str
     dtype: Mapping[str, str]
@@ -47,6 +48,11 @@ RECIPES = {
         Recipe("fp32", _everywhere("float32"), tolerance=2e-5),
         Recipe("fp16", _everywhere("float16"), tolerance=1e-2),
         Recipe("int8", _FLOAT, products={**_ENCODERS, "decoder": "int8"}),
-        Recipe("int4", _FLOAT, products={**_ENCODERS, "decoder": "int4"}, exceptions={"lm_head.weight": "int8"}),
+        Recipe(
+            "int4",
+            _FLOAT,
+            products={**_ENCODERS, "decoder": "int4"},
+            exceptions={"lm_head.weight": "int8"},
+        ),
     )
 }

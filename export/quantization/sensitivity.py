@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 OUTPUTS = 1024  # of a weight, that its rounding is measured on
 
 
-def rounding_errors(plan: Plan, kept: Sensitivity, read: Callable[[Key], Array]) -> dict[Key, float]:
-    """Relative error of each quantized product's output, the largest first, on the rows that were ``kept``.
+def rounding_errors(
+    plan: Plan, kept: Sensitivity, read: Callable[[Key], Array]
+) -> dict[Key, float]:
+    """Relative error of each quantized product's output, the largest first, on the rows that were
+    ``kept``.
 
-    ``read`` gives a weight (outputs, inputs) without its folds; of a large one, some of the outputs are measured.
-    """
+    ``read`` gives a weight (outputs, inputs) without its folds; of a large one, some of the outputs
+    are measured."""
     quantized = [key for key in kept.keys if plan.recipe.kind(*key)]
     errors = {key: math.sqrt(kept.error(key, *_rounded(plan, key, read(key)))) for key in quantized}
     return dict(sorted(errors.items(), key=lambda item: -item[1]))
@@ -45,5 +48,7 @@ def _rounded(plan: Plan, key: Key, weight: Array) -> tuple[Array, Array]:
         return matrix, (integers * scale).astype(np.float32)
     if kind == "int4":
         integers, scales = int4_weight(matrix, plan.block, plan.importance[key])
-        return matrix, (integers * np.repeat(scales, plan.block, axis=0)).astype(np.float32)[: len(matrix)]
+        return matrix, (integers * np.repeat(scales, plan.block, axis=0)).astype(np.float32)[
+            : len(matrix)
+        ]
     return matrix, matrix

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.sessions.cuda import DeviceArray
 
     Array: TypeAlias = np.ndarray[Any, Any] | DeviceArray
-    Arrays: TypeAlias = Mapping[str, Any]  # of Array; who binds the cache has device arrays, all others numpy's
+    Arrays: TypeAlias = Mapping[
+        str, Any
+    ]  # of Array; who binds the cache has device arrays, all others numpy's
 
 BACKENDS = {
     "cpu": ("vpt_edge.runtime.sessions.ort", "OrtSession"),
@@ -31,13 +33,14 @@ class Session(Protocol):
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         """Run on ``inputs`` and write the outputs into the arrays that ``outputs`` gives for them.
 
-        All arrays are contiguous. One may be input and output at once (the shared key-value cache). An array that
-        was bound before may stay bound: its place in memory is what counts, not the call. Outputs that are not asked
-        for are not brought to the host. Raises SessionError for arrays that do not fit; the session stays usable.
-        """
+        All arrays are contiguous. One may be input and output at once (the shared key-value cache).
+        An array that was bound before may stay bound: its place in memory is what counts, not the
+        call. Outputs that are not asked for are not brought to the host. Raises SessionError for
+        arrays that do not fit; the session stays usable."""
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> Array:
-        """Zeros where this session computes, for the key-value cache: they live as long as the session."""
+        """Zeros where this session computes, for the key-value cache: they live as long as the
+        session."""
 
     def close(self) -> None:
         """Give everything back; a second call does nothing."""
@@ -50,7 +53,10 @@ class SessionOpener(Protocol):
 
 
 def open_session(bundle: Bundle, name: str, device: str) -> Session:
-    """Open the graph ``name`` on ``device``. Raises SessionError for an unknown device: there is no fallback."""
+    """Open the graph ``name`` on ``device``.
+
+    Raises SessionError for an unknown device: there is no fallback.
+    """
     if device not in BACKENDS:
         raise SessionError(f"device {device!r} is unknown, expected one of: {', '.join(BACKENDS)}")
     module, backend = BACKENDS[device]

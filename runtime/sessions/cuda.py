@@ -1,8 +1,7 @@
 """The little of CUDA that a session needs, by ctypes on the driver's own library.
 
-The driver is there wherever a GPU can be used at all, on a Jetson as on a desktop, for every Python: nothing more has
-to be installed, and no version has to fit.
-"""
+The driver is there wherever a GPU can be used at all, on a Jetson as on a desktop, for every
+Python: nothing more has to be installed, and no version has to fit."""
 
 from __future__ import annotations
 
@@ -89,7 +88,9 @@ def load_library() -> Any:
             return ctypes.CDLL(name)
         except OSError as error:
             problems.append(str(error))
-    raise SessionError(f"no CUDA driver: {problems[0]}; install NVIDIA's driver (on a Jetson it comes with JetPack)")
+    raise SessionError(
+        f"no CUDA driver: {problems[0]}; install NVIDIA's driver (on a Jetson it comes with JetPack)"
+    )
 
 
 class Device:
@@ -113,7 +114,9 @@ class Device:
             try:
                 function = getattr(library, name)
             except AttributeError:
-                raise SessionError(f"the CUDA driver has no {name}; update it to CUDA 12 or later") from None
+                raise SessionError(
+                    f"the CUDA driver has no {name}; update it to CUDA 12 or later"
+                ) from None
             function.argtypes, function.restype = arguments, c_int
             self._functions[name] = function
         self.call("cuInit", 0)
@@ -150,7 +153,9 @@ class Device:
         advice = ""
         if code == _OUT_OF_MEMORY:
             free, total = self.memory()
-            advice = f"; {free >> 20} of {total >> 20} MiB are free: close other programs on the GPU"
+            advice = (
+                f"; {free >> 20} of {total >> 20} MiB are free: close other programs on the GPU"
+            )
         raise SessionError(f"CUDA failed in {function}: {texts[0]}, {texts[1]}{advice}")
 
     def memory(self) -> tuple[int, int]:
@@ -166,7 +171,8 @@ class Device:
 
 
 class Stream:
-    """A queue of work, and the memory that its work uses: both are given back by ``close``, in that order."""
+    """A queue of work, and the memory that its work uses: both are given back by ``close``, in that
+    order."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -187,7 +193,8 @@ class Stream:
         return array
 
     def pinned(self, size: int) -> tuple[np.ndarray[Any, Any], int]:
-        """``size`` bytes of page-locked host memory as (size,) uint8, and their address on the device."""
+        """``size`` bytes of page-locked host memory as (size,) uint8, and their address on the
+        device."""
         host, pointer = c_void_p(), c_uint64()
         self.device.call("cuMemHostAlloc", byref(host), size, _MAPPED)
         address = cast("int", host.value)
@@ -250,14 +257,19 @@ class Stream:
 
 
 class DeviceArray:
-    """An array in device memory whose first axis may be wider spaced than it is long: ``pitch`` bytes a step.
+    """An array in device memory whose first axis may be wider spaced than it is long: ``pitch``
+    bytes a step.
 
-    Slices of the first two axes are arrays on the same memory; an assignment to a slice copies on the device, in the
-    stream's order.
-    """
+    Slices of the first two axes are arrays on the same memory; an assignment to a slice copies on
+    the device, in the stream's order."""
 
     def __init__(
-        self, stream: Stream, pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any], pitch: int | None = None
+        self,
+        stream: Stream,
+        pointer: int,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        pitch: int | None = None,
     ) -> None:
         self._stream, self.pointer, self.shape, self.dtype = stream, pointer, shape, dtype
         self.pitch = self.row_bytes if pitch is None else pitch
@@ -281,12 +293,20 @@ class DeviceArray:
         begin, end, _ = second.indices(self.shape[1])
         step = int(np.prod(self.shape[2:], dtype=np.int64)) * self.dtype.itemsize
         pointer = self.pointer + start * self.pitch + begin * step
-        return DeviceArray(self._stream, pointer, (stop - start, end - begin, *self.shape[2:]), self.dtype, self.pitch)
+        return DeviceArray(
+            self._stream,
+            pointer,
+            (stop - start, end - begin, *self.shape[2:]),
+            self.dtype,
+            self.pitch,
+        )
 
     def __setitem__(self, key: slice | tuple[slice, slice], source: DeviceArray) -> None:
         target = self[key]
         if (target.shape, target.dtype) != (source.shape, source.dtype):
-            raise ValueError(f"cannot copy {source.shape} {source.dtype} into {target.shape} {target.dtype}")
+            raise ValueError(
+                f"cannot copy {source.shape} {source.dtype} into {target.shape} {target.dtype}"
+            )
         copy = Copy2D(
             src_type=_DEVICE_MEMORY,
             src_device=source.pointer,

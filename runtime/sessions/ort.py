@@ -47,7 +47,9 @@ class OrtSession:
         try:
             import onnxruntime
         except ImportError as error:
-            raise SessionError(f"onnxruntime cannot be imported ({error}); pip install vpt-edge") from error
+            raise SessionError(
+                f"onnxruntime cannot be imported ({error}); pip install vpt-edge"
+            ) from error
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         self._prepare(onnxruntime, options)
@@ -60,7 +62,9 @@ class OrtSession:
                 f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {error}; export the checkpoint again, or "
                 "install the version in which it was exported"
             ) from error
-        if session.get_providers()[0] != self.provider:  # it has fallen back to the CPU, with a line in its log
+        if (
+            session.get_providers()[0] != self.provider
+        ):  # it has fallen back to the CPU, with a line in its log
             raise SessionError(
                 f"{self.provider} does not load: {missing_library(onnxruntime)}; install what it names, or use "
                 "another device; vpt-doctor shows which run here"
@@ -72,7 +76,9 @@ class OrtSession:
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
         cores = host.usable_cores()
-        if cores < (os.cpu_count() or cores):  # left alone it starts threads for all of them, and they spin
+        if cores < (
+            os.cpu_count() or cores
+        ):  # left alone it starts threads for all of them, and they spin
             options.intra_op_num_threads = cores
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
@@ -80,7 +86,10 @@ class OrtSession:
             if self._session is None:
                 raise SessionError(f"the session of {self._name} is closed")
             self._check(inputs, outputs)
-            for arrays, bind in ((inputs, self._binding.bind_input), (outputs, self._binding.bind_output)):
+            for arrays, bind in (
+                (inputs, self._binding.bind_input),
+                (outputs, self._binding.bind_output),
+            ):
                 for name, array in arrays.items():
                     if self._bound.get(name) is not array:
                         self._bind(name, array, bind)
@@ -88,7 +97,9 @@ class OrtSession:
                 self._session.run_with_iobinding(self._binding)
             except Exception as error:  # see above
                 shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
-                raise SessionError(f"ONNX Runtime failed in {self._name} ({shapes}): {error}") from error
+                raise SessionError(
+                    f"ONNX Runtime failed in {self._name} ({shapes}): {error}"
+                ) from error
 
     def _check(self, inputs: Arrays, outputs: Arrays) -> None:
         given = {*inputs, *outputs}
@@ -96,7 +107,9 @@ class OrtSession:
             raise SessionError(f"{self._name} has no {', '.join(sorted(unknown))}")
         if missing := self._inputs - set(inputs):
             raise SessionError(f"{self._name} was run without {', '.join(sorted(missing))}")
-        if set(self._bound) - given:  # what an earlier run asked for and this one does not would be written as well
+        if (
+            set(self._bound) - given
+        ):  # what an earlier run asked for and this one does not would be written as well
             self._binding.clear_binding_inputs()
             self._binding.clear_binding_outputs()
             self._bound.clear()
@@ -105,14 +118,18 @@ class OrtSession:
         place, pointer = "cpu", 0
         if isinstance(array, np.ndarray):
             if not array.flags.c_contiguous:
-                raise SessionError(f"{name} of {self._name} is not contiguous: {array.shape}, {array.strides}")
+                raise SessionError(
+                    f"{name} of {self._name} is not contiguous: {array.shape}, {array.strides}"
+                )
             pointer = array.ctypes.data
         else:
             place, pointer = "cuda", array.pointer
         try:
             bind(name, place, 0, array.dtype, array.shape, pointer)
         except Exception as error:  # see above
-            raise SessionError(f"{self._name} refuses {name}, {array.dtype} {array.shape}: {error}") from error
+            raise SessionError(
+                f"{self._name} refuses {name}, {array.dtype} {array.shape}: {error}"
+            ) from error
         self._bound[name] = array  # keeps the memory alive, and spares the next run the binding
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> Array:
@@ -124,7 +141,9 @@ class OrtSession:
         with self._lock:
             self._bound.clear()
             self._binding = self._session = None
-        with contextlib.suppress(OSError, AttributeError, TypeError):  # only glibc has it, and keeps what was freed
+        with contextlib.suppress(
+            OSError, AttributeError, TypeError
+        ):  # only glibc has it, and keeps what was freed
             ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -132,7 +151,10 @@ class OrtCudaSession(OrtSession):
     """The same on a GPU: the key-value cache stays there, all else is copied by ONNX Runtime."""
 
     provider = "CUDAExecutionProvider"
-    provider_options = {"arena_extend_strategy": "kSameAsRequested", "cudnn_conv_algo_search": "HEURISTIC"}
+    provider_options = {
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+    }
 
     def __init__(self, bundle: Bundle, name: str) -> None:
         manifest = bundle.manifest
@@ -176,7 +198,8 @@ _sharing = threading.Lock()
 
 
 def _share_arena() -> None:
-    """One arena for the sessions of this process: what the vision encoder has done with, the decoder takes again.
+    """One arena for the sessions of this process: what the vision encoder has done with, the
+    decoder takes again.
 
     It stays until the process ends, and the next pipeline takes it.
     """
@@ -192,14 +215,23 @@ def _register_arena() -> None:
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
     with contextlib.suppress(RuntimeError):  # the program around us has registered one: it will do
-        onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg(0, -1, -1, -1))  # -1: its defaults
+        onnxruntime.create_and_register_allocator(
+            place, onnxruntime.OrtArenaCfg(0, -1, -1, -1)
+        )  # -1: its defaults
 
 
 def left_behind(session: Any, provider: str) -> list[str]:
-    """The heavy operators of a session that went to another provider than the one that was asked for."""
+    """The heavy operators of a session that went to another provider than the one that was asked
+    for."""
     groups: list[Any] = getattr(session, "get_provider_graph_assignment_info", list)()
     return sorted(
-        {node.op_type for group in groups if group.ep_name != provider for node in group.get_nodes()} & HEAVY_OPERATORS
+        {
+            node.op_type
+            for group in groups
+            if group.ep_name != provider
+            for node in group.get_nodes()
+        }
+        & HEAVY_OPERATORS
     )
 
 
@@ -208,7 +240,9 @@ def missing_library(onnxruntime: Any) -> str:
     folder = Path(onnxruntime.__file__).parent / "capi"
     for path in sorted(folder.glob("*onnxruntime_providers_cuda.*")):
         try:
-            for shared in folder.glob("*onnxruntime_providers_shared.*"):  # the other one leans on it
+            for shared in folder.glob(
+                "*onnxruntime_providers_shared.*"
+            ):  # the other one leans on it
                 ctypes.CDLL(str(shared), ctypes.RTLD_GLOBAL)
             ctypes.CDLL(str(path))
         except OSError as error:

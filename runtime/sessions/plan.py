@@ -1,8 +1,9 @@
-"""A plan: the engine that TensorRT made of one graph on one device, and the side-car that says for what it is good.
+"""A plan: the engine that TensorRT made of one graph on one device, and the side-car that says for
+what it is good.
 
-Plans lie in ``BUNDLE/plans/<key>/``: ``decoder.plan``, as TensorRT wrote it, beside ``decoder.json``. A plan runs only
-under the TensorRT and on the GPU that built it; TensorRT-RTX alone finishes its plans on whatever card it finds.
-"""
+Plans lie in ``BUNDLE/plans/<key>/``: ``decoder.plan``, as TensorRT wrote it, beside
+``decoder.json``. A plan runs only under the TensorRT and on the GPU that built it; TensorRT-RTX
+alone finishes its plans on whatever card it finds."""
 
 from __future__ import annotations
 
@@ -28,9 +29,8 @@ Shape = tuple[int, ...]
 class Platform:
     """What a plan is bound to. ``library`` is the device's name: "tensorrt" or "tensorrt-rtx".
 
-    ``driver`` is the version of CUDA that the driver serves, ``capability`` that of the GPU. For TensorRT-RTX these
-    three are "any".
-    """
+    ``driver`` is the version of CUDA that the driver serves, ``capability`` that of the GPU. For
+    TensorRT-RTX these three are "any"."""
 
     library: str
     version: str
@@ -41,11 +41,17 @@ class Platform:
     @property
     def folder(self) -> str:
         """The name of the folder below ``plans``."""
-        parts = [self.library, self.version] + [self.gpu, f"sm{self.capability}"] * (self.gpu != "any")
+        parts = [self.library, self.version] + [self.gpu, f"sm{self.capability}"] * (
+            self.gpu != "any"
+        )
         return re.sub(r"[^a-z0-9._-]+", "-", "-".join(parts).lower())
 
     def __str__(self) -> str:
-        where = "" if self.gpu == "any" else f" on {self.gpu} (compute {self.capability}, CUDA {self.driver})"
+        where = (
+            ""
+            if self.gpu == "any"
+            else f" on {self.gpu} (compute {self.capability}, CUDA {self.driver})"
+        )
         return f"{self.library} {self.version}{where}"
 
 
@@ -59,7 +65,8 @@ class Profile:
     def holds(self, shapes: dict[str, Shape]) -> bool:
         """Whether inputs of ``shapes`` lie within the profile."""
         return all(
-            len(shape) == len(least) and all(map(lambda a, b, c: a <= b <= c, least, shape, largest))
+            len(shape) == len(least)
+            and all(map(lambda a, b, c: a <= b <= c, least, shape, largest))
             for name, shape in shapes.items()
             for least, _, largest in [self.shapes[name]]
         )
@@ -69,9 +76,8 @@ class Profile:
 class Plan:
     """The side-car of a plan.
 
-    ``graph``: ``digest`` of the graph that it was built from; ``sha256``, ``bytes``: of the plan; ``seconds``: how long
-    the build took.
-    """
+    ``graph``: ``digest`` of the graph that it was built from; ``sha256``, ``bytes``: of the plan;
+    ``seconds``: how long the build took."""
 
     platform: Platform
     graph: str
@@ -91,7 +97,11 @@ def graph_files(bundle: Bundle, name: str) -> list[str]:
     """The file of the graph ``name`` and every file that its weights may lie in."""
     graph, text = bundle.graph(name), bundle.manifest.text
     tables = {text.embeddings, text.embedding_scales} if name == "decoder" else set()
-    return [file for file in sorted(bundle.manifest.files) if file.startswith(graph.file) or file in tables]
+    return [
+        file
+        for file in sorted(bundle.manifest.files)
+        if file.startswith(graph.file) or file in tables
+    ]
 
 
 def digest(bundle: Bundle, name: str) -> str:
@@ -107,7 +117,10 @@ def plan_files(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Pat
 
 
 def find_plan(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Plan]:
-    """The plan of the graph ``name`` for ``platform``. Raises SessionError where there is none, or a foreign one."""
+    """The plan of the graph ``name`` for ``platform``.
+
+    Raises SessionError where there is none, or a foreign one.
+    """
     path, side_car = plan_files(bundle, platform, name)
     again = f"build it here: vpt-build {bundle.path} --device {platform.library}"
     if not path.is_file() or not side_car.is_file():
@@ -119,9 +132,13 @@ def find_plan(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Plan
     if plan.platform != platform:
         raise SessionError(f"{path} was built with {plan.platform}, this is {platform}; {again}")
     if plan.graph != digest(bundle, name):
-        raise SessionError(f"{path} was built from another {name}, sha256 {plan.graph[:12]}; {again}")
+        raise SessionError(
+            f"{path} was built from another {name}, sha256 {plan.graph[:12]}; {again}"
+        )
     if path.stat().st_size != plan.bytes:
-        raise SessionError(f"{path} has {path.stat().st_size} bytes, expected {plan.bytes}; {again}")
+        raise SessionError(
+            f"{path} has {path.stat().st_size} bytes, expected {plan.bytes}; {again}"
+        )
     return path, plan
 
 
@@ -129,4 +146,6 @@ def read_plan(side_car: Path) -> Plan:
     try:
         return read_as(Plan, json.loads(side_car.read_text("utf-8")), side_car.name)
     except (ValueError, BundleError) as error:
-        raise SessionError(f"{side_car} is damaged ({error}); build the plan again: vpt-build BUNDLE") from error
+        raise SessionError(
+            f"{side_car} is damaged ({error}); build the plan again: vpt-build BUNDLE"
+        ) from error

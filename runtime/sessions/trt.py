@@ -28,12 +28,17 @@ MEND = {
     "elsewhere: pip install 'vpt-edge[tensorrt]'",
     "tensorrt-rtx": "pip install 'vpt-edge[rtx]'",
 }
-GRAPHS_KEPT = 16  # captured ones, each with a context: as many as the blocks of a cache of 4,096 tokens
+GRAPHS_KEPT = (
+    16  # captured ones, each with a context: as many as the blocks of a cache of 4,096 tokens
+)
 MESSAGES_KEPT = 8  # of TensorRT's log
 
 
 def load_tensorrt(library: str) -> Any:
-    """The module of ``library`` ("tensorrt" or "tensorrt-rtx"). Raises SessionError if it is missing or too old."""
+    """The module of ``library`` ("tensorrt" or "tensorrt-rtx").
+
+    Raises SessionError if it is missing or too old.
+    """
     problems = []
     for name in MODULES[library]:
         try:
@@ -52,7 +57,10 @@ def load_tensorrt(library: str) -> Any:
 
 
 def platform(trt: Any, library: str) -> Platform:
-    """What plans built here are bound to. Raises SessionError where TensorRT proper finds no GPU."""
+    """What plans built here are bound to.
+
+    Raises SessionError where TensorRT proper finds no GPU.
+    """
     if library == "tensorrt-rtx":  # its plans are finished on the card that runs them
         return Platform(library, trt.__version__, "any", "any", "any")
     device = cuda.Device.open()
@@ -77,9 +85,9 @@ def make_logger(trt: Any, messages: deque[str]) -> Any:
 class _Slot:
     """Where an input or output that the caller has in host memory lies for the engine.
 
-    ``host``: page-locked bytes, ``mapped``: their address on the GPU. ``device``: a place in the GPU's own memory, for
-    what is copied because CPU and GPU share none, and for outputs that nobody asked for.
-    """
+    ``host``: page-locked bytes, ``mapped``: their address on the GPU. ``device``: a place in the
+    GPU's own memory, for what is copied because CPU and GPU share none, and for outputs that nobody
+    asked for."""
 
     host: np.ndarray[Any, Any]
     mapped: int
@@ -92,7 +100,8 @@ class _Slot:
 
 @dataclass(frozen=True)
 class _Binding:
-    """All that a captured run depends on: shapes of the inputs, addresses of all tensors, the host copies to make."""
+    """All that a captured run depends on: shapes of the inputs, addresses of all tensors, the host
+    copies to make."""
 
     shapes: tuple[tuple[int, ...], ...]
     addresses: tuple[int, ...]
@@ -111,12 +120,13 @@ class _Context:
 
 
 class TrtSession:
-    """One graph on TensorRT. A device array is used where it lies; all else goes through page-locked memory.
+    """One graph on TensorRT. A device array is used where it lies; all else goes through
+    page-locked memory.
 
-    The second run in a row with the same shapes and addresses is captured as a CUDA graph; from then on such a run is
-    one launch. A captured context is used for nothing else: TensorRT leaves undefined what its graph does otherwise.
-    Each session has a stream of its own: sessions in several threads run beside each other.
-    """
+    The second run in a row with the same shapes and addresses is captured as a CUDA graph; from
+    then on such a run is one launch. A captured context is used for nothing else: TensorRT leaves
+    undefined what its graph does otherwise. Each session has a stream of its own: sessions in
+    several threads run beside each other."""
 
     library = "tensorrt"
 
@@ -129,7 +139,9 @@ class TrtSession:
         self._name, self._graph = name, bundle.graph(name)
         self._lock, self._messages = threading.Lock(), deque[str](maxlen=MESSAGES_KEPT)
         self._trt = load_tensorrt(self.library)
-        self._device = cuda.Device.open()  # first: without a driver TensorRT's runtime crashes the process
+        self._device = (
+            cuda.Device.open()
+        )  # first: without a driver TensorRT's runtime crashes the process
         path, plan = find_plan(bundle, platform(self._trt, self.library), name)
         self._profiles = plan.profiles
         self._runtime: Any = None
@@ -151,29 +163,39 @@ class TrtSession:
             raise
 
     def _load(self, path: Path) -> None:
-        """Runtime, engine, and a context for each profile; as only one of them runs at a time, they share memory."""
+        """Runtime, engine, and a context for each profile; as only one of them runs at a time, they
+        share memory."""
         trt, stream = self._trt, self._open()
         self._runtime = trt.Runtime(make_logger(trt, self._messages))
-        mapped = np.memmap(path, np.uint8, mode="r")  # read from the page cache, not into memory of our own
-        self._engine = self._need(self._runtime.deserialize_cuda_engine(mapped), f"does not load {path}")
+        mapped = np.memmap(
+            path, np.uint8, mode="r"
+        )  # read from the page cache, not into memory of our own
+        self._engine = self._need(
+            self._runtime.deserialize_cuda_engine(mapped), f"does not load {path}"
+        )
         self._scratch = stream.zeros((max(int(self._engine.device_memory_size_v2), 1),), np.uint8)
         for index in range(len(self._profiles)):
             self._context(index)
         stream.wait()
 
     def _context(self, index: int) -> _Context:
-        """The context of a profile for runs that are not captured; as only one runs at a time, they share memory."""
+        """The context of a profile for runs that are not captured; as only one runs at a time, they
+        share memory."""
         if index not in self._idle:
             strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
             made = self._need(self._engine.create_execution_context(strategy), "makes no context")
             made.set_device_memory(self._scratch.pointer, self._scratch.nbytes)
             handle = self._open().handle
-            self._need(made.set_optimization_profile_async(index, handle), f"has no profile {index}")
+            self._need(
+                made.set_optimization_profile_async(index, handle), f"has no profile {index}"
+            )
             self._idle[index] = _Context(made, index)
         return self._idle[index]
 
     def _slot(self, tensor: Tensor) -> _Slot:
-        sides = [self._graph.bounds[side][2] if isinstance(side, str) else side for side in tensor.shape]
+        sides = [
+            self._graph.bounds[side][2] if isinstance(side, str) else side for side in tensor.shape
+        ]
         size = int(np.prod(sides, dtype=np.int64)) * np.dtype(tensor.dtype).itemsize
         stream, shared = self._open(), self._device.integrated and tensor in self._graph.inputs
         host, mapped = stream.pinned(size)
@@ -206,11 +228,16 @@ class TrtSession:
 
     def _bind(self, inputs: Arrays, outputs: Arrays) -> _Binding:
         """Check the arrays, and find the address of every tensor of the graph."""
-        unknown = {*inputs, *outputs} - {tensor.name for tensor in (*self._graph.inputs, *self._graph.outputs)}
+        unknown = {*inputs, *outputs} - {
+            tensor.name for tensor in (*self._graph.inputs, *self._graph.outputs)
+        }
         if unknown:
             raise SessionError(f"{self._name} has no {', '.join(sorted(unknown))}")
         addresses, copies = [], ([], [])  # type: tuple[list[int], tuple[list[tuple[str, int]], list[tuple[str, int]]]]
-        for is_output, tensors, arrays in ((False, self._graph.inputs, inputs), (True, self._graph.outputs, outputs)):
+        for is_output, tensors, arrays in (
+            (False, self._graph.inputs, inputs),
+            (True, self._graph.outputs, outputs),
+        ):
             for tensor in tensors:
                 array = arrays.get(tensor.name)
                 if array is None:
@@ -234,19 +261,27 @@ class TrtSession:
         found, device = f"{array.dtype} {tuple(array.shape)}", isinstance(array, cuda.DeviceArray)
         fits = array.dtype == tensor.dtype and len(array.shape) == len(tensor.shape)
         for side, size in zip(tensor.shape, array.shape, strict=False):
-            fits = fits and (size <= self._graph.bounds[side][2] if isinstance(side, str) else size == side)
+            fits = fits and (
+                size <= self._graph.bounds[side][2] if isinstance(side, str) else size == side
+            )
         if not fits:
             raise SessionError(
                 f"{tensor.name} of {self._name} is {found}, expected {tensor.dtype} {tensor.shape} with sizes "
                 f"of at most { ({name: bounds[2] for name, bounds in self._graph.bounds.items()}) }"
             )
         if device != (tensor.name not in self._slots) or (device and not array.contiguous):
-            expected = "a host array" if device else "memory from zeros() of this session, contiguous"
-            raise SessionError(f"{tensor.name} of {self._name} lies in the wrong memory, expected {expected}")
+            expected = (
+                "a host array" if device else "memory from zeros() of this session, contiguous"
+            )
+            raise SessionError(
+                f"{tensor.name} of {self._name} lies in the wrong memory, expected {expected}"
+            )
 
     def _profile(self, shapes: tuple[tuple[int, ...], ...]) -> int:
         """The first profile that holds ``shapes``: they stand in the order of their size."""
-        named = {tensor.name: shape for tensor, shape in zip(self._graph.inputs, shapes, strict=True)}
+        named = {
+            tensor.name: shape for tensor, shape in zip(self._graph.inputs, shapes, strict=True)
+        }
         for index, profile in enumerate(self._profiles):
             if profile.holds(named):
                 return index
@@ -270,7 +305,8 @@ class TrtSession:
             stream.to_host(self._slots[name].host.ctypes.data, self._slots[name].device, size)
 
     def _give(self, context: Any, binding: _Binding) -> None:
-        """Tell TensorRT shapes and addresses, and hold the arrays for the outputs against the shapes that it tells."""
+        """Tell TensorRT shapes and addresses, and hold the arrays for the outputs against the
+        shapes that it tells."""
         names = [tensor.name for tensor in (*self._graph.inputs, *self._graph.outputs)]
         for name, shape in zip(names, binding.shapes, strict=False):
             self._need(context.set_input_shape(name, shape), f"refuses {shape} as {name}")
@@ -284,7 +320,11 @@ class TrtSession:
     def _capturable(self, binding: _Binding) -> bool:
         """TensorRT-RTX says whether a run can be captured as it stands; TensorRT can always."""
         context = self._context(self._profile(binding.shapes))
-        return bool(context.made.is_stream_capturable(self._open().handle)) if self.library == "tensorrt-rtx" else True
+        return (
+            bool(context.made.is_stream_capturable(self._open().handle))
+            if self.library == "tensorrt-rtx"
+            else True
+        )
 
     def _capture(self, binding: _Binding) -> int:
         stream = self._open()
@@ -304,7 +344,10 @@ class TrtSession:
         return graph
 
     def _need(self, result: Any, problem: str) -> Any:
-        """``result`` unless TensorRT gave nothing. Raises SessionError with what its log said last."""
+        """``result`` unless TensorRT gave nothing.
+
+        Raises SessionError with what its log said last.
+        """
         if result is None or result is False:
             said = "; ".join(self._messages) or "nothing in its log"
             self._messages.clear()
@@ -323,7 +366,12 @@ class TrtSession:
                 return
             self._device.enter()
             stream.wait()
-            for graph, _ in self._captured.values():  # graphs hold the contexts' kernels, contexts the engine's memory
+            for (
+                graph,
+                _,
+            ) in (
+                self._captured.values()
+            ):  # graphs hold the contexts' kernels, contexts the engine's memory
                 stream.forget(graph)
             self._captured.clear()
             self._idle.clear()

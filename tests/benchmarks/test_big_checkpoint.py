@@ -1,4 +1,5 @@
-"""The checkpoint of real shape: the released names and shapes, sharded files that open, outliers, the same by seed."""
+"""The checkpoint of real shape: the released names and shapes, sharded files that open, outliers,
+the same by seed."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ DINOV2 = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
 
 def _module() -> ModuleType:
     """The benchmarks are no package."""
-    spec = importlib.util.spec_from_file_location("big_checkpoint", ROOT / "tests" / "bench" / "big_checkpoint.py")
+    spec = importlib.util.spec_from_file_location(
+        "big_checkpoint", ROOT / "tests" / "bench" / "big_checkpoint.py"
+    )
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -41,13 +44,24 @@ big_checkpoint = _module()
 
 def small(kind: str, tied: bool = True) -> dict[str, Any]:
     config = big_checkpoint.make_config(kind, "2b", layers=3, blocks=2)
-    vision = {**config["vision_config"], "hidden_size": SMALL["hidden_size"], "embed_dim": 64, "num_heads": 2}
+    vision = {
+        **config["vision_config"],
+        "hidden_size": SMALL["hidden_size"],
+        "embed_dim": 64,
+        "num_heads": 2,
+    }
     return {**config, **SMALL, "vision_config": vision, "tie_word_embeddings": tied}
 
 
-@pytest.mark.skipif(not KEYS.is_dir(), reason=f"no names of the released checkpoints at {KEYS}; set VPT_SHARED")
-@pytest.mark.parametrize(("kind", "size"), [("clip", "2b"), ("detection", "2b"), ("seg", "2b"), ("clip", "7b")])
-def test_names_and_shapes_are_those_of_the_released_models(kind: str, size: str, tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not KEYS.is_dir(), reason=f"no names of the released checkpoints at {KEYS}; set VPT_SHARED"
+)
+@pytest.mark.parametrize(
+    ("kind", "size"), [("clip", "2b"), ("detection", "2b"), ("seg", "2b"), ("clip", "7b")]
+)
+def test_names_and_shapes_are_those_of_the_released_models(
+    kind: str, size: str, tmp_path: Path
+) -> None:
     found = big_checkpoint.expected_shapes(big_checkpoint.make_config(kind, size), tmp_path)
     short = {"detection": "det"}.get(kind, kind)
     released = json.loads((KEYS / f"state_dict_{size}_{short}.json").read_text("utf-8"))
@@ -62,13 +76,17 @@ def test_the_shards_open_as_a_checkpoint(kind: str, tmp_path: Path) -> None:
     assert checkpoint.kind == kind
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     files = set(index["weight_map"].values())
-    assert len(files) > 1 and all(file.endswith(f"-of-{len(files):05}.safetensors") for file in files)
+    assert len(files) > 1 and all(
+        file.endswith(f"-of-{len(files):05}.safetensors") for file in files
+    )
     held = sum((tmp_path / file).stat().st_size for file in files)
     assert 0 <= held - index["metadata"]["total_size"] < 100_000  # headers
     for name, shape in checkpoint.expected_tensors().items():
         tensor = checkpoint.read(name)
         assert tensor.dtype == torch.bfloat16 and tuple(tensor.shape) == shape
-    assert torch.equal(checkpoint.read("lm_head.weight"), checkpoint.read("model.embed_tokens.weight"))
+    assert torch.equal(
+        checkpoint.read("lm_head.weight"), checkpoint.read("model.embed_tokens.weight")
+    )
 
 
 def test_some_norms_have_a_few_channels_that_are_much_larger(tmp_path: Path) -> None:
@@ -81,7 +99,10 @@ def test_some_norms_have_a_few_channels_that_are_much_larger(tmp_path: Path) -> 
             loud[name] = (weight > 10).nonzero().flatten()
             assert len(loud[name]) == 6 and weight.max() < 100
     assert 2 < len(loud) < 14
-    assert len({tuple(found.tolist()) for name, found in loud.items() if name.startswith("model.")}) == 1
+    assert (
+        len({tuple(found.tolist()) for name, found in loud.items() if name.startswith("model.")})
+        == 1
+    )
 
 
 def test_the_same_seed_gives_the_same_tensors_whatever_the_number_of_layers(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ def pieces(tmp_path: Path) -> Path:
     large.write_bytes(bytes(range(25)))
     small.write_bytes(b"small")
     carry.cut(large, folder, 10)
-    (folder / carry.SUMS).write_text("".join(f"{carry.sha256(path)}  {path.name}\n" for path in (large, small)))
+    (folder / carry.SUMS).write_text(
+        "".join(f"{carry.sha256(path)}  {path.name}\n" for path in (large, small))
+    )
     return folder
 
 

@@ -76,7 +76,14 @@ def test_an_outcome_is_what_the_loop_gave(bundle: Path, picture: Path) -> None:
     assert found[1].looks[0].box == (2, 4, 8, 10)  # in the sample's crop
     assert found[1].looks[0].crop is None
     assert [one.finish_reason for one in found] == ["stop"] * 4
-    assert set(found[0].seconds) == {"preprocess", "vision", "reencode", "prefill", "decode", "total"}
+    assert set(found[0].seconds) == {
+        "preprocess",
+        "vision",
+        "reencode",
+        "prefill",
+        "decode",
+        "total",
+    }
     assert found[0].first_logits is None
     assert done == [1, 2, 3, 4]
 
@@ -93,7 +100,9 @@ def test_the_hint_at_perceptions_is_not_repeated(bundle: Path, picture: Path) ->
     evaluate(pipeline, [Sample(picture, "Q")], exact)  # a warning would be an error
 
 
-def test_first_logits_are_kept_as_far_as_they_fit(bundle: Path, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_logits_are_kept_as_far_as_they_fit(
+    bundle: Path, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = [Sample(picture, "Q")] * 3
     with speak(bundle, REGION, "cat", "dog", "cat") as pipeline:
         size = pipeline.bundle.manifest.text.vocab_size
@@ -104,7 +113,11 @@ def test_first_logits_are_kept_as_far_as_they_fit(bundle: Path, picture: Path, m
     assert first.shape == (size,) and first.dtype == np.float32
     assert first.base is None  # the other tokens' logits are let go
     start = json.loads((bundle / "tokenizer.json").read_text())
-    (ident,) = (token["id"] for token in start["added_tokens"] if token["content"] == "<|region_token_start|>")
+    (ident,) = (
+        token["id"]
+        for token in start["added_tokens"]
+        if token["content"] == "<|region_token_start|>"
+    )
     assert first.argmax() == ident != second.argmax()
 
 
@@ -127,8 +140,20 @@ def test_a_sample_that_cannot_be_asked_fails_alone(bundle: Path, picture: Path) 
 
 def test_agreement_counts_what_is_equal() -> None:
     box, wide = (0, 0, 0, 0), (0, 0, 1, 0)
-    ours = [outcome("a"), outcome("b", cells=wide), outcome("c", cells=box), outcome("d", kind="clip"), outcome("e")]
-    theirs = [outcome("a"), outcome("b", cells=box), outcome("c", cells=box), outcome("D"), outcome("e", cells=box)]
+    ours = [
+        outcome("a"),
+        outcome("b", cells=wide),
+        outcome("c", cells=box),
+        outcome("d", kind="clip"),
+        outcome("e"),
+    ]
+    theirs = [
+        outcome("a"),
+        outcome("b", cells=box),
+        outcome("c", cells=box),
+        outcome("D"),
+        outcome("e", cells=box),
+    ]
     found = compare(ours, theirs)
     assert found.count == 5
     assert found.answers_equal == pytest.approx(0.8)
@@ -144,7 +169,9 @@ def test_agreement_counts_what_is_equal() -> None:
 
 def test_the_drop_is_what_the_reference_has_more() -> None:
     scores, others = [1, 0, 0.5, None, 1], [1, 1, 1, None, 1]
-    found = compare([outcome(score=score) for score in scores], [outcome(score=score) for score in others])
+    found = compare(
+        [outcome(score=score) for score in scores], [outcome(score=score) for score in others]
+    )
     assert (found.accuracy, found.other_accuracy, found.labelled) == (0.625, 1, 4)
     assert found.drop == 37.5
     assert found.drop_interval[0] >= 0
@@ -166,7 +193,9 @@ def test_first_token_kl_is_the_mean_over_what_both_kept() -> None:
     ours = [outcome(logits=skew), outcome(logits=even), outcome(), outcome(logits=[0.0, 0.0, 0.0])]
     found = compare(ours, [outcome(logits=even)] * 4)
     assert found.first_tokens == 2
-    assert found.first_token_kl == pytest.approx((0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)) / 2)
+    assert found.first_token_kl == pytest.approx(
+        (0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)) / 2
+    )
 
 
 @pytest.mark.parametrize("counts", [(1, 2), (0, 0)])
@@ -260,7 +289,10 @@ def data(tmp_path: Path, picture: Path) -> Path:
     """Four questions about one picture, the answers all "cat"."""
     path = tmp_path / "data.jsonl"
     modes = ("free", "region", "reencode", "off")
-    lines = ({"image": "a.png", "question": f"<{mode}>", "answer": "cat", "perception": mode} for mode in modes)
+    lines = (
+        {"image": "a.png", "question": f"<{mode}>", "answer": "cat", "perception": mode}
+        for mode in modes
+    )
     path.write_text("\n".join(map(json.dumps, lines)))
     return path
 
@@ -268,9 +300,14 @@ def data(tmp_path: Path, picture: Path) -> Path:
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     """What each bundle says, by its name, in place of its graphs."""
-    said = {"int8": ["cat", WIDER, "dog", ACTION, "cat", "cat"], "fp32": ["cat", REGION, "cat", ACTION, "cat", "cat"]}
+    said = {
+        "int8": ["cat", WIDER, "dog", ACTION, "cat", "cat"],
+        "fp32": ["cat", REGION, "cat", ACTION, "cat", "cat"],
+    }
     monkeypatch.setattr(
-        command, "Pipeline", lambda bundle, device: Pipeline(bundle, opener=Script(*said[bundle.path.name]))
+        command,
+        "Pipeline",
+        lambda bundle, device: Pipeline(bundle, opener=Script(*said[bundle.path.name])),
     )
     return said
 
@@ -281,7 +318,11 @@ def judge(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, 
 
 
 def test_a_drop_ends_with_1(
-    bundle: Path, other: Path, data: Path, scripts: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    other: Path,
+    data: Path,
+    scripts: dict[str, list[str]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = (bundle, "--data", data, "--compare", other, "--max-drop")
     code, found = judge(capsys, *arguments, 24.9)
@@ -304,13 +345,19 @@ def test_a_drop_ends_with_1(
     }
     assert {key: found[key] for key in expected} == expected
     assert found["first_token_kl"] == pytest.approx(0)
-    assert set(found["seconds"]["total"]) == set(found["other_seconds"]["total"]) == {"median", "p95"}
+    assert (
+        set(found["seconds"]["total"]) == set(found["other_seconds"]["total"]) == {"median", "p95"}
+    )
     code, found = judge(capsys, *arguments, 25)
     assert (code, found["passed"]) == (0, True)
 
 
 def test_without_labels_changed_answers_are_the_drop(
-    bundle: Path, other: Path, data: Path, scripts: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    other: Path,
+    data: Path,
+    scripts: dict[str, list[str]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     data.write_text(data.read_text().replace(', "answer": "cat"', ""))
     code, found = judge(capsys, bundle, "--data", data, "--compare", other, "--max-drop", 24)
@@ -322,7 +369,12 @@ def test_one_bundle_is_judged_by_the_true_answers(
     bundle: Path, data: Path, scripts: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, found = judge(capsys, bundle, "--data", data, "--metric", "anls")
-    assert (code, found["accuracy"], found["other"], found["answers_equal"]) == (0, 0.75, None, None)
+    assert (code, found["accuracy"], found["other"], found["answers_equal"]) == (
+        0,
+        0.75,
+        None,
+        None,
+    )
     low, high = found["accuracy_interval"]
     assert low < 0.75 < high
     scripts["int8"] = ["cat."] * 4
@@ -340,17 +392,29 @@ def test_a_bundle_agrees_with_itself(
 
 
 def test_the_text_says_the_same(
-    bundle: Path, other: Path, data: Path, scripts: dict[str, list[str]], capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    other: Path,
+    data: Path,
+    scripts: dict[str, list[str]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert command.main([*map(str, (bundle, "--data", data, "--compare", other, "--max-drop", 1))]) == 1
+    assert (
+        command.main([*map(str, (bundle, "--data", data, "--compare", other, "--max-drop", 1))])
+        == 1
+    )
     printed = capsys.readouterr()
     lines = [" ".join(line.split()) for line in printed.out.splitlines()]
     assert lines[0] == "int8 fp32"
-    assert "accuracy (exact, 4 true answers) 75.00 % (95 %: 25.00 to 100.00) 100.00 % (95 %: 100.00 to 100.00)" in lines
+    assert (
+        "accuracy (exact, 4 true answers) 75.00 % (95 %: 25.00 to 100.00) 100.00 % (95 %: 100.00 to 100.00)"
+        in lines
+    )
     assert "drop 25.00 points (95 %: 0.00 to 75.00)" in lines
     assert "triggers equal 100.00 %" in lines
     assert "region cells equal, of 1 0.00 %" in lines
-    assert any(line.startswith("latency, ms int8 median int8 p95 fp32 median fp32 p95") for line in lines)
+    assert any(
+        line.startswith("latency, ms int8 median int8 p95 fp32 median fp32 p95") for line in lines
+    )
     assert any(re.fullmatch(r"prefill( \d+\.\d\d){4}", line) for line in lines)
     assert printed.err == "failed: the drop exceeds --max-drop 1\n"
 
@@ -367,13 +431,23 @@ def test_the_report_shows_the_worst_with_both_answers(
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
     with Image.open(io.BytesIO(base64.b64decode(page.sources[0].split(",")[1]))) as overlay:
         assert overlay.width > 1.5 * overlay.height  # the crop beside the picture
-    for text in ("a.png: <region> True answer: cat", "int8: dog", "fp32: cat", "cells (2,3)-(3,3)", "exceeded"):
+    for text in (
+        "a.png: <region> True answer: cat",
+        "int8: dog",
+        "fp32: cat",
+        "cells (2,3)-(3,3)",
+        "exceeded",
+    ):
         assert text in page.text
     assert [entry.name for entry in tmp_path.glob("*.html")] == ["report.html"]
 
 
 def test_the_report_of_a_single_bundle(
-    bundle: Path, data: Path, scripts: dict[str, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    data: Path,
+    scripts: dict[str, list[str]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "report.html"
     assert command.main([*map(str, (bundle, "--data", data, "--report", path))]) == 0
@@ -393,7 +467,11 @@ def test_a_look_without_pixels_is_reported_without_a_picture(picture: Path) -> N
 
 
 def test_pictures_left_out_are_named(
-    bundle: Path, picture: Path, scripts: dict[str, list[str]], capsys: pytest.CaptureFixture[str], tmp_path: Path
+    bundle: Path,
+    picture: Path,
+    scripts: dict[str, list[str]],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     lines = [{"image": "a.png", "question": "Q"}] * 20 + [{"image": "none.png", "question": "Q"}]
     data = tmp_path / "data.jsonl"
@@ -436,11 +514,18 @@ def test_bad_input_ends_with_2(
 
 
 def test_a_reader_that_goes_away_changes_no_verdict(
-    bundle: Path, other: Path, data: Path, scripts: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+    bundle: Path,
+    other: Path,
+    data: Path,
+    scripts: dict[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(command, "exit_code", lambda run: (run(), 0)[1])
     monkeypatch.setattr(command, "_tell", lambda *_: None)
-    assert command.main([*map(str, (bundle, "--data", data, "--compare", other, "--max-drop", 1))]) == 1
+    assert (
+        command.main([*map(str, (bundle, "--data", data, "--compare", other, "--max-drop", 1))])
+        == 1
+    )
 
 
 def test_samples_and_command_need_no_torch() -> None:
@@ -454,9 +539,13 @@ def test_samples_and_command_need_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_dataset_of_the_authors_goes_through_the_loop(bundle: Path, picture: Path, tmp_path: Path) -> None:
+def test_a_dataset_of_the_authors_goes_through_the_loop(
+    bundle: Path, picture: Path, tmp_path: Path
+) -> None:
     talk = [{"role": "user", "content": "<image>\nQ"}, {"role": "assistant", "content": "cat"}]
-    (tmp_path / "data.json").write_text(json.dumps([{"messages": talk, "images": ["a.png_8,8,48,40"]}]))
+    (tmp_path / "data.json").write_text(
+        json.dumps([{"messages": talk, "images": ["a.png_8,8,48,40"]}])
+    )
     script = Script("cat")
     with Pipeline(bundle, opener=script) as pipeline:
         (one,) = evaluate(pipeline, read_samples(tmp_path / "data.json").samples, exact)
@@ -464,4 +553,6 @@ def test_a_dataset_of_the_authors_goes_through_the_loop(bundle: Path, picture: P
     limits = pipeline.bundle.manifest.image
     with Image.open(picture) as whole:
         shown = view(whole.crop((8, 8, 48, 40)), limits.limit, limits.min_pixels, limits.max_pixels)
-    np.testing.assert_array_equal(script.sessions["vision_encoder"].calls[0]["patches"].squeeze(), shown.patches)
+    np.testing.assert_array_equal(
+        script.sessions["vision_encoder"].calls[0]["patches"].squeeze(), shown.patches
+    )

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 letters = st.text("abc ,.", max_size=12)
 
 
-@pytest.mark.parametrize(("answer", "score"), [("A cat", 1), (" A cat\n", 1), ("a cat", 0), ("A cat.", 0)])
+@pytest.mark.parametrize(
+    ("answer", "score"), [("A cat", 1), (" A cat\n", 1), ("a cat", 0), ("A cat.", 0)]
+)
 def test_exact_wants_the_same_text(answer: str, score: float) -> None:
     assert exact(answer, "A cat") == score
 
@@ -127,7 +129,8 @@ def test_a_score_is_a_share_and_the_truth_is_right(name: str, answer: str, truth
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "steps"), [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("ab", "ba", 2)]
+    ("first", "second", "steps"),
+    [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("ab", "ba", 2)],
 )
 def test_known_edit_distances(first: str, second: str, steps: int) -> None:
     assert levenshtein(first, second) == steps
@@ -189,7 +192,9 @@ def floats(*values: float) -> NDArray[np.float32]:
 
 def test_divergence_is_from_the_reference() -> None:
     reference, logits = np.log(floats(0.5, 0.5)), np.log(floats(0.9, 0.1))
-    assert divergence(reference, logits) == pytest.approx(0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1), rel=1e-5)
+    assert divergence(reference, logits) == pytest.approx(
+        0.5 * np.log(0.5 / 0.9) + 0.5 * np.log(0.5 / 0.1), rel=1e-5
+    )
     assert divergence(logits, reference) != pytest.approx(divergence(reference, logits), rel=0.1)
     assert divergence(reference, reference + np.float32(100)) == pytest.approx(0, abs=1e-9)
 

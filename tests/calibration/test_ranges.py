@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vpt_edge.calibration.ranges import BINS, OBSERVERS, Statistics, entropy, minmax, mse, percentile
+from vpt_edge.calibration.ranges import (
+    BINS,
+    OBSERVERS,
+    Statistics,
+    entropy,
+    minmax,
+    mse,
+    percentile,
+)
 
 Observer = Callable[[Statistics], float]
 
@@ -69,7 +77,9 @@ def test_minmax_keeps_the_outlier(outlier: Statistics) -> None:
 
 
 @pytest.mark.parametrize(("observe", "most"), [(mse, 35), (entropy, 15)])
-def test_clipping_observers_cut_the_outlier(observe: Observer, most: float, outlier: Statistics) -> None:
+def test_clipping_observers_cut_the_outlier(
+    observe: Observer, most: float, outlier: Statistics
+) -> None:
     assert 3 < observe(outlier) < most
 
 

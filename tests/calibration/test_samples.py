@@ -28,15 +28,21 @@ def draw(path: Path, seed: int = 0) -> Path:
 
 def write_lines(folder: Path, *entries: Any) -> Path:
     path = folder / "data.jsonl"
-    path.write_text("".join(f"{e if isinstance(e, str) else json.dumps(e)}\n" for e in entries), "utf-8")
+    path.write_text(
+        "".join(f"{e if isinstance(e, str) else json.dumps(e)}\n" for e in entries), "utf-8"
+    )
     return path
 
 
-def write_dataset(folder: Path, *images: str, messages: list[tuple[str, str]] | None = None) -> Path:
+def write_dataset(
+    folder: Path, *images: str, messages: list[tuple[str, str]] | None = None
+) -> Path:
     path = folder / "data.json"
     talk = messages or [("user", "<image>\nWhat?"), ("assistant", "A cat.")]
     turns = [{"role": role, "content": content} for role, content in talk]
-    path.write_text(json.dumps([{"messages": turns, "images": [image]} for image in images]), "utf-8")
+    path.write_text(
+        json.dumps([{"messages": turns, "images": [image]} for image in images]), "utf-8"
+    )
     return path
 
 
@@ -64,7 +70,9 @@ def test_a_crop_is_cut_from_the_whole_picture(tmp_path: Path) -> None:
     assert crop_suffix("a.png_-5,10,70,40") == ("a.png", (-5, 10, 70, 40))
 
 
-@pytest.mark.parametrize("suffix", ["1,2,3,4,5", "0,0,5,-1", "9" * 30 + ",0," + "9" * 31 + ",4", "0,0,99999,99999"])
+@pytest.mark.parametrize(
+    "suffix", ["1,2,3,4,5", "0,0,5,-1", "9" * 30 + ",0," + "9" * 31 + ",4", "0,0,99999,99999"]
+)
 def test_a_crop_that_pillow_cannot_cut_is_an_error(suffix: str, tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     with pytest.raises(VptError, match=r"a\.png"):
@@ -130,7 +138,9 @@ def test_a_conversation_of_the_authors_is_a_sample(tmp_path: Path) -> None:
     assert sample == Sample(tmp_path / "a.png", asked, "A cat.", "free", None)
 
 
-@pytest.mark.parametrize("last", [REGION, "<|clip_action_start|><|clip_action|><|clip_action_end|>", "", None])
+@pytest.mark.parametrize(
+    "last", [REGION, "<|clip_action_start|><|clip_action|><|clip_action_end|>", "", None]
+)
 def test_a_trigger_is_no_true_answer(last: str | None, tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     talk = [("user", "<image>What?")] + ([] if last is None else [("assistant", last)])
@@ -157,7 +167,9 @@ def test_a_bad_entry_is_named(entry: Any, tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     good = {"messages": [{"role": "user", "content": "Q"}], "images": ["a.png"]}
     data = tmp_path / "data.json"
-    data.write_text(json.dumps([good, entry, *[good] * 40]))  # so many that a picture would be left out
+    data.write_text(
+        json.dumps([good, entry, *[good] * 40])
+    )  # so many that a picture would be left out
     with pytest.raises(VptError, match=r"data\.json, entry 2: "):
         read_samples(data)
 
@@ -178,7 +190,13 @@ def test_what_is_no_data_is_refused(name: str, content: str, fault: str, tmp_pat
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(content)
-    asked = path.parent if path.suffix == ".txt" else path if path.name != "other.json" else tmp_path / "data.json"
+    asked = (
+        path.parent
+        if path.suffix == ".txt"
+        else path
+        if path.name != "other.json"
+        else tmp_path / "data.json"
+    )
     with pytest.raises(VptError, match=fault):
         read_samples(asked)
     bad = tmp_path / "bytes.jsonl"
@@ -193,17 +211,25 @@ def test_each_picture_of_a_folder_is_asked_both_kinds_of_question(tmp_path: Path
         draw(tmp_path / name)
     (tmp_path / "notes.txt").write_text("")
     samples = read_samples(tmp_path).samples
-    assert sorted({str(sample.image.relative_to(tmp_path)) for sample in samples}) == [*names, "deep/7.JPG"]
+    assert sorted({str(sample.image.relative_to(tmp_path)) for sample in samples}) == [
+        *names,
+        "deep/7.JPG",
+    ]
     assert [sample.perception for sample in samples] == ["region", "reencode"] * 7
     for perception, questions in QUESTIONS.items():
-        assert {sample.question for sample in samples if sample.perception == perception} == set(questions)
+        assert {sample.question for sample in samples if sample.perception == perception} == set(
+            questions
+        )
 
 
 def test_few_unreadable_pictures_are_left_out(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:3000])
     Image.new("RGB", (4000, 1)).save(tmp_path / "thin.png")
-    good, bad = {"image": "a.png", "question": "Q"}, [{"image": f"{n}.png", "question": "Q"} for n in ("cut", "thin")]
+    good, bad = (
+        {"image": "a.png", "question": "Q"},
+        [{"image": f"{n}.png", "question": "Q"} for n in ("cut", "thin")],
+    )
     found = read_samples(write_lines(tmp_path, *[good] * 39, *bad))
     assert len(found.samples) == 39
     assert "cut.png is damaged" in found.unreadable[0]
@@ -213,7 +239,9 @@ def test_few_unreadable_pictures_are_left_out(tmp_path: Path) -> None:
 
 
 def test_many_unreadable_pictures_are_counted_and_the_first_named(tmp_path: Path) -> None:
-    data = write_lines(tmp_path, *({"image": f"none{index}.png", "question": "Q"} for index in range(8)))
+    data = write_lines(
+        tmp_path, *({"image": f"none{index}.png", "question": "Q"} for index in range(8))
+    )
     with pytest.raises(VptError, match="8 of 8 samples") as error:
         read_samples(data)
     assert "none4.png" in str(error.value)
@@ -237,7 +265,9 @@ def test_the_parts_depend_on_the_content_alone(tmp_path: Path) -> None:
     again = split(samples[::-1])
     assert set(again[1]) == set(gate)
     moved = questions(tmp_path / "there", 8, 2, "hgfedcba")
-    assert [moved.index(sample) for sample in split(moved)[1]] == [samples.index(sample) for sample in gate]
+    assert [moved.index(sample) for sample in split(moved)[1]] == [
+        samples.index(sample) for sample in gate
+    ]
     assert not {sample.image for sample in gate} & {sample.image for sample in calibration}
 
 

@@ -33,7 +33,10 @@ def with_random_folds(spec: Spec, weights: dict[str, torch.Tensor]) -> dict[str,
         scale = rng.uniform(0.1, 10, fold.channels)
         smoothing.rows |= dict.fromkeys(fold.producers, (fold.start, scale))
         smoothing.columns |= {name: scale[np.array(fold.channel)] for name in fold.consumers}
-    return {name: torch.from_numpy(smoothing.scaled(name, tensor.numpy())) for name, tensor in weights.items()}
+    return {
+        name: torch.from_numpy(smoothing.scaled(name, tensor.numpy()))
+        for name, tensor in weights.items()
+    }
 
 
 @pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.name)
@@ -46,7 +49,9 @@ def test_every_fold_leaves_the_model_as_it_is(path: object) -> None:
         derived = module.derived
         assert isinstance(derived, dict)
         raw = {name: checkpoint.read(spec.tensor_name(name)) for name in module.state_dict()}
-        weights = {name: derived.get(name, lambda t: t)(tensor).double() for name, tensor in raw.items()}
+        weights = {
+            name: derived.get(name, lambda t: t)(tensor).double() for name, tensor in raw.items()
+        }
         names = {name for fold in spec.folds for name in (*fold.producers, *fold.consumers)}
         assert names <= set(weights), "a fold names a parameter that is not there"
         outputs = []
@@ -55,18 +60,28 @@ def test_every_fold_leaves_the_model_as_it_is(path: object) -> None:
             with torch.inference_mode():
                 result = module(*inputs(spec, checkpoint))
             outputs.append(result[0] if isinstance(result, tuple) else result)
-        np.testing.assert_allclose(outputs[1], outputs[0], rtol=0, atol=2e-4 * float(outputs[0].abs().max()))
+        np.testing.assert_allclose(
+            outputs[1], outputs[0], rtol=0, atol=2e-4 * float(outputs[0].abs().max())
+        )
 
 
 def inputs(spec: Spec, checkpoint: Checkpoint) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     if spec.name == "vision_encoder":
         cos, sin = vision_rope((4, 6), checkpoint.vision.head_dim)
-        return [torch.randn(1, 24, 1176, generator=generator), torch.from_numpy(cos), torch.from_numpy(sin)]
+        return [
+            torch.randn(1, 24, 1176, generator=generator),
+            torch.from_numpy(cos),
+            torch.from_numpy(sin),
+        ]
     if spec.name == "decoder":
         half = checkpoint.text.head_dim // 2
         embeds = torch.randn(1, 5, checkpoint.text.hidden_size, generator=generator)
-        return [embeds, torch.rand(5, half, generator=generator), torch.rand(5, half, generator=generator)]
+        return [
+            embeds,
+            torch.rand(5, half, generator=generator),
+            torch.rand(5, half, generator=generator),
+        ]
     return [torch.randn(*(int(size) for size in spec.graph.inputs[0].shape), generator=generator)]
 
 
@@ -80,13 +95,16 @@ def test_a_loud_channel_is_smoothed_and_an_even_tensor_is_left_alone() -> None:
     for values, matrix, strong in ((loud, quiet, True), (even, weight, False)):
         statistics = Statistics(16)
         statistics.observe(values.astype(np.float32))
-        found = search((fold,), {"product": statistics}, lambda name, m=matrix: m, lambda name: False, 32)  # type: ignore[misc]
+        found = search(
+            (fold,), {"product": statistics}, lambda name, m=matrix: m, lambda name: False, 32
+        )  # type: ignore[misc]
         spread = found.rows["norm"][1][3] / np.median(found.rows["norm"][1]) if found.rows else 1.0
         assert (spread > 20) == strong
 
 
 def int4_error(weight: Array, squares: Array, scale: Array, block: int) -> float:
-    """Of the outputs, squared, when ``weight`` (outputs, inputs) is rounded behind the fold ``scale``."""
+    """Of the outputs, squared, when ``weight`` (outputs, inputs) is rounded behind the fold
+    ``scale``."""
     turned, shares = (weight * scale).T.astype(np.float32), squares / scale**2
     integers, steps = int4_weight(turned, block, shares.astype(np.float32))
     rounded = integers * np.repeat(steps, block, axis=0)
@@ -94,14 +112,17 @@ def int4_error(weight: Array, squares: Array, scale: Array, block: int) -> float
 
 
 def test_int4_is_smoothed_for_its_own_blocks() -> None:
-    """A block's step is that of its largest weight: the longer the block, the less may one column grow."""
+    """A block's step is that of its largest weight: the longer the block, the less may one column
+    grow."""
     rng, fold = np.random.default_rng(3), Fold(("norm",), ("product",), tuple(range(128)))
     values, weight = rng.standard_normal((400, 128)), rng.standard_normal((64, 128))
     values *= rng.lognormal(0, 1, 128)
     seen = Statistics(128)
     seen.observe(values.astype(np.float32))
     short, long = (
-        search((fold,), {"product": seen}, lambda name: weight, lambda name: True, block).columns["product"]
+        search((fold,), {"product": seen}, lambda name: weight, lambda name: True, block).columns[
+            "product"
+        ]
         for block in (32, 128)
     )
     for block, own, other in ((32, short, long), (128, long, short)):

@@ -45,22 +45,45 @@ def fails(capsys: pytest.CaptureFixture[str], code: int) -> str:
     return printed.err
 
 
-def test_run_prints_the_answer(exported: Exporter, picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_prints_the_answer(
+    exported: Exporter, picture: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = str(exported(DEMO).path)
     prefix = "<|region_token_start|><|x_5|><|y_2|><|x_6|><|y_3|><|region_token_end|>"
-    assert run_command.main([path, picture, QUESTION, "--prefix", prefix, "--max-new-tokens", "8", "--stats"]) == 0
+    assert (
+        run_command.main(
+            [path, picture, QUESTION, "--prefix", prefix, "--max-new-tokens", "8", "--stats"]
+        )
+        == 0
+    )
     printed = capsys.readouterr()
     assert "[looked again at cells (5,2)-(6,3), 200x150 px]" in printed.out
     assert "tokens: " in printed.err
     assert "seconds: preprocess" in printed.err
 
 
-def test_run_prints_json(exported: Exporter, picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_prints_json(
+    exported: Exporter, picture: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = str(exported(DEMO).path)
     prefix = "<|region_token_start|><|x_5|><|y_2|><|x_6|><|y_3|><|region_token_end|>"
-    assert run_command.main([path, picture, QUESTION, "--prefix", prefix, "--max-new-tokens", "8", "--json"]) == 0
+    assert (
+        run_command.main(
+            [path, picture, QUESTION, "--prefix", prefix, "--max-new-tokens", "8", "--json"]
+        )
+        == 0
+    )
     data = json.loads(capsys.readouterr().out)
-    assert set(data) == {"text", "raw", "finish_reason", "turns", "looks", "usage", "seconds", "waits"}
+    assert set(data) == {
+        "text",
+        "raw",
+        "finish_reason",
+        "turns",
+        "looks",
+        "usage",
+        "seconds",
+        "waits",
+    }
     assert data["looks"][0]["cells"] == [5, 2, 6, 3]
     assert data["looks"][0]["box"] == [200, 37, 400, 187]
     assert set(data["turns"][0]) == {"prompt_ids", "generated_ids", "text"}
@@ -74,7 +97,9 @@ def test_run_writes_the_overlay(exported: Exporter, picture: str, tmp_path: Path
     assert [entry.name for entry in tmp_path.iterdir()] == ["overlay.png"]
 
 
-def test_run_refuses_a_damaged_bundle(bundle: Path, picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_refuses_a_damaged_bundle(
+    bundle: Path, picture: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     weights = bundle / "vision_encoder.onnx.data"
     data = bytearray(weights.read_bytes())
     data[1000] ^= 1
@@ -82,16 +107,24 @@ def test_run_refuses_a_damaged_bundle(bundle: Path, picture: str, capsys: pytest
     line = fails(capsys, run_command.main([str(bundle), picture, QUESTION]))
     assert "vision_encoder.onnx.data is altered" in line
     weights.unlink()
-    assert "vision_encoder.onnx.data is missing" in fails(capsys, run_command.main([str(bundle), picture, QUESTION]))
+    assert "vision_encoder.onnx.data is missing" in fails(
+        capsys, run_command.main([str(bundle), picture, QUESTION])
+    )
 
 
-def test_run_refuses_a_future_bundle(bundle: Path, picture: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_refuses_a_future_bundle(
+    bundle: Path, picture: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     manifest = bundle / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 9'))
+    manifest.write_text(
+        manifest.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 9')
+    )
     assert "schema version 9" in fails(capsys, run_command.main([str(bundle), picture, QUESTION]))
 
 
-def test_run_refuses_what_is_no_picture(exported: Exporter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_refuses_what_is_no_picture(
+    exported: Exporter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = str(exported(DEMO).path)
     text = tmp_path / "text.png"
     text.write_text("hello")
@@ -104,7 +137,9 @@ def test_run_refuses_what_is_no_picture(exported: Exporter, tmp_path: Path, caps
     thin = tmp_path / "thin.png"
     Image.new("RGB", (4000, 1)).save(thin)
     assert "too thin" in fails(capsys, run_command.main([path, str(thin), QUESTION]))
-    assert "missing" in fails(capsys, run_command.main([path, str(tmp_path / "none.png"), QUESTION]))
+    assert "missing" in fails(
+        capsys, run_command.main([path, str(tmp_path / "none.png"), QUESTION])
+    )
 
 
 def test_run_refuses_a_question_longer_than_the_cache(
@@ -124,8 +159,13 @@ def test_run_refuses_an_output_that_it_cannot_write(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_run_refuses_an_unknown_device(exported: Exporter, picture: str, capsys: pytest.CaptureFixture[str]) -> None:
-    line = fails(capsys, run_command.main([str(exported(DEMO).path), picture, QUESTION, "--device", "abacus"]))
+def test_run_refuses_an_unknown_device(
+    exported: Exporter, picture: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = fails(
+        capsys,
+        run_command.main([str(exported(DEMO).path), picture, QUESTION, "--device", "abacus"]),
+    )
     assert "'abacus' is unknown" in line
 
 
@@ -133,14 +173,21 @@ def test_run_refuses_an_unknown_device(exported: Exporter, picture: str, capsys:
 def test_odd_pictures_are_answered(mode: str, exported: Exporter, tmp_path: Path) -> None:
     path = tmp_path / "odd.tiff"
     Image.new(mode, (31, 17)).save(path)
-    assert run_command.main([str(exported(DEMO).path), str(path), QUESTION, "--max-new-tokens", "4"]) == 0
+    assert (
+        run_command.main([str(exported(DEMO).path), str(path), QUESTION, "--max-new-tokens", "4"])
+        == 0
+    )
 
 
 def test_a_single_pixel_is_answered(exported: Exporter, tmp_path: Path) -> None:
     path = tmp_path / "dot.png"
     Image.new("RGB", (1, 1)).save(path)
-    prefix = "<|region_token_start|><|x_0|><|y_0|><|region_token_end|>"  # its crop has no pixel at all
-    assert run_command.main([str(exported(DEMO).path), str(path), QUESTION, "--prefix", prefix]) == 0
+    prefix = (
+        "<|region_token_start|><|x_0|><|y_0|><|region_token_end|>"  # its crop has no pixel at all
+    )
+    assert (
+        run_command.main([str(exported(DEMO).path), str(path), QUESTION, "--prefix", prefix]) == 0
+    )
 
 
 def test_export_tells_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +202,9 @@ def test_export_tells_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out)["precision"] == "fp16"
 
 
-def test_export_says_that_it_ignores_truncation_and_padding(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_says_that_it_ignores_truncation_and_padding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, output = Path(shutil.copytree(DEMO, tmp_path / "checkpoint")), tmp_path / "bundle"
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(6)
@@ -168,7 +217,9 @@ def test_export_says_that_it_ignores_truncation_and_padding(tmp_path: Path, caps
 
 
 @pytest.mark.parametrize("damage", ["cut", "missing", "shape", "config"])
-def test_export_refuses_a_damaged_checkpoint(damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_refuses_a_damaged_checkpoint(
+    damage: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from safetensors.torch import load_file, save_file
 
     folder = Path(shutil.copytree(DEMO, tmp_path / "checkpoint"))
@@ -180,16 +231,34 @@ def test_export_refuses_a_damaged_checkpoint(damage: str, tmp_path: Path, capsys
     else:
         tensors = load_file(weights)
         norm = tensors.pop("model.norm.weight")
-        save_file(tensors if damage == "missing" else {**tensors, "model.norm.weight": norm[:-1].clone()}, weights)
-    line = fails(capsys, export_command.main([str(folder), "-o", str(tmp_path / "bundle"), "--precision", "fp32"]))
-    expected = {"cut": "cut off", "missing": "missing model.norm", "shape": "has shape", "config": "no JSON"}
+        save_file(
+            tensors if damage == "missing" else {**tensors, "model.norm.weight": norm[:-1].clone()},
+            weights,
+        )
+    line = fails(
+        capsys,
+        export_command.main([str(folder), "-o", str(tmp_path / "bundle"), "--precision", "fp32"]),
+    )
+    expected = {
+        "cut": "cut off",
+        "missing": "missing model.norm",
+        "shape": "has shape",
+        "config": "no JSON",
+    }
     assert expected[damage] in line
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_export_refuses_an_output_that_it_cannot_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_refuses_an_output_that_it_cannot_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").write_text("")
-    fails(capsys, export_command.main([str(DEMO), "-o", str(tmp_path / "file" / "bundle"), "--precision", "fp32"]))
+    fails(
+        capsys,
+        export_command.main(
+            [str(DEMO), "-o", str(tmp_path / "file" / "bundle"), "--precision", "fp32"]
+        ),
+    )
 
 
 def test_export_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
@@ -200,7 +269,9 @@ def test_export_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
         "from vpt_edge.commands.export import main; sys.exit(main(sys.argv[1:]))"
     )
     arguments = [str(DEMO), "-o", str(tmp_path / "bundle"), "--precision", "fp32"]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: ")
@@ -210,12 +281,16 @@ def test_export_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 def test_a_reader_that_goes_away_is_no_error(exported: Exporter, picture: str) -> None:
     command = f'"{sys.executable}" -m vpt_edge.commands.run "$BUNDLE" "$PICTURE" "{QUESTION}" --json | head -c 1'
     environment = {**os.environ, "BUNDLE": str(exported(DEMO).path), "PICTURE": picture}
-    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment, capture_output=True, text=True, check=False
+    )
     assert done.stdout == "{"
     assert done.stderr == ""
 
 
-def test_run_stops_on_ctrl_c(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_stops_on_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def interrupt(options: object) -> None:
         raise KeyboardInterrupt
 

@@ -45,7 +45,12 @@ class Slow:
     """A scripted session whose runs take time by the clock."""
 
     def __init__(self, session: Session, seconds: Callable[[int], float]) -> None:
-        self._session, self._seconds, self.zeros, self.close = session, seconds, session.zeros, session.close
+        self._session, self._seconds, self.zeros, self.close = (
+            session,
+            seconds,
+            session.zeros,
+            session.close,
+        )
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         self._session.run(inputs, outputs)
@@ -100,7 +105,9 @@ def write(path: Path, text: str, mode: int = 0o644) -> Path:
     return path
 
 
-def rail(root: Path, channel: int, name: str, millivolts: str = "5000", milliamperes: str | None = "2000") -> Path:
+def rail(
+    root: Path, channel: int, name: str, millivolts: str = "5000", milliamperes: str | None = "2000"
+) -> Path:
     folder = root / "sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
     write(folder / f"in{channel}_label", f"{name}\n")
     write(folder / f"in{channel}_input", f"{millivolts}\n")
@@ -116,7 +123,9 @@ def script(runs: int, answer: str = "A sign.", first: str = "") -> SlowScript:
 
 
 @pytest.mark.parametrize(("said", "look"), [(f"Hm. {REGION}", ENCODE), (CLIP, PROJECT)])
-def test_a_turn_waits_from_the_end_of_the_one_before(said: str, look: float, tiny: Bundle, clock: Clock) -> None:
+def test_a_turn_waits_from_the_end_of_the_one_before(
+    said: str, look: float, tiny: Bundle, clock: Clock
+) -> None:
     with Pipeline(tiny, opener=SlowScript(said, "A sign.")) as pipeline:
         usage = pipeline.ask(PICTURE, "What?").usage
     assert usage.waits == (ENCODE + PREFILL, look + PREFILL)
@@ -128,7 +137,10 @@ def test_an_answer_at_once_waited_once(tiny: Bundle, clock: Clock) -> None:
 
 
 def test_a_picture_that_was_seen_is_not_waited_for(tiny: Bundle, clock: Clock) -> None:
-    with Pipeline(tiny, opener=SlowScript("A sign.", "Red.")) as pipeline, pipeline.view(PICTURE) as view:
+    with (
+        Pipeline(tiny, opener=SlowScript("A sign.", "Red.")) as pipeline,
+        pipeline.view(PICTURE) as view,
+    ):
         view.ask("What?")
         assert view.ask("Which colour?").usage.waits == (PREFILL,)
 
@@ -200,7 +212,9 @@ def test_runs_are_timed_and_warm_up_is_not(tiny: Bundle, clock: Clock) -> None:
     }
     assert list(report.figures) == list(TITLES)
     expected = {"vision": 2 * ENCODE, "prefill": 2 * PREFILL, "decode": 3 * STEP}
-    assert {stage: share * answer for stage, share in report.shares.items() if share} == pytest.approx(expected)
+    assert {
+        stage: share * answer for stage, share in report.shares.items() if share
+    } == pytest.approx(expected)
     assert all(session.closed for session in turns.sessions.values())
 
 
@@ -236,13 +250,20 @@ def test_a_checkpoint_without_triggers_answers_at_once(tiny: Bundle) -> None:
     tokens = replace(tiny.manifest.tokens, action_start=None, action=None, triggers=())
     bundle = replace(tiny, manifest=replace(tiny.manifest, tokens=tokens))
     report = measure(bundle, runs=1, opener=SlowScript(*["A sign."] * (WARM_UP + 1)))
-    assert (report.figures["look"], report.request["look"]) == (None, "none: the checkpoint has no triggers")
+    assert (report.figures["look"], report.request["look"]) == (
+        None,
+        "none: the checkpoint has no triggers",
+    )
     assert report.tokens["generated"] == [8]
 
 
 def test_the_drawn_picture_is_always_the_same() -> None:
     picture = bench.drawn()
-    assert (picture.mode, picture.size, picture.tobytes()) == ("RGB", (640, 480), bench.drawn().tobytes())
+    assert (picture.mode, picture.size, picture.tobytes()) == (
+        "RGB",
+        (640, 480),
+        bench.drawn().tobytes(),
+    )
     assert len(set(picture.resize((8, 6)).getdata())) == 48
 
 
@@ -304,7 +325,8 @@ def test_an_orin(root: Path, tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> N
     write(root / "proc/cpuinfo", "processor\t: 0\nFeatures\t: fp asimd asimddp\n")
     write(root / "proc/self/status", "Name:\tpython\nVmHWM:\t  2048 kB\nVmRSS:\t 1024 kB\n")
     monkeypatch.setenv(
-        "PATH", str(write(root / "bin/nvpmodel", "#!/bin/sh\necho 'NV Power Mode: 15W'\n", 0o755).parent)
+        "PATH",
+        str(write(root / "bin/nvpmodel", "#!/bin/sh\necho 'NV Power Mode: 15W'\n", 0o755).parent),
     )
     for place, name, unit in (
         ("devices/system/cpu/cpufreq/policy0/scaling_", "schedutil", 1000),
@@ -323,8 +345,13 @@ def test_an_orin(root: Path, tiny: Bundle, monkeypatch: pytest.MonkeyPatch) -> N
     assert "L4T 36.4.3" in report.machine["JetPack"]
     assert report.machine["board"].startswith("NVIDIA Jetson Orin Nano")
     assert report.machine["CPU"].endswith("cores, dot product")
-    assert report.machine["device"].startswith("tensorrt, CUDA 12.6, Orin, compute 8.7, 3.0 of 8.0 GiB free")
-    assert report.machine["clocks"] == "CPU 306 to 624 MHz (schedutil), GPU 306 to 624 MHz (nvhost_podgov)"
+    assert report.machine["device"].startswith(
+        "tensorrt, CUDA 12.6, Orin, compute 8.7, 3.0 of 8.0 GiB free"
+    )
+    assert (
+        report.machine["clocks"]
+        == "CPU 306 to 624 MHz (schedutil), GPU 306 to 624 MHz (nvhost_podgov)"
+    )
     assert "memory" not in report.machine  # there is no meminfo here
     assert (report.peak_memory, report.device_memory) == (2 << 20, 5 << 30)
     assert report.watts["VDD_IN"] == pytest.approx(10)
@@ -356,9 +383,15 @@ def test_it_prints_json(demo: str, capsys: pytest.CaptureFixture[str]) -> None:
     data = json.loads(printed.out)
     assert set(data) == set(Report.__dataclass_fields__)
     assert set(data["figures"]) == set(TITLES)
-    assert all(set(figure) == {"unit", "p50", "p95", "count"} for figure in data["figures"].values() if figure)
+    assert all(
+        set(figure) == {"unit", "p50", "p95", "count"}
+        for figure in data["figures"].values()
+        if figure
+    )
     assert {
-        name: figure["count"] for name, figure in data["figures"].items() if name not in ("start_up", "decode")
+        name: figure["count"]
+        for name, figure in data["figures"].items()
+        if name not in ("start_up", "decode")
     } == {
         "first_token": 2,
         "vision_encode": 2,
@@ -386,12 +419,20 @@ def test_it_prints_json(demo: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_it_prints_a_table(demo: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "picture.png"
     PICTURE.save(path)
-    assert command.main([demo, "--image", str(path), "--question", "Is there a star?", "--runs", "1"]) == 0
+    assert (
+        command.main([demo, "--image", str(path), "--question", "Is there a star?", "--runs", "1"])
+        == 0
+    )
     out = capsys.readouterr().out
-    assert out.startswith(f"{demo} (clip, fp32, for onnxruntime), 1 run after {WARM_UP} to warm up\n\n")
+    assert out.startswith(
+        f"{demo} (clip, fp32, for onnxruntime), 1 run after {WARM_UP} to warm up\n\n"
+    )
     for title in TITLES.values():
         assert f"\n{title}  " in out
-    assert f"\npicture    {path}, 96x64\nquestion   Is there a star?\nlook       looked again at" in out
+    assert (
+        f"\npicture    {path}, 96x64\nquestion   Is there a star?\nlook       looked again at"
+        in out
+    )
     assert not re.search(r"[ \t]$", out, re.MULTILINE)
 
 
@@ -403,14 +444,18 @@ def test_its_markdown_parses(demo: str, capsys: pytest.CaptureFixture[str]) -> N
     heads = []
     for table in tables:
         head, rule, *rows = (
-            [cell.strip() for cell in re.split(r"(?<!\\)(?:\\\\)*\|", line)] for line in table.split("\n")
+            [cell.strip() for cell in re.split(r"(?<!\\)(?:\\\\)*\|", line)]
+            for line in table.split("\n")
         )
         heads.append(head[1:-1])
         assert all(re.fullmatch("---|--:", cell) for cell in rule[1:-1])
         assert rows
         for row in (head, rule, *rows):
             assert (row[0], row[-1], len(row)) == ("", "", len(head))
-    assert heads == [["", "p50", "p95"], *([name, ""] for name in ("share of the answer", "cost", "asked", "machine"))]
+    assert heads == [
+        ["", "p50", "p95"],
+        *([name, ""] for name in ("share of the answer", "cost", "asked", "machine")),
+    ]
     assert "\\`a\\|b\\` \\<b>a\\</b> star \\\\\\| or \\*not\\*?" in tables[3]
 
 
@@ -440,7 +485,9 @@ def test_progress_is_for_a_person(
         (["--question", "<video>"], "<video>"),
     ],
 )
-def test_it_refuses(arguments: list[str], text: str, demo: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_refuses(
+    arguments: list[str], text: str, demo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command.main([demo, *arguments]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -455,7 +502,9 @@ def test_it_refuses_options(arguments: list[str], demo: str) -> None:
         command.main([demo, *arguments])
 
 
-def test_it_stops_on_ctrl_c(demo: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_stops_on_ctrl_c(
+    demo: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*arguments: Any) -> None:
         raise KeyboardInterrupt
 

@@ -1,4 +1,5 @@
-"""vpt-doctor on this machine, and on an Orin, a Thor and desktops that are made of files and stand-ins."""
+"""vpt-doctor on this machine, and on an Orin, a Thor and desktops that are made of files and stand-
+ins."""
 
 from __future__ import annotations
 
@@ -25,12 +26,8 @@ from vpt_edge.runtime.sessions import cuda, trt
 from vpt_edge.runtime.sessions.plan import Plan, digest, plan_files
 from vpt_edge.runtime.testing import tiny_bundle
 
-ORIN = (
-    "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025"
-)
-THOR = (
-    "# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic, EABI: aarch64, DATE: Fri Aug 22 00:55:42 UTC 2025"
-)
+ORIN = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025"
+THOR = "# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic, EABI: aarch64, DATE: Fri Aug 22 00:55:42 UTC 2025"
 A78AE = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp uscat flagm"
 X86 = "fpu vme sse sse2 ht ssse3 fma sse4_1 sse4_2 avx f16c"
 SKYLAKE = f"{X86} avx2 avx512f avx512dq avx512cd avx512bw avx512vl"
@@ -58,7 +55,11 @@ class Machine:
         self.write("etc/nv_tegra_release", release + "\n# KERNEL_VARIANT: oot\n")
         self.write("proc/device-tree/model", f"{model}\0")
         self.write("bin/nvpmodel", f"#!/bin/sh\necho 'NV Power Mode: {mode}'\necho 2\n", 0o755)
-        self.write("bin/dpkg-query", f"#!/bin/sh\necho {jetpack}\n" if jetpack else "#!/bin/sh\nexit 1\n", 0o755)
+        self.write(
+            "bin/dpkg-query",
+            f"#!/bin/sh\necho {jetpack}\n" if jetpack else "#!/bin/sh\nexit 1\n",
+            0o755,
+        )
 
     def module(self, name: str, text: str, folder: str = "site") -> None:
         self.write(f"{folder}/{name}/__init__.py", text)
@@ -69,7 +70,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A desktop without anything. Modules come from its ``site``, commands from its ``bin``."""
     made = Machine(tmp_path / "root")
     made.memory(16 * GIB, 12 * GIB)
-    made.write("proc/cpuinfo", "processor\t: 0\nmodel name\t: Some CPU\n\nprocessor\t: 1\nmodel name\t: Some CPU\n")
+    made.write(
+        "proc/cpuinfo",
+        "processor\t: 0\nmodel name\t: Some CPU\n\nprocessor\t: 1\nmodel name\t: Some CPU\n",
+    )
     (made.root / "site").mkdir()
     monkeypatch.setattr(host, "ROOT", made.root)
     monkeypatch.setenv("PATH", f"{made.root / 'bin'}{os.pathsep}{os.environ['PATH']}")
@@ -79,10 +83,17 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def no_gpu() -> Any:
-    raise SessionError("no CUDA driver: libcuda.so.1: cannot open shared object file; install NVIDIA's driver")
+    raise SessionError(
+        "no CUDA driver: libcuda.so.1: cannot open shared object file; install NVIDIA's driver"
+    )
 
 
-def gpu(monkeypatch: pytest.MonkeyPatch, name: str = "Orin", capability: str = "8.7", integrated: bool = True) -> None:
+def gpu(
+    monkeypatch: pytest.MonkeyPatch,
+    name: str = "Orin",
+    capability: str = "8.7",
+    integrated: bool = True,
+) -> None:
     device = SimpleNamespace(name=name, capability=capability, driver="12.6", integrated=integrated)
     device.memory = lambda: (4 << 30, 8 << 30)
     monkeypatch.setattr(cuda.Device, "open", lambda: device)
@@ -120,8 +131,14 @@ def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main([]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("runs here: cpu")
-    found = {match[1]: match[2] for line in lines if (match := re.match(r"(?:ok|warning|missing) +(.+?)  +(.+)", line))}
-    cores = subprocess.run(["nproc", "--all"], capture_output=True, text=True, check=True).stdout.strip()
+    found = {
+        match[1]: match[2]
+        for line in lines
+        if (match := re.match(r"(?:ok|warning|missing) +(.+?)  +(.+)", line))
+    }
+    cores = subprocess.run(
+        ["nproc", "--all"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert f", {cores} cores" in found["CPU"]
     total = int(re.findall(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text())[0])
     assert f"of {total / GIB:.1f} GiB available" in found["memory"]
@@ -150,10 +167,14 @@ def test_a_plain_machine_lacks_nothing(place: Machine, monkeypatch: pytest.Monke
 def test_an_orin(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     place.jetson(ORIN, "NVIDIA Jetson Orin Nano Developer Kit", "MAXN_SUPER", "6.2+b77")
     place.memory(8 * GIB, 5 * GIB)
-    place.write("proc/cpuinfo", "".join(f"processor\t: {n}\nFeatures\t: {A78AE}\n\n" for n in range(4)))
+    place.write(
+        "proc/cpuinfo", "".join(f"processor\t: {n}\nFeatures\t: {A78AE}\n\n" for n in range(4))
+    )
     place.write("sys/devices/system/cpu/present", "0-5\n")
     place.module("tensorrt", "__version__ = '10.3.0'", "usr/lib/python3.10/dist-packages")
-    place.module("cv2", "__version__ = '4.8.0'\ngetBuildInformation = lambda: ' GStreamer:   YES (1.20.3)'")
+    place.module(
+        "cv2", "__version__ = '4.8.0'\ngetBuildInformation = lambda: ' GStreamer:   YES (1.20.3)'"
+    )
     monkeypatch.syspath_prepend(place.root / "usr/lib/python3.10/dist-packages")
     fake_onnxruntime(place, "CUDAExecutionProvider")
     gpu(monkeypatch)
@@ -167,7 +188,10 @@ def test_an_orin(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert found["memory"].state == "warning"
     assert "swapon" in found["memory"].mend
-    assert found["CUDA driver"].found == "CUDA 12.6, Orin, compute 8.7, 4.0 of 8.0 GiB free, shared with the CPU"
+    assert (
+        found["CUDA driver"].found
+        == "CUDA 12.6, Orin, compute 8.7, 4.0 of 8.0 GiB free, shared with the CPU"
+    )
     assert found["TensorRT"] == Finding("TensorRT", "ok", "10.3.0 (system package)")
     assert found["OpenCV"] == Finding("OpenCV", "ok", "4.8.0 (wheel), with GStreamer")
     assert devices[:3] == ["cpu", "cuda", "tensorrt"]
@@ -176,16 +200,34 @@ def test_an_orin(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("key", "flags", "instructions"),
     [
-        pytest.param("flags", f"{X86} avx2 vaes", "AVX2 without VNNI (int8 products are slower)", id="Milan"),
-        pytest.param("flags", f"{SKYLAKE} avx512_vbmi2 avx512_vnni", "AVX512-VNNI", id="Ice Lake, Zen 4"),
+        pytest.param(
+            "flags", f"{X86} avx2 vaes", "AVX2 without VNNI (int8 products are slower)", id="Milan"
+        ),
+        pytest.param(
+            "flags", f"{SKYLAKE} avx512_vbmi2 avx512_vnni", "AVX512-VNNI", id="Ice Lake, Zen 4"
+        ),
         pytest.param("flags", f"{SKYLAKE} avx_vnni avx512_vnni", "AVX512-VNNI", id="Zen 5"),
-        pytest.param("flags", f"{SKYLAKE} avx_vnni avx512_vnni amx_tile amx_int8", "AMX", id="Sapphire Rapids"),
+        pytest.param(
+            "flags",
+            f"{SKYLAKE} avx_vnni avx512_vnni amx_tile amx_int8",
+            "AMX",
+            id="Sapphire Rapids",
+        ),
         pytest.param("flags", f"{X86} avx2 avx_vnni", "AVX-VNNI", id="Alder Lake"),
-        pytest.param("flags", SKYLAKE, "AVX512 without VNNI (int8 products are slower)", id="Skylake server"),
+        pytest.param(
+            "flags", SKYLAKE, "AVX512 without VNNI (int8 products are slower)", id="Skylake server"
+        ),
         pytest.param("flags", X86, "no AVX2 (int8 products are slower)", id="Ivy Bridge"),
         pytest.param("Features", A78AE, "dot product", id="Orin"),
-        pytest.param("Features", f"{A78AE} sve svei8mm i8mm bf16", "dot product, i8mm", id="Thor, Graviton 3"),
-        pytest.param("Features", "fp asimd crc32", "no dot product (int8 products are slower)", id="Raspberry Pi 4"),
+        pytest.param(
+            "Features", f"{A78AE} sve svei8mm i8mm bf16", "dot product, i8mm", id="Thor, Graviton 3"
+        ),
+        pytest.param(
+            "Features",
+            "fp asimd crc32",
+            "no dot product (int8 products are slower)",
+            id="Raspberry Pi 4",
+        ),
     ],
 )
 def test_the_instructions_that_int8_depends_on(
@@ -202,7 +244,14 @@ def test_the_instructions_that_int8_depends_on(
 
 @pytest.mark.parametrize(
     ("quota", "cores"),
-    [("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), ("", 8), ("max", 8)],
+    [
+        ("max 100000", 8),
+        ("250000 100000", 2),
+        ("50000 100000", 1),
+        ("1600000 100000", 8),
+        ("", 8),
+        ("max", 8),
+    ],
 )
 def test_a_container_may_use_as_many_cores_as_its_quota_fills(
     place: Machine, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
@@ -214,7 +263,13 @@ def test_a_container_may_use_as_many_cores_as_its_quota_fills(
 
 @pytest.mark.parametrize(
     "cpuinfo",
-    ["isa\t: rv64imafdcv\n", "Features\t: cpucfg lsx lasx\n", "flags\t\t:\nbugs\t: avx2\n", "", None],
+    [
+        "isa\t: rv64imafdcv\n",
+        "Features\t: cpucfg lsx lasx\n",
+        "flags\t\t:\nbugs\t: avx2\n",
+        "",
+        None,
+    ],
     ids=["RISC-V", "LoongArch", "no flags", "empty", "no file"],
 )
 def test_a_system_that_does_not_tell_its_instructions(place: Machine, cpuinfo: str | None) -> None:
@@ -250,7 +305,10 @@ def test_a_wheel_that_shadows_jetpacks_opencv(place: Machine) -> None:
 
 @pytest.mark.parametrize(
     ("release", "jetpack", "mend"),
-    [(ORIN, "", "sudo apt install nvidia-jetpack"), (ORIN.replace("R36", "R35"), "5.1", "flash JetPack 6.1")],
+    [
+        (ORIN, "", "sudo apt install nvidia-jetpack"),
+        (ORIN.replace("R36", "R35"), "5.1", "flash JetPack 6.1"),
+    ],
 )
 def test_jetpack_that_does_not_do(place: Machine, release: str, jetpack: str, mend: str) -> None:
     place.jetson(release, "Orin", "15W", jetpack)
@@ -283,14 +341,19 @@ def test_a_desktop_whose_gpu_has_no_driver(place: Machine, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("code", "found"),
     [
-        ("import ctypes; ctypes.CDLL('libnvinfer_of_nobody.so.10')", "libnvinfer_of_nobody.so.10: cannot open"),
+        (
+            "import ctypes; ctypes.CDLL('libnvinfer_of_nobody.so.10')",
+            "libnvinfer_of_nobody.so.10: cannot open",
+        ),
         ("import os; os.kill(os.getpid(), 11)", "it crashes its process with SIGSEGV"),
         ("raise SystemExit(3)", "exit code 3"),
         ("__version__ = '8.5.2.2'", "8.5.2.2 (wheel) is too old, expected 10.3 or later"),
         ("__version__ = '10.2.0'", "10.2.0 (wheel) is too old, expected 10.3 or later"),
     ],
 )
-def test_a_tensorrt_that_does_not_do(place: Machine, monkeypatch: pytest.MonkeyPatch, code: str, found: str) -> None:
+def test_a_tensorrt_that_does_not_do(
+    place: Machine, monkeypatch: pytest.MonkeyPatch, code: str, found: str
+) -> None:
     gpu(monkeypatch)
     place.module("tensorrt", code)
     finding = libraries.tensorrt("TensorRT", "tensorrt")
@@ -306,22 +369,30 @@ def test_a_provider_that_does_not_load(place: Machine, monkeypatch: pytest.Monke
     gpu(monkeypatch)
     found = {finding.check: finding for finding in libraries.onnxruntime()}
     assert found["CUDAExecutionProvider"].state == "missing"
-    assert "libonnxruntime_providers_cuda.so: file too short" in found["CUDAExecutionProvider"].found
+    assert (
+        "libonnxruntime_providers_cuda.so: file too short" in found["CUDAExecutionProvider"].found
+    )
     assert found["CPUExecutionProvider"].state == "ok"
     assert doctor.examine()[1][:2] != ["cpu", "cuda"]
 
 
 def test_an_onnxruntime_without_cuda(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_onnxruntime(place)
-    place.write("site/onnxruntime/__init__.py", ONNXRUNTIME.replace('"CUDAExecutionProvider", ', ""))
+    place.write(
+        "site/onnxruntime/__init__.py", ONNXRUNTIME.replace('"CUDAExecutionProvider", ', "")
+    )
     gpu(monkeypatch, integrated=False)
     finding = list(libraries.onnxruntime())[-1]
     assert (finding.check, finding.state) == ("CUDAExecutionProvider", "missing")
     place.jetson(ORIN, "Orin", "15W")
-    assert list(libraries.onnxruntime())[-1].mend.endswith("NVIDIA's onnxruntime_gpu wheel for this JetPack")
+    assert list(libraries.onnxruntime())[-1].mend.endswith(
+        "NVIDIA's onnxruntime_gpu wheel for this JetPack"
+    )
 
 
-def test_two_onnxruntimes_overwrite_each_other(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_onnxruntimes_overwrite_each_other(
+    place: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fake_onnxruntime(place)
     both = {"onnxruntime": ["onnxruntime", "onnxruntime-gpu", "onnxruntime"]}
     monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: both)
@@ -365,12 +436,17 @@ def test_a_check_that_fails_does_not_end_the_report(
     findings, devices = doctor.examine(str(tiny_bundle(tmp_path / "bundle").path))
     found = {finding.check: finding for finding in findings}
     assert found["memory"].found.startswith("could not be checked: KeyError")
-    assert found["CUDA driver"].found == "could not be checked: RuntimeError: of a kind that nobody knows"
+    assert (
+        found["CUDA driver"].found
+        == "could not be checked: RuntimeError: of a kind that nobody knows"
+    )
     assert devices == ["cpu"]
 
 
 def targeted(bundle: Bundle, target: str, precision: str) -> Bundle:
-    write_manifest(dataclasses.replace(bundle.manifest, target=target, precision=precision), bundle.path)
+    write_manifest(
+        dataclasses.replace(bundle.manifest, target=target, precision=precision), bundle.path
+    )
     return Bundle.open(bundle.path)
 
 
@@ -382,7 +458,9 @@ def test_a_bundle_that_runs(place: Machine, tmp_path: Path) -> None:
     devices = ["cpu", "tensorrt-rtx"]
     found = fitness(tiny_bundle(tmp_path / "bundle", capacity=1 << 20), devices)
     assert devices == ["cpu"]
-    assert found["bundle"] == Finding("bundle", "ok", "whole: clip, fp32, cache of float32, for onnxruntime")
+    assert found["bundle"] == Finding(
+        "bundle", "ok", "whole: clip, fp32, cache of float32, for onnxruntime"
+    )
     assert "48.0 MiB of cache, 12.0 GiB available" in found["bundle memory"].found
     assert found["bundle target"].mend.endswith("--target tensorrt")
     place.memory(16 * GIB, 40 << 10)
@@ -407,7 +485,9 @@ def test_int8_for_tensorrt_is_slow_on_a_cpu(place: Machine, tmp_path: Path) -> N
     assert fitness(bundle, ["cuda"])["bundle target"].state == "missing"
 
 
-def test_plans_that_are_there_and_fit(place: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_plans_that_are_there_and_fit(
+    place: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     place.module("tensorrt", "__version__ = '10.3.0'")
     gpu(monkeypatch)
     bundle = targeted(tiny_bundle(tmp_path / "bundle"), "tensorrt", "int8")
@@ -431,7 +511,10 @@ def test_plans_that_are_there_and_fit(place: Machine, monkeypatch: pytest.Monkey
 
 def test_the_module_runs_as_a_command() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "vpt_edge.commands.doctor", "/nowhere"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "vpt_edge.commands.doctor", "/nowhere"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 2
     assert "/nowhere is no bundle" in result.stdout

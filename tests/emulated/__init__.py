@@ -1,4 +1,7 @@
-"""A GPU that is not there: ``emulated`` puts one in place of CUDA and TensorRT. See ``cuda`` and ``tensorrt``."""
+"""A GPU that is not there: ``emulated`` puts one in place of CUDA and TensorRT.
+
+See ``cuda`` and ``tensorrt``.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,11 @@ LIBRARIES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 
 
 @contextlib.contextmanager
-def emulated(version: str = "10.3.0", *, library: str = "tensorrt", **options: Any) -> Iterator[Driver]:
-    """An emulated GPU and TensorRT (or "tensorrt-rtx") of ``version``; ``options`` are the ``Driver``'s.
+def emulated(
+    version: str = "10.3.0", *, library: str = "tensorrt", **options: Any
+) -> Iterator[Driver]:
+    """An emulated GPU and TensorRT (or "tensorrt-rtx") of ``version``; ``options`` are the
+    ``Driver``'s.
 
     At the end nothing may have been done wrong, and everything must have been given back.
     """
@@ -42,7 +48,8 @@ def emulated(version: str = "10.3.0", *, library: str = "tensorrt", **options: A
 
 
 def build_plans(bundle: Bundle, library: str = "tensorrt") -> None:
-    """Plans and side-cars of all graphs of ``bundle`` for the device that is emulated now, made as vpt-build does."""
+    """Plans and side-cars of all graphs of ``bundle`` for the device that is emulated now, made as
+    vpt-build does."""
     module = trt.load_tensorrt(library)
     platform = trt.platform(module, library)
     for name, graph in bundle.manifest.graphs.items():

@@ -1,14 +1,15 @@
 """An emulated CUDA driver: what ``ctypes.CDLL("libcuda.so.1")`` would return, in host memory.
 
-What is emulated: the functions of ``runtime.sessions.cuda.PROTOTYPES``, called through real ctypes callbacks; memory
-(see ``memory``); the current context of each thread; streams as lazy queues; capture and graphs; counters.
-Asynchronous work runs when somebody waits for its stream and not a moment earlier, and each stream waits for nobody
-else: a result that is read too early, or a buffer that is filled again too early, shows in the numbers. Stricter than
-a GPU: copies from pageable memory are refused, freeing memory in use is an error, two streams with work on the same
-bytes are an error, and a thread that captures may neither allocate nor wait.
+What is emulated: the functions of ``runtime.sessions.cuda.PROTOTYPES``, called through real ctypes
+callbacks; memory (see ``memory``); the current context of each thread; streams as lazy queues;
+capture and graphs; counters. Asynchronous work runs when somebody waits for its stream and not a
+moment earlier, and each stream waits for nobody else: a result that is read too early, or a buffer
+that is filled again too early, shows in the numbers. Stricter than a GPU: copies from pageable
+memory are refused, freeing memory in use is an error, two streams with work on the same bytes are
+an error, and a thread that captures may neither allocate nor wait.
 
-What is not: kernels of one's own, events, priorities, peers, unified memory, the legacy stream, speed.
-"""
+What is not: kernels of one's own, events, priorities, peers, unified memory, the legacy stream,
+speed."""
 
 from __future__ import annotations
 
@@ -53,7 +54,14 @@ ERRORS = {
     ),
 }
 WITHOUT_CONTEXT = {
-    *("cuInit", "cuDriverGetVersion", "cuGetErrorName", "cuGetErrorString", "cuDeviceGet", "cuDeviceGetName"),
+    *(
+        "cuInit",
+        "cuDriverGetVersion",
+        "cuGetErrorName",
+        "cuGetErrorString",
+        "cuDeviceGet",
+        "cuDeviceGetName",
+    ),
     *("cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent"),
 }
 MAX_PITCH = (1 << 31) - 1
@@ -62,7 +70,8 @@ HOST, DEVICE = 1, 2  # CU_MEMORYTYPE
 
 @dataclass(frozen=True)
 class Work:
-    """Something that a stream does later; ``reads`` and ``writes`` are what it touches on the device."""
+    """Something that a stream does later; ``reads`` and ``writes`` are what it touches on the
+    device."""
 
     text: str
     run: Callable[[], None]
@@ -93,9 +102,9 @@ def _emulates(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]
 class Driver:
     """The state of the emulated device.
 
-    ``errors``: what callers did wrong. ``copied``: bytes by kind ("HtoD", "DtoH", "DtoD"). ``calls``: by function.
-    ``executions``: of engines, in replays too; ``profiles``: the same by graph and profile. ``launches``: of graphs.
-    """
+    ``errors``: what callers did wrong. ``copied``: bytes by kind ("HtoD", "DtoH", "DtoD").
+    ``calls``: by function. ``executions``: of engines, in replays too; ``profiles``: the same by
+    graph and profile. ``launches``: of graphs."""
 
     def __init__(
         self,
@@ -106,7 +115,12 @@ class Driver:
         integrated: bool = False,
         total: int = 8 << 30,
     ) -> None:
-        self.name, self.capability, self.driver, self.integrated = name, capability, driver, integrated
+        self.name, self.capability, self.driver, self.integrated = (
+            name,
+            capability,
+            driver,
+            integrated,
+        )
         self.memory = Memory(total)
         self.errors: list[str] = []
         self.copied: Counter[str] = Counter()
@@ -149,10 +163,13 @@ class Driver:
     def library(self, *missing: str) -> Any:
         """The functions as ctypes gives them; those in ``missing`` are not there."""
         names = set(cuda.PROTOTYPES) & set(_FUNCTIONS) - set(missing)
-        return type("EmulatedLibrary", (), {name: staticmethod(self._callback(name)) for name in names})()
+        return type(
+            "EmulatedLibrary", (), {name: staticmethod(self._callback(name)) for name in names}
+        )()
 
     def _callback(self, name: str) -> Any:
-        # ctypes hands char* to a callback as a copy; a plain pointer, which is the same to the caller, can be written
+        # ctypes hands char* to a callback as a copy; a plain pointer, which is the same to the
+        # caller, can be written
         types = [c_void_p if kind is c_char_p else kind for kind in cuda.PROTOTYPES[name]]
         return ctypes.CFUNCTYPE(c_int, *types)(lambda *arguments: self._call(name, arguments))
 
@@ -175,7 +192,9 @@ class Driver:
             self.calls[name] += 1
             for when, code in self._failures.get(name, ()):
                 if when == self.calls[name]:
-                    if name == "cuStreamEndCapture":  # it ends the capture even where there is no graph
+                    if (
+                        name == "cuStreamEndCapture"
+                    ):  # it ends the capture even where there is no graph
                         self.stream(arguments[0]).capture = None
                     raise Refusal(code, "a failure that the test asked for")
         if name not in WITHOUT_CONTEXT and getattr(self._thread, "context", None) != CONTEXT:
@@ -196,7 +215,10 @@ class Driver:
         return self.stream(handle).capture is not None
 
     def enqueue(self, handle: int, work: Work) -> None:
-        """Queue ``work``, or record it in the stream's capture. Raises Misuse if another stream is at its bytes."""
+        """Queue ``work``, or record it in the stream's capture.
+
+        Raises Misuse if another stream is at its bytes.
+        """
         stream = self.stream(handle)
         if stream.capture is not None:
             stream.capture.append(work)
@@ -211,7 +233,9 @@ class Driver:
         both = ((work.writes, pending.writes + pending.reads), (work.reads, pending.writes))
         for mine, theirs in both:
             if any(overlap(one, other) for one in mine for other in theirs):
-                raise Misuse(INVALID_VALUE, f"{work.text} races with {pending.text} in another stream")
+                raise Misuse(
+                    INVALID_VALUE, f"{work.text} races with {pending.text} in another stream"
+                )
 
     def finish(self, stream: EmulatedStream) -> None:
         """Run what is queued. Raises Misuse with the first thing that went wrong."""
@@ -261,7 +285,9 @@ class Driver:
     def _describe(self, code: int, text: Any, which: int) -> None:
         if code not in ERRORS:
             raise Refusal(INVALID_VALUE, f"code {code}")
-        self._texts.append(c_char_p(ERRORS[code][which].encode()))  # the driver's texts live as long as it does
+        self._texts.append(
+            c_char_p(ERRORS[code][which].encode())
+        )  # the driver's texts live as long as it does
         text[0] = self._texts[-1]
 
     @_emulates("cuDeviceGet")
@@ -277,7 +303,12 @@ class Driver:
 
     @_emulates("cuDeviceGetAttribute")
     def _device_get_attribute(self, value: Any, which: int, device: int) -> None:
-        known = {18: int(self.integrated), 75: self.capability[0], 76: self.capability[1], 11: MAX_PITCH}
+        known = {
+            18: int(self.integrated),
+            75: self.capability[0],
+            76: self.capability[1],
+            11: MAX_PITCH,
+        }
         if which not in known:
             raise Misuse(INVALID_VALUE, f"attribute {which} is not emulated")
         value[0] = known[which]
@@ -337,7 +368,10 @@ class Driver:
             for stream in self.streams.values():
                 for work in list(stream.queue):
                     if any(overlap(span, other) for other in work.reads + work.writes):
-                        raise Misuse(INVALID_VALUE, f"{pointer:#x} is freed while {work.text} waits to use it")
+                        raise Misuse(
+                            INVALID_VALUE,
+                            f"{pointer:#x} is freed while {work.text} waits to use it",
+                        )
 
     # Work
 
@@ -353,7 +387,9 @@ class Driver:
     def _copy_to_device(self, address: int, host: int, size: int, handle: int) -> None:
         source = self._device_address(host, size)
         if source is None:
-            raise Misuse(INVALID_VALUE, f"an asynchronous copy of {size} bytes from pageable memory")
+            raise Misuse(
+                INVALID_VALUE, f"an asynchronous copy of {size} bytes from pageable memory"
+            )
         self._queue_copy(handle, "HtoD", address, source, size)
 
     @_emulates("cuMemcpyDtoHAsync_v2")
@@ -389,14 +425,25 @@ class Driver:
         copy = cuda.Copy2D.from_address(pointer)
         width, height = copy.width, copy.height
         if (copy.src_type, copy.dst_type) != (DEVICE, DEVICE):
-            raise Misuse(INVALID_VALUE, f"a copy from memory type {copy.src_type} to {copy.dst_type} is not emulated")
+            raise Misuse(
+                INVALID_VALUE,
+                f"a copy from memory type {copy.src_type} to {copy.dst_type} is not emulated",
+            )
         source = (copy.src_device + copy.src_y * copy.src_pitch + copy.src_x, copy.src_pitch)
         target = (copy.dst_device + copy.dst_y * copy.dst_pitch + copy.dst_x, copy.dst_pitch)
-        if height > 1 and not width <= min(source[1], target[1]) <= max(source[1], target[1]) <= MAX_PITCH:
-            raise Misuse(INVALID_VALUE, f"a width of {width} with pitches of {source[1]} and {target[1]}")
+        if (
+            height > 1
+            and not width <= min(source[1], target[1]) <= max(source[1], target[1]) <= MAX_PITCH
+        ):
+            raise Misuse(
+                INVALID_VALUE, f"a width of {width} with pitches of {source[1]} and {target[1]}"
+            )
         if not width or not height:
             return
-        reads, writes = (tuple((at + row * pitch, width) for row in range(height)) for at, pitch in (source, target))
+        reads, writes = (
+            tuple((at + row * pitch, width) for row in range(height))
+            for at, pitch in (source, target)
+        )
         if any(overlap(one, other) for one in reads for other in writes):
             raise Misuse(INVALID_VALUE, "a copy onto itself")
         self._touch((*reads, *writes))

@@ -59,14 +59,18 @@ def small_bundle(folder: Path, target: str = "tensorrt") -> Bundle:
     files |= {graph.file: sha256(folder / graph.file) for graph in graphs.values()}
     cache = Cache("appended", "float32", ROWS)
     text = dataclasses.replace(tiny.manifest.text, kv_heads=1, head_dim=WIDTH)
-    manifest = dataclasses.replace(tiny.manifest, graphs=graphs, files=files, target=target, cache=cache, text=text)
+    manifest = dataclasses.replace(
+        tiny.manifest, graphs=graphs, files=files, target=target, cache=cache, text=text
+    )
     write_manifest(manifest, folder)
     return Bundle.open(folder)
 
 
 def save(path: Path, graph: Graph, nodes: list[Any], opset: int = 19) -> None:
     """Write an ONNX file with the interface of ``graph``."""
-    inputs, outputs = ([_value(tensor) for tensor in tensors] for tensors in (graph.inputs, graph.outputs))
+    inputs, outputs = (
+        [_value(tensor) for tensor in tensors] for tensors in (graph.inputs, graph.outputs)
+    )
     constants = [
         helper.make_tensor("zero", TensorProto.INT64, [], [0]),
         helper.make_tensor("one", TensorProto.INT64, [], [1]),
@@ -110,7 +114,9 @@ def _decoder() -> list[Any]:
     for part in ("key", "value"):
         nodes += [
             helper.make_node("Where", ["mask", f"past.0.{part}", "none"], [f"{part}.known"]),
-            helper.make_node("Concat", [f"{part}.known", f"present.0.{part}"], [f"{part}.all"], axis=1),
+            helper.make_node(
+                "Concat", [f"{part}.known", f"present.0.{part}"], [f"{part}.all"], axis=1
+            ),
             helper.make_node("ReduceSum", [f"{part}.all", "axis"], [f"{part}.sum"], keepdims=0),
         ]
     return [

@@ -1,9 +1,8 @@
 """Memory of the emulated GPU: host memory behind addresses that only the emulated driver knows.
 
-What is emulated: device memory and page-locked host memory in blocks, garbage in what is new, an error for every
-access outside of a live block. What is not: caches, page tables, and any notion of speed. An address never comes
-back, so that a use of freed memory is always found.
-"""
+What is emulated: device memory and page-locked host memory in blocks, garbage in what is new, an
+error for every access outside of a live block. What is not: caches, page tables, and any notion of
+speed. An address never comes back, so that a use of freed memory is always found."""
 
 from __future__ import annotations
 
@@ -14,7 +13,9 @@ from typing import Any
 import numpy as np
 
 ALIGNMENT = 256
-FIRST_ADDRESS = 1 << 41  # far from what the host's memory uses, so that the two cannot be taken for each other
+FIRST_ADDRESS = (
+    1 << 41
+)  # far from what the host's memory uses, so that the two cannot be taken for each other
 GAP = 1 << 16  # between blocks: an access behind the end of one never falls into the next
 GARBAGE = 0xFF  # NaN in every float, -1 in every integer
 
@@ -97,11 +98,18 @@ class Memory:
 
     def pinned_block(self, host: int, size: int) -> Block | None:
         """The page-locked block, live or freed, that holds ``size`` bytes at the host's address."""
-        blocks = (block for block in self._pinned if block.host <= host and host + size <= block.host + block.size)
+        blocks = (
+            block
+            for block in self._pinned
+            if block.host <= host and host + size <= block.host + block.size
+        )
         return next(blocks, None)
 
     def bytes_at(self, address: int, size: int) -> Bytes:
-        """A view of ``size`` bytes at ``address``. Raises Misuse unless they lie in one live block."""
+        """A view of ``size`` bytes at ``address``.
+
+        Raises Misuse unless they lie in one live block.
+        """
         if size == 0:
             return np.empty(0, np.uint8)
         index = bisect.bisect_right(self._addresses, address) - 1
@@ -112,7 +120,10 @@ class Memory:
             raise Misuse(ILLEGAL_ADDRESS, f"{address:#x} is in an allocation that was freed")
         start = address - block.address
         if start + size > block.size:
-            raise Misuse(ILLEGAL_ADDRESS, f"{size} bytes at {address:#x} end behind their allocation of {block.size}")
+            raise Misuse(
+                ILLEGAL_ADDRESS,
+                f"{size} bytes at {address:#x} end behind their allocation of {block.size}",
+            )
         return block.memory[start : start + size]
 
 

@@ -1,17 +1,18 @@
 """An emulated ``tensorrt`` module, in the API of the version asked for, on the emulated driver.
 
-What is emulated: builder, ONNX parser, profiles, timing cache, progress; runtime, engine and contexts with their rules
-about shapes, profiles, addresses, alignment, scratch memory, capture and lifetimes. A plan is a small JSON file that
-names its ONNX file; an execution runs that file on ONNX Runtime's CPU provider, on the bytes that lie at the input
-addresses when its stream gets to it, and writes to the output addresses. Names that a version does not have are not
-there. Messages go to the logger, and a refusal is False or None, as in TensorRT.
+What is emulated: builder, ONNX parser, profiles, timing cache, progress; runtime, engine and
+contexts with their rules about shapes, profiles, addresses, alignment, scratch memory, capture and
+lifetimes. A plan is a small JSON file that names its ONNX file; an execution runs that file on ONNX
+Runtime's CPU provider, on the bytes that lie at the input addresses when its stream gets to it, and
+writes to the output addresses. Names that a version does not have are not there. Messages go to the
+logger, and a refusal is False or None, as in TensorRT.
 
-Stricter than TensorRT: a graph whose context got other shapes, another profile or other scratch memory since the
-capture must not be launched (the manual calls that undefined); an output may not lie on an input.
+Stricter than TensorRT: a graph whose context got other shapes, another profile or other scratch
+memory since the capture must not be launched (the manual calls that undefined); an output may not
+lie on an input.
 
-What is not: kernels, precision (a float16 graph computes as ONNX Runtime does), memory needs, build time, layers,
-plugins, refitting, DLA, weight streaming.
-"""
+What is not: kernels, precision (a float16 graph computes as ONNX Runtime does), memory needs, build
+time, layers, plugins, refitting, DLA, weight streaming."""
 
 from __future__ import annotations
 
@@ -70,7 +71,14 @@ class TensorLocation(PybindEnum):
 
 
 class MemoryPoolType(PybindEnum):
-    WORKSPACE, DLA_MANAGED_SRAM, DLA_LOCAL_DRAM, DLA_GLOBAL_DRAM, TACTIC_DRAM, TACTIC_SHARED_MEMORY = range(6)
+    (
+        WORKSPACE,
+        DLA_MANAGED_SRAM,
+        DLA_LOCAL_DRAM,
+        DLA_GLOBAL_DRAM,
+        TACTIC_DRAM,
+        TACTIC_SHARED_MEMORY,
+    ) = range(6)
 
 
 class ExecutionContextAllocationStrategy(PybindEnum):
@@ -79,8 +87,22 @@ class ExecutionContextAllocationStrategy(PybindEnum):
 
 OLD_NETWORK_FLAGS = {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1}
 NETWORK_FLAGS = {"STRONGLY_TYPED": 1}
-OLD_BUILDER_FLAGS = ("FP16", "INT8", "BF16", "FP8", "OBEY_PRECISION_CONSTRAINTS", "PREFER_PRECISION_CONSTRAINTS")
-BUILDER_FLAGS = ("TF32", "DEBUG", "SPARSE_WEIGHTS", "DISABLE_TIMING_CACHE", "EDITABLE_TIMING_CACHE", "STRICT_NANS")
+OLD_BUILDER_FLAGS = (
+    "FP16",
+    "INT8",
+    "BF16",
+    "FP8",
+    "OBEY_PRECISION_CONSTRAINTS",
+    "PREFER_PRECISION_CONSTRAINTS",
+)
+BUILDER_FLAGS = (
+    "TF32",
+    "DEBUG",
+    "SPARSE_WEIGHTS",
+    "DISABLE_TIMING_CACHE",
+    "EDITABLE_TIMING_CACHE",
+    "STRICT_NANS",
+)
 
 _NUMPY = {
     DataType.FLOAT: np.float32,
@@ -165,7 +187,9 @@ class TensorInfo:
 
 
 @functools.lru_cache(maxsize=64)
-def _read_graph(path: str, stamp: int) -> tuple[onnx.ModelProto, tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+def _read_graph(
+    path: str, stamp: int
+) -> tuple[onnx.ModelProto, tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
     model = onnx.load(path, load_external_data=False)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(_info(value) for value in model.graph.input if value.name not in constants)
@@ -174,7 +198,10 @@ def _read_graph(path: str, stamp: int) -> tuple[onnx.ModelProto, tuple[TensorInf
 
 def _info(value: onnx.ValueInfoProto) -> TensorInfo:
     kind = value.type.tensor_type
-    sides = tuple(side.dim_value if side.HasField("dim_value") else side.dim_param or None for side in kind.shape.dim)
+    sides = tuple(
+        side.dim_value if side.HasField("dim_value") else side.dim_param or None
+        for side in kind.shape.dim
+    )
     return TensorInfo(value.name, _ONNX[kind.elem_type], sides)
 
 
@@ -190,21 +217,33 @@ def _open_graph(path: str, stamp: int) -> Any:
 
 
 @functools.lru_cache(maxsize=512)
-def _infer_output_shapes(path: str, stamp: int, shapes: tuple[tuple[str, Dims], ...]) -> dict[str, Dims]:
-    """Shapes of the outputs for inputs of ``shapes``: by the names of the axes, else by ONNX's shape inference."""
+def _infer_output_shapes(
+    path: str, stamp: int, shapes: tuple[tuple[str, Dims], ...]
+) -> dict[str, Dims]:
+    """Shapes of the outputs for inputs of ``shapes``: by the names of the axes, else by ONNX's
+    shape inference."""
     source, inputs, outputs = _read_graph(path, stamp)
     given = dict(shapes)
-    axes = {side: size for info in inputs for side, size in zip(info.sides, given[info.name], strict=True)}
+    axes = {
+        side: size
+        for info in inputs
+        for side, size in zip(info.sides, given[info.name], strict=True)
+    }
     named = {info.name: tuple(axes.get(side, side) for side in info.sides) for info in outputs}
     if not all(isinstance(side, int) for sides in named.values() for side in sides):
         model = onnx.ModelProto()
         model.CopyFrom(source)
         for value in model.graph.input:
-            for side, size in zip(value.type.tensor_type.shape.dim, given.get(value.name, ()), strict=False):
+            for side, size in zip(
+                value.type.tensor_type.shape.dim, given.get(value.name, ()), strict=False
+            ):
                 side.dim_value = size
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
         named |= {info.name: info.shape for info in map(_info, inferred.graph.output)}
-    return {name: tuple(side if isinstance(side, int) else DYNAMIC for side in sides) for name, sides in named.items()}
+    return {
+        name: tuple(side if isinstance(side, int) else DYNAMIC for side in sides)
+        for name, sides in named.items()
+    }
 
 
 def _stamp(path: str) -> int:
@@ -289,7 +328,11 @@ class OnnxParser:
         except Exception as error:
             return self._refuse(f"Could not read {model}: {error}")
         refused = [node.op_type for node in graph.graph.node if not self._takes(node)]
-        refused += [f"weights of {file}" for file in _weight_files(graph) if not (Path(model).parent / file).is_file()]
+        refused += [
+            f"weights of {file}"
+            for file in _weight_files(graph)
+            if not (Path(model).parent / file).is_file()
+        ]
         if refused:
             return self._refuse(f"No importer registered for op: {refused[0]}")
         network = self._network
@@ -298,7 +341,10 @@ class OnnxParser:
         return True
 
     def _takes(self, node: onnx.NodeProto) -> bool:
-        return node.domain in ("", "ai.onnx") and NEWER_OPERATORS.get(node.op_type, (0,)) <= self._library.numbers
+        return (
+            node.domain in ("", "ai.onnx")
+            and NEWER_OPERATORS.get(node.op_type, (0,)) <= self._library.numbers
+        )
 
     def _refuse(self, text: str) -> bool:
         self._errors.append(ParserError(text))
@@ -321,7 +367,13 @@ class IOptimizationProfile:
         self.shapes: dict[str, tuple[Dims, Dims, Dims]] = {}
 
     # The names of the parameters are TensorRT's
-    def set_shape(self, input: str, min: Sequence[int], opt: Sequence[int], max: Sequence[int]) -> None:  # noqa: A002
+    def set_shape(
+        self,
+        input: str,  # noqa: A002
+        min: Sequence[int],  # noqa: A002
+        opt: Sequence[int],
+        max: Sequence[int],  # noqa: A002
+    ) -> None:
         shapes = tuple(min), tuple(opt), tuple(max)
         if len({len(shape) for shape in shapes}) != 1 or not all(
             0 <= a <= b <= c for a, b, c in zip(*shapes, strict=True)
@@ -421,7 +473,9 @@ class Builder:
     def create_optimization_profile(self) -> IOptimizationProfile:
         return IOptimizationProfile()
 
-    def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> HostMemory | None:
+    def build_serialized_network(
+        self, network: INetworkDefinition, config: IBuilderConfig
+    ) -> HostMemory | None:
         problem = self._problem(network, config)
         if problem:
             self.logger.log(Severity.ERROR, problem)
@@ -445,7 +499,9 @@ class Builder:
             return "Precision flags cannot be set for a strongly typed network"
         dynamic = {info.name: info.shape for info in network.inputs if DYNAMIC in info.shape}
         if dynamic and not config.profiles:
-            return "Network has dynamic or shape inputs, but no optimization profile has been defined"
+            return (
+                "Network has dynamic or shape inputs, but no optimization profile has been defined"
+            )
         for index, profile in enumerate(config.profiles):
             for name in dynamic:
                 if name not in profile.shapes:
@@ -453,9 +509,12 @@ class Builder:
             for info in network.inputs:
                 for shape in profile.shapes.get(info.name, ()):
                     if len(shape) != len(info.shape) or any(
-                        side not in (DYNAMIC, size) for side, size in zip(info.shape, shape, strict=True)
+                        side not in (DYNAMIC, size)
+                        for side, size in zip(info.shape, shape, strict=True)
                     ):
-                        return f"Profile {index} has {shape} for {info.name}, the network {info.shape}"
+                        return (
+                            f"Profile {index} has {shape} for {info.name}, the network {info.shape}"
+                        )
         return ""
 
     def _report(self, monitor: Any, layers: int) -> bool:
@@ -492,17 +551,23 @@ class Runtime:
             plan = json.loads(data)
             signature = plan["plan"]
         except (ValueError, KeyError, TypeError):
-            self.logger.log(Severity.ERROR, "Serialization assertion magicTagRead == kMAGIC_TAG failed.")
+            self.logger.log(
+                Severity.ERROR, "Serialization assertion magicTagRead == kMAGIC_TAG failed."
+            )
             return None
         if signature != self._library.signature:
-            self.logger.log(Severity.ERROR, f"Version tag does not match: the plan is for {signature}")
+            self.logger.log(
+                Severity.ERROR, f"Version tag does not match: the plan is for {signature}"
+            )
             return None
         return self._library.engine(self, plan)
 
 
 class ICudaEngine:
     def __init__(self, runtime: Runtime, library: Library, plan: dict[str, Any]) -> None:
-        self._runtime = weakref.ref(runtime)  # weak: who destroys the runtime first has an engine of no use
+        self._runtime = weakref.ref(
+            runtime
+        )  # weak: who destroys the runtime first has an engine of no use
         self.library, self._logger = library, runtime.logger
         self.path, self.stamp = plan["graph"], _stamp(plan["graph"])
         _, self.inputs, self.outputs = _read_graph(self.path, self.stamp)
@@ -554,7 +619,8 @@ class ICudaEngine:
         return list(self.profiles[profile_index].get(name, (shape, shape, shape)))
 
     def create_execution_context(
-        self, strategy: ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy.STATIC
+        self,
+        strategy: ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy.STATIC,
     ) -> IExecutionContext | None:
         self.alive()
         kind = IExecutionContext if self.library.name == "tensorrt" else RtxContext
@@ -574,15 +640,21 @@ class OldEngine(ICudaEngine):
 
 
 class IExecutionContext:
-    def __init__(self, engine: ICudaEngine, logger: Any, strategy: ExecutionContextAllocationStrategy) -> None:
+    def __init__(
+        self, engine: ICudaEngine, logger: Any, strategy: ExecutionContextAllocationStrategy
+    ) -> None:
         self._engine = weakref.ref(engine)  # weak, see ICudaEngine
         self._logger, self._library, self._driver = logger, engine.library, engine.library.driver
         self._managed = strategy == ExecutionContextAllocationStrategy.USER_MANAGED
         self._scratch = (0, 0)
         self.active_optimization_profile = 0 if engine.contexts_made == 0 else -1
-        self._shapes = {info.name: info.shape for info in engine.inputs if DYNAMIC not in info.shape}
+        self._shapes = {
+            info.name: info.shape for info in engine.inputs if DYNAMIC not in info.shape
+        }
         self._addresses: dict[str, int] = {}
-        self._deferred = True  # the next execution updates what depends on shapes, and cannot be captured
+        self._deferred = (
+            True  # the next execution updates what depends on shapes, and cannot be captured
+        )
         self.generation = 0  # what a captured graph depends on
         self._driver.living.add(self)
 
@@ -606,10 +678,14 @@ class IExecutionContext:
         if self._driver.capturing(stream_handle):
             return self._say("the profile cannot change during a capture")
         if not 0 <= profile_index < self.engine.num_optimization_profiles:
-            return self._say(f"profile {profile_index} is not in [0, {self.engine.num_optimization_profiles})")
+            return self._say(
+                f"profile {profile_index} is not in [0, {self.engine.num_optimization_profiles})"
+            )
         if profile_index != self.active_optimization_profile:
             self.active_optimization_profile = profile_index
-            self._shapes = {info.name: info.shape for info in self.engine.inputs if DYNAMIC not in info.shape}
+            self._shapes = {
+                info.name: info.shape for info in self.engine.inputs if DYNAMIC not in info.shape
+            }
             self._changed()
         return True
 
@@ -624,7 +700,9 @@ class IExecutionContext:
         if engine.profiles:
             profile = engine.profiles[self.active_optimization_profile]
             least, _, most = profile.get(name, (info.shape,) * 3)
-        if len(shape) != len(least) or not all(a <= b <= c for a, b, c in zip(least, shape, most, strict=True)):
+        if len(shape) != len(least) or not all(
+            a <= b <= c for a, b, c in zip(least, shape, most, strict=True)
+        ):
             return self._say(
                 f"setInputShape: {name} of {shape} is not within profile {self.active_optimization_profile}, "
                 f"{least} to {most}"
@@ -638,7 +716,9 @@ class IExecutionContext:
         if name not in self.engine.tensors:
             return self._say(f"{name} is no input or output")
         if not memory or memory % ALIGNMENT:
-            return self._say(f"setTensorAddress: {name} at {memory:#x} is not aligned to {ALIGNMENT} bytes")
+            return self._say(
+                f"setTensorAddress: {name} at {memory:#x} is not aligned to {ALIGNMENT} bytes"
+            )
         self._addresses[name] = memory
         return True
 
@@ -649,7 +729,9 @@ class IExecutionContext:
         if not self._managed:
             raise self._library.misuse("device memory for a context that has its own")
         if memory % ALIGNMENT or size < SCRATCH:
-            raise self._library.misuse(f"device memory of {size} bytes at {memory:#x}, needed: {SCRATCH}, aligned")
+            raise self._library.misuse(
+                f"device memory of {size} bytes at {memory:#x}, needed: {SCRATCH}, aligned"
+            )
         self._driver.memory.bytes_at(memory, size)
         self._scratch = (memory, size)
         self._changed()
@@ -704,7 +786,10 @@ class IExecutionContext:
         """The execution with the shapes and addresses of this moment."""
         given, addresses = self._given(engine), dict(self._addresses)
         shapes = {**dict(given), **_infer_output_shapes(engine.path, engine.stamp, given)}
-        spans = {name: (addresses[name], _size(engine.tensors[name], shapes[name])) for name in engine.tensors}
+        spans = {
+            name: (addresses[name], _size(engine.tensors[name], shapes[name]))
+            for name in engine.tensors
+        }
         reads = tuple(spans[info.name] for info in engine.inputs)
         writes = tuple(spans[info.name] for info in engine.outputs)
         places = [*writes, *([self._scratch] if self._managed else [])]
@@ -712,21 +797,32 @@ class IExecutionContext:
             for other in (*reads, *places[index + 1 :]):
                 if overlap(one, other) and one[1] and other[1]:
                     raise Misuse(
-                        INVALID_VALUE, "an output lies on an input, on another output or on the scratch memory"
+                        INVALID_VALUE,
+                        "an output lies on an input, on another output or on the scratch memory",
                     )
-        run = functools.partial(_execute, weakref.ref(self), self.generation, self._library, given, addresses)
+        run = functools.partial(
+            _execute, weakref.ref(self), self.generation, self._library, given, addresses
+        )
         return Work(f"an execution of {Path(engine.path).name}", run, reads, tuple(places))
 
-    def run(self, generation: int, given: tuple[tuple[str, Dims], ...], addresses: dict[str, int]) -> None:
+    def run(
+        self, generation: int, given: tuple[tuple[str, Dims], ...], addresses: dict[str, int]
+    ) -> None:
         engine, driver = self.engine, self._driver
         if generation != self.generation:
             raise Misuse(
-                INVALID_VALUE, "a captured execution is launched although its context was given other shapes since"
+                INVALID_VALUE,
+                "a captured execution is launched although its context was given other shapes since",
             )
         if self._managed:
             driver.memory.bytes_at(*self._scratch)[:] = GARBAGE
-        feeds = {name: view(driver, addresses[name], shape, engine.tensors[name].numpy) for name, shape in given}
-        outputs = _open_graph(engine.path, engine.stamp).run([info.name for info in engine.outputs], feeds)
+        feeds = {
+            name: view(driver, addresses[name], shape, engine.tensors[name].numpy)
+            for name, shape in given
+        }
+        outputs = _open_graph(engine.path, engine.stamp).run(
+            [info.name for info in engine.outputs], feeds
+        )
         for info, array in zip(engine.outputs, outputs, strict=True):
             view(driver, addresses[info.name], array.shape, array.dtype)[...] = array
         driver.executions += 1
@@ -803,7 +899,9 @@ def make(version: str, driver: Driver, name: str = "tensorrt") -> ModuleType:
     contents: dict[str, Any] = {
         "__version__": version,
         "NetworkDefinitionCreationFlag": _make_enum("NetworkDefinitionCreationFlag", flags),
-        "BuilderFlag": _make_enum("BuilderFlag", {flag: number for number, flag in enumerate(builder_flags)}),
+        "BuilderFlag": _make_enum(
+            "BuilderFlag", {flag: number for number, flag in enumerate(builder_flags)}
+        ),
         "Builder": type("Builder", (OldBuilder if old else Builder,), shared),
         "OnnxParser": type("OnnxParser", (OldOnnxParser if old else OnnxParser,), shared),
         "Runtime": type("Runtime", (Runtime,), shared),
@@ -814,17 +912,32 @@ def make(version: str, driver: Driver, name: str = "tensorrt") -> ModuleType:
         "volume": lambda shape: int(np.prod(shape, dtype=np.int64)),
         **{
             each.__name__: each
-            for each in (ILogger, Logger, IProgressMonitor, DataType, TensorIOMode, TensorLocation, MemoryPoolType)
+            for each in (
+                ILogger,
+                Logger,
+                IProgressMonitor,
+                DataType,
+                TensorIOMode,
+                TensorLocation,
+                MemoryPoolType,
+            )
         },
         **{
             each.__name__: each
-            for each in (ExecutionContextAllocationStrategy, IExecutionContext, IBuilderConfig, IOptimizationProfile)
+            for each in (
+                ExecutionContextAllocationStrategy,
+                IExecutionContext,
+                IBuilderConfig,
+                IOptimizationProfile,
+            )
         },
         **{each.__name__: each for each in (INetworkDefinition, ITimingCache, ParserError)},
     }
     if old:
         contents["IInt8EntropyCalibrator2"] = type("IInt8EntropyCalibrator2", (), {})
-    module.__spec__ = ModuleSpec(name, None)  # who looks whether there is a TensorRT (torch does) wants to see one
+    module.__spec__ = ModuleSpec(
+        name, None
+    )  # who looks whether there is a TensorRT (torch does) wants to see one
     for key, value in contents.items():
         setattr(module, key, value)
     return module

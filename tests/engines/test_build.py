@@ -1,4 +1,5 @@
-"""vpt-build: real plans with TensorRT-RTX, which needs no GPU to build, and every way in which a build can end."""
+"""vpt-build: real plans with TensorRT-RTX, which needs no GPU to build, and every way in which a
+build can end."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ from vpt_edge.runtime.sessions.plan import PLANS, digest, find_plan, read_plan
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-rtx: Any = pytest.importorskip("tensorrt_rtx_bindings", reason="the TensorRT-RTX wheel is not installed; see Makefile")
+rtx: Any = pytest.importorskip(
+    "tensorrt_rtx_bindings", reason="the TensorRT-RTX wheel is not installed; see Makefile"
+)
 
 DEVICE = ["--device", "tensorrt-rtx"]
 GRAPHS = ["vision_encoder", "decoder", "reencoder_projector"]
@@ -103,7 +106,11 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
         (tmp_path / "modules" / "tensorrt_rtx").mkdir(parents=True)
         (tmp_path / "modules" / "tensorrt_rtx" / "__init__.py").write_text(STAND_IN)
         mark = tmp_path / "mark"
-        for name, value in (("PYTHONPATH", tmp_path / "modules"), ("STAND_IN", how), ("MARK", mark)):
+        for name, value in (
+            ("PYTHONPATH", tmp_path / "modules"),
+            ("STAND_IN", how),
+            ("MARK", mark),
+        ):
             monkeypatch.setenv(name, str(value))
         return mark
 
@@ -170,14 +177,18 @@ def test_all_plans_are_made(made: Path) -> None:
         assert path.read_bytes()[:4] != b"{"
 
 
-def test_a_quantized_bundle_builds(exported: Exporter, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quantized_bundle_builds(
+    exported: Exporter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "bundle"
     linked(exported(DEMO, "int8", "tensorrt").path, path)
     found = build_json(capsys, str(path))
     assert [plan["built"] for plan in found.values()] == [True] * len(GRAPHS)
 
 
-def test_the_summary_names_the_next_command(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_names_the_next_command(
+    built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert command.main([str(built), *DEVICE]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
@@ -209,7 +220,9 @@ def test_a_dry_run_builds_nothing(bundle: Path, capsys: pytest.CaptureFixture[st
     assert not (bundle / PLANS).exists()
 
 
-@pytest.mark.parametrize("change", ["graph", "platform", "profiles", "plan", "cut", "missing", "side-car"])
+@pytest.mark.parametrize(
+    "change", ["graph", "platform", "profiles", "plan", "cut", "missing", "side-car"]
+)
 def test_a_plan_that_does_not_fit_is_built_again(
     change: str, built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -224,7 +237,9 @@ def test_a_plan_that_does_not_fit_is_built_again(
         manifest["files"]["reencoder_projector.onnx"] = sha256(built / "reencoder_projector.onnx")
         (built / "manifest.json").write_text(json.dumps(manifest))
     elif change == "platform":
-        side_car.write_text(json.dumps({**data, "platform": {**data["platform"], "version": "1.0.0"}}))
+        side_car.write_text(
+            json.dumps({**data, "platform": {**data["platform"], "version": "1.0.0"}})
+        )
     elif change == "profiles":
         data["profiles"][0]["name"] = "to 3 tokens"
         side_car.write_text(json.dumps(data))
@@ -256,14 +271,22 @@ def test_a_plan_that_does_not_fit_is_built_again(
 
 def test_progress_rises_from_nothing_to_all(bundle: Path) -> None:
     reports: list[tuple[str, float]] = []
-    plan = make_plan(rtx, job(bundle, "decoder"), lambda *report: reports.append(report), threading.Event())
+    plan = make_plan(
+        rtx, job(bundle, "decoder"), lambda *report: reports.append(report), threading.Event()
+    )
     fractions = [fraction for _, fraction in reports]
     assert fractions == sorted(fractions)
     assert fractions[0] == 0 and fractions[-1] == 1
     assert len(set(fractions)) > 50
-    assert {"Reading the graph", "Timing graph nodes", "Writing the plan"} <= {stage for stage, _ in reports}
+    assert {"Reading the graph", "Timing graph nodes", "Writing the plan"} <= {
+        stage for stage, _ in reports
+    }
     written = (bundle / "decoder.plan").read_bytes()
-    assert hashlib.sha256(written).hexdigest() == plan.sha256 == read_plan(bundle / "decoder.json").sha256
+    assert (
+        hashlib.sha256(written).hexdigest()
+        == plan.sha256
+        == read_plan(bundle / "decoder.json").sha256
+    )
 
 
 def test_a_build_ends_when_it_is_asked_to(bundle: Path) -> None:
@@ -280,12 +303,17 @@ def test_the_timing_cache_is_kept(bundle: Path) -> None:
     path = bundle / "timing.cache"
     for _ in range(2):
         make_plan(
-            rtx, job(bundle, "reencoder_projector", timing_cache=str(path)), lambda *report: None, threading.Event()
+            rtx,
+            job(bundle, "reencoder_projector", timing_cache=str(path)),
+            lambda *report: None,
+            threading.Event(),
         )
         assert path.stat().st_size > 0
 
 
-def test_a_workspace_that_is_too_small_is_named(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_workspace_that_is_too_small_is_named(
+    bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = fails(capsys, str(bundle), *DEVICE, "--workspace", "1")
     assert "building vision_encoder failed" in line
     assert "limited to 1 MiB: --workspace" in line
@@ -334,7 +362,11 @@ def test_a_killed_process_is_out_of_memory(
     ],
 )
 def test_a_failure_tells_its_cause(
-    how: str, text: str, bundle: Path, stand_in: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+    how: str,
+    text: str,
+    bundle: Path,
+    stand_in: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     stand_in(how)
     assert text in fails(capsys, str(bundle), *DEVICE)
@@ -367,8 +399,11 @@ def alive(process: int) -> bool:
 
 
 @pytest.mark.parametrize("whom", ["terminal", "parent", "deaf"])
-def test_ctrl_c_ends_both_processes(whom: str, bundle: Path, stand_in: Callable[[str], Path]) -> None:
-    """A terminal interrupts the whole group, ``kill -INT`` the parent alone; a deaf builder is killed."""
+def test_ctrl_c_ends_both_processes(
+    whom: str, bundle: Path, stand_in: Callable[[str], Path]
+) -> None:
+    """A terminal interrupts the whole group, ``kill -INT`` the parent alone; a deaf builder is
+    killed."""
     mark = stand_in("deaf" if whom == "deaf" else "block")
     code = (
         "import signal, sys; from vpt_edge.commands import build as command; from vpt_edge.engines import build;"
@@ -395,7 +430,8 @@ def test_ctrl_c_ends_both_processes(whom: str, bundle: Path, stand_in: Callable[
 
 
 def test_an_interrupt_within_an_interrupt_is_the_same_one() -> None:
-    """A terminal's and the parent's; the first is still setting the event, whose lock the second would wait for."""
+    """A terminal's and the parent's; the first is still setting the event, whose lock the second
+    would wait for."""
     calls = list[str]()
 
     class Interrupted(threading.Event):
@@ -415,7 +451,9 @@ def test_an_interrupt_within_an_interrupt_is_the_same_one() -> None:
 
 def test_a_process_without_parent_ends(bundle: Path, stand_in: Callable[[str], Path]) -> None:
     mark = stand_in("block")
-    process = subprocess.Popen([sys.executable, "-m", "vpt_edge.commands.build", str(bundle), *DEVICE])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vpt_edge.commands.build", str(bundle), *DEVICE]
+    )
     wait_for(lambda: mark.is_file() and mark.read_text() != "")
     process.kill()
     process.wait()
@@ -438,7 +476,9 @@ def test_a_full_disk_leaves_nothing(bundle: Path) -> None:
     assert plans(bundle) == []
 
 
-def test_what_a_killed_process_left_is_removed(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_killed_process_left_is_removed(
+    built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     plan = next(built.glob(f"{PLANS}/*/reencoder_projector.plan"))
     plan.with_name(".decoder.plan.x1y2.partial").write_text("half")
     plan.unlink()
@@ -447,7 +487,10 @@ def test_what_a_killed_process_left_is_removed(built: Path, capsys: pytest.Captu
 
 
 def test_too_little_memory_is_said_before_it_starts(
-    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     meminfo = tmp_path / "meminfo"
     monkeypatch.setattr(resources, "MEMINFO", meminfo)
@@ -461,12 +504,16 @@ def test_too_little_memory_is_said_before_it_starts(
     assert command.main([str(bundle), *DEVICE]) == 0
 
 
-def test_what_a_build_needs_is_held_against_gpu_and_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_build_needs_is_held_against_gpu_and_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     needs = [resources.need("decoder", 1 << 30, "tensorrt")]
     assert needs[0].memory == 5 << 30
     monkeypatch.setattr(resources, "free_memory", lambda: (64 << 30, 0))
     resources.check(needs, tmp_path, 3 << 30)
-    with pytest.raises(VptError, match=r"too little memory on the GPU: .* 2048 MiB, found 1024 MiB free"):
+    with pytest.raises(
+        VptError, match=r"too little memory on the GPU: .* 2048 MiB, found 1024 MiB free"
+    ):
         resources.check(needs, tmp_path, 1 << 30)
     with pytest.raises(VptError, match="too little room on the disk"):
         resources.check([dataclasses.replace(needs[0], disk=1 << 60)], tmp_path, None)
@@ -506,4 +553,9 @@ def test_a_terminal_sees_a_bar(bundle: Path) -> None:
 
 def test_the_command_starts_without_tensorrt() -> None:
     code = "import sys, vpt_edge.engines.build, vpt_edge.commands.build; print('tensorrt' in ' '.join(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "False\n"
+    )

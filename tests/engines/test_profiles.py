@@ -19,9 +19,14 @@ sizes = st.integers(1, 5000)
 
 
 def vision_encoder(most: int) -> Graph:
-    inputs = (Tensor("patches", "float32", (1, "patches", 1176)), Tensor("cos", "float32", ("patches", 40)))
+    inputs = (
+        Tensor("patches", "float32", (1, "patches", 1176)),
+        Tensor("cos", "float32", ("patches", 40)),
+    )
     bounds = {"patches": (4, 4 * min(256, most), 4 * most), "tokens": (1, min(256, most), most)}
-    return Graph("vision_encoder.onnx", inputs, (Tensor("features", "float32", (1, "tokens", 8)),), bounds)
+    return Graph(
+        "vision_encoder.onnx", inputs, (Tensor("features", "float32", (1, "tokens", 8)),), bounds
+    )
 
 
 def decoder(most: int, blocks: int) -> Graph:
@@ -30,7 +35,10 @@ def decoder(most: int, blocks: int) -> Graph:
         Tensor("past.0.key", "float16", (1, "past", 4)),
         Tensor("filled", "int32", ()),
     )
-    bounds = {"sequence": (1, min(256, most), most), "past": (256, 256 * min(2, blocks), 256 * blocks)}
+    bounds = {
+        "sequence": (1, min(256, most), most),
+        "past": (256, 256 * min(2, blocks), 256 * blocks),
+    }
     return Graph("decoder.onnx", inputs, (), bounds)
 
 
@@ -45,7 +53,9 @@ def test_every_picture_has_a_bucket(most: int, part: float) -> None:
     shapes = {"patches": (1, patches, 1176), "cos": (patches, 40)}
     held = [profile.holds(shapes) for profile in made]
     assert held == sorted(held) and held[-1]  # from the smallest to the largest
-    assert not any(profile.holds({**shapes, "patches": (1, 4 * most + 1, 1176)}) for profile in made)
+    assert not any(
+        profile.holds({**shapes, "patches": (1, 4 * most + 1, 1176)}) for profile in made
+    )
     largest = [profile.shapes["patches"][2][1] for profile in made]
     assert largest == sorted(set(largest)) and largest[-1] == 4 * most
     for profile in made:
@@ -75,22 +85,32 @@ def test_every_pass_of_the_decoder_has_a_profile(
     assert [profile.name for profile in made][-1] == "prefill"
     if sequence == 1 and most > 2:
         assert found.name == "step"
-        assert [shape[1] for shape in found.shapes["embeds"]] == [1, 1, 1 if library == "tensorrt" else 2]
+        assert [shape[1] for shape in found.shapes["embeds"]] == [
+            1,
+            1,
+            1 if library == "tensorrt" else 2,
+        ]
     if sequence > 2:
         assert found.name == "prefill"
-    assert not any(profile.holds({**shapes, "past.0.key": (1, 256 * blocks + 1, 4)}) for profile in made)
+    assert not any(
+        profile.holds({**shapes, "past.0.key": (1, 256 * blocks + 1, 4)}) for profile in made
+    )
     assert not any(profile.holds({**shapes, "embeds": (1, most + 1, 8)}) for profile in made)
 
 
 @given(bound=st.tuples(st.integers(0, 300), st.integers(0, 300), st.integers(1, 300)).map(sorted))
 def test_odd_bounds_are_held_to_their_ends(bound: list[int]) -> None:
     least, usual, largest = bound
-    graph = Graph("x.onnx", (Tensor("x", "float32", ("axis", 3)),), (), {"axis": (least, usual, largest)})
+    graph = Graph(
+        "x.onnx", (Tensor("x", "float32", ("axis", 3)),), (), {"axis": (least, usual, largest)}
+    )
     made = profiles(graph, "tensorrt")
     for size in range(least, largest + 1):
         assert first(made, {"x": (size, 3)})
     assert len({profile.name for profile in made}) == len(made)
-    assert all(shape[0] <= shape[1] <= shape[2] for profile in made for shape in profile.shapes.values())
+    assert all(
+        shape[0] <= shape[1] <= shape[2] for profile in made for shape in profile.shapes.values()
+    )
 
 
 def test_a_static_graph_has_one_profile() -> None:

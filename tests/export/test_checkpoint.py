@@ -15,7 +15,13 @@ from golden import GOLDEN, SHARED, needs_golden
 from safetensors.torch import load_file, save_file
 
 from vpt_edge.export.checkpoint import RELEASED, Checkpoint
-from vpt_edge.export.config_files import Dinov2Config, SamConfig, encoder_config, text_config, vision_config
+from vpt_edge.export.config_files import (
+    Dinov2Config,
+    SamConfig,
+    encoder_config,
+    text_config,
+    vision_config,
+)
 from vpt_edge.export.tensor_files import expected_tensors
 from vpt_edge.runtime.errors import CheckpointError
 
@@ -28,13 +34,29 @@ Tensors = dict[str, torch.Tensor]
 
 pytestmark = needs_golden
 
-SMALL = {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "num_key_value_heads": 2}
-LARGE = {"hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_key_value_heads": 4}
+SMALL = {
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 2,
+}
+LARGE = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+}
 RELEASES: dict[str, tuple[str, dict[str, Any]]] = {
     "2b_clip": ("clip", {**SMALL, "vocab_size": 151936, "vision_config": {"hidden_size": 1536}}),
-    "2b_det": ("detection", {**SMALL, "vocab_size": 151936, "vision_config": {"hidden_size": 1536}}),
+    "2b_det": (
+        "detection",
+        {**SMALL, "vocab_size": 151936, "vision_config": {"hidden_size": 1536}},
+    ),
     "2b_seg": ("seg", {**SMALL, "vocab_size": 151936, "vision_config": {"hidden_size": 1536}}),
-    "7b_clip": ("clip", {**LARGE, "vocab_size": 152064, "vision_config": {}}),  # values of default are left out
+    "7b_clip": (
+        "clip",
+        {**LARGE, "vocab_size": 152064, "vision_config": {}},
+    ),  # values of default are left out
 }
 COMMON = {
     "hidden_act": "silu",
@@ -75,14 +97,19 @@ def change_config(folder: Path, **changes: Any) -> None:
     """``None`` takes a key away."""
     file = folder / "config.json"
     config = {**json.loads(file.read_text("utf-8")), **changes}
-    file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}), "utf-8")
+    file.write_text(
+        json.dumps({key: value for key, value in config.items() if value is not None}), "utf-8"
+    )
 
 
 def change_tensors(folder: Path, change: Callable[[Tensors], object]) -> None:
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     (folder / "model.safetensors").unlink()  # it is mapped
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        folder / "model.safetensors",
+    )
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -115,7 +142,10 @@ def test_ids_are_found_by_token(name: str) -> None:
     ids = json.loads((MODELS / name / "added_tokens.json").read_text("utf-8"))
     pad = ids[f"<|{kind}_image_pad|>"]
     assert tokens.reencode_pad == pad
-    assert (tokens.action_start, tokens.action) == (ids[f"<|{kind}_action_start|>"], ids[f"<|{kind}_action|>"])
+    assert (tokens.action_start, tokens.action) == (
+        ids[f"<|{kind}_action_start|>"],
+        ids[f"<|{kind}_action|>"],
+    )
     assert (tokens.image_pad, tokens.turn_end) == (ids["<|image_pad|>"], ids["<|im_end|>"])
     special = [ids[token] for token in ids if ids["<|im_start|>"] <= ids[token] <= pad]
     assert sorted(tokens.end) == sorted(special)
@@ -178,7 +208,9 @@ def test_a_cut_off_tokenizer_is_refused(copy: Copy) -> None:
     assert "tokenizer.json is no tokenizer" in refused(file.parent)
 
 
-@pytest.mark.parametrize("token", ["<|clip_image_pad|>", "<|clip_action|>", "<|x_3|>", "<|vision_start|>"])
+@pytest.mark.parametrize(
+    "token", ["<|clip_image_pad|>", "<|clip_action|>", "<|x_3|>", "<|vision_start|>"]
+)
 def test_a_tokenizer_that_lacks_a_token_is_refused(token: str, copy: Copy) -> None:
     file = copy("clip") / "tokenizer.json"
     file.write_text(file.read_text("utf-8").replace(token, "<|other|>"), "utf-8")
@@ -244,7 +276,9 @@ def rope_scaling(**changes: Any) -> dict[str, Any]:
     return {**COMMON, **RELEASES["2b_clip"][1], "rope_scaling": {**scaling, **changes}}
 
 
-@pytest.mark.parametrize("name", ["yarn", "linear", "dynamic", "longrope", "llama3", "su", "", None, ["default"]])
+@pytest.mark.parametrize(
+    "name", ["yarn", "linear", "dynamic", "longrope", "llama3", "su", "", None, ["default"]]
+)
 @pytest.mark.parametrize("key", ["type", "rope_type"])
 def test_scaled_rotary_positions_are_refused(key: str, name: Any, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as error:
@@ -253,7 +287,9 @@ def test_scaled_rotary_positions_are_refused(key: str, name: Any, tmp_path: Path
     assert str(error.value).endswith(expected)
 
 
-@pytest.mark.parametrize("types", [{}, {"type": "mrope"}, {"type": "default", "rope_type": "default"}])
+@pytest.mark.parametrize(
+    "types", [{}, {"type": "mrope"}, {"type": "default", "rope_type": "default"}]
+)
 def test_unscaled_rotary_positions_are_taken(types: dict[str, str], tmp_path: Path) -> None:
     section = {"mrope_section": [16, 24, 24]}
     config = {**rope_scaling(), "rope_scaling": {**section, **types}}
@@ -282,14 +318,21 @@ def test_another_vision_tower_is_refused(changes: dict[str, Any], found: str, co
 def test_other_preprocessing_is_refused(copy: Copy) -> None:
     folder = copy("clip")
     file = folder / "preprocessor_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), "image_mean": [0.5, 0.5, 0.5]}), "utf-8")
+    file.write_text(
+        json.dumps({**json.loads(file.read_text("utf-8")), "image_mean": [0.5, 0.5, 0.5]}), "utf-8"
+    )
     assert "image_mean is [0.5, 0.5, 0.5]" in refused(folder)
 
 
 def test_limits_come_from_the_preprocessor_where_there_is_one(copy: Copy) -> None:
     folder = copy("seg")
     image = Checkpoint.open(str(folder)).image
-    assert (image.limit, image.reencode_limit, image.min_pixels, image.max_pixels) == (512, 1024, 3136, 12845056)
+    assert (image.limit, image.reencode_limit, image.min_pixels, image.max_pixels) == (
+        512,
+        1024,
+        3136,
+        12845056,
+    )
     file = folder / "preprocessor_config.json"
     file.write_text(json.dumps({"min_pixels": 5000, "max_pixels": 100000}), "utf-8")
     image = Checkpoint.open(str(folder)).image
@@ -300,11 +343,16 @@ def test_limits_come_from_the_preprocessor_where_there_is_one(copy: Copy) -> Non
 
 def same(folder: Path, name: str) -> None:
     """``folder`` holds the tensors of the golden checkpoint ``name``."""
-    checkpoint, tensors = Checkpoint.open(str(folder)), load_file(MODELS / name / "model.safetensors")
+    checkpoint, tensors = (
+        Checkpoint.open(str(folder)),
+        load_file(MODELS / name / "model.safetensors"),
+    )
     assert all(torch.equal(checkpoint.read(tensor), value) for tensor, value in tensors.items())
 
 
-def shards(folder: Path, name: str, stem: str, suffix: str, save: Callable[[Tensors, Path], object]) -> None:
+def shards(
+    folder: Path, name: str, stem: str, suffix: str, save: Callable[[Tensors, Path], object]
+) -> None:
     """Write the tensors in two files and their index."""
     tensors = load_file(MODELS / name / "model.safetensors")
     (folder / "model.safetensors").unlink()
@@ -395,7 +443,11 @@ def test_safetensors_go_before_pytorch_files(copy: Copy) -> None:
 
 def test_a_separate_head_of_a_tied_checkpoint_is_the_table_too() -> None:
     checkpoint = Checkpoint.open(str(MODELS / "clip"))
-    assert checkpoint.embeddings_tensor == checkpoint.decoder_tensor("lm_head.weight") == "lm_head.weight"
+    assert (
+        checkpoint.embeddings_tensor
+        == checkpoint.decoder_tensor("lm_head.weight")
+        == "lm_head.weight"
+    )
 
 
 def test_a_tied_checkpoint_without_a_head_takes_the_table() -> None:
@@ -421,7 +473,11 @@ def test_an_alignment_checkpoint_has_no_triggers(copy: Copy) -> None:
     folder = copy("det")
     file = folder / "tokenizer.json"
     data = json.loads(file.read_text("utf-8"))
-    last = next(token["id"] for token in data["added_tokens"] if token["content"] == "<|detection_image_pad|>")
+    last = next(
+        token["id"]
+        for token in data["added_tokens"]
+        if token["content"] == "<|detection_image_pad|>"
+    )
     data["added_tokens"] = [token for token in data["added_tokens"] if token["id"] <= last]
     file.write_text(json.dumps(data), "utf-8")
     tokens = Checkpoint.open(str(folder)).tokens
@@ -431,7 +487,9 @@ def test_an_alignment_checkpoint_has_no_triggers(copy: Copy) -> None:
 
 @pytest.mark.parametrize("release", RELEASED)
 @pytest.mark.parametrize("form", ["{}", "models--rp-yu--{}/snapshots/0123abc"])
-def test_a_released_checkpoint_is_known_by_its_folder(form: str, release: str, tmp_path: Path) -> None:
+def test_a_released_checkpoint_is_known_by_its_folder(
+    form: str, release: str, tmp_path: Path
+) -> None:
     folder = tmp_path / form.format(release)
     folder.mkdir(parents=True)
     for file in (MODELS / "det").iterdir():
@@ -458,8 +516,12 @@ class Hub:
         return str(MODELS / "clip")
 
 
-@pytest.mark.parametrize("error", [ConnectionError("no route\nto the Hub"), TimeoutError(), RuntimeError("404")])
-def test_a_hub_that_cannot_be_reached_is_one_line(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error", [ConnectionError("no route\nto the Hub"), TimeoutError(), RuntimeError("404")]
+)
+def test_a_hub_that_cannot_be_reached_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Hub(monkeypatch, error)
     text = refused("rp-yu/Qwen2-VL-2b-VPT-CLIP")
     assert "rp-yu/Qwen2-VL-2b-VPT-CLIP is no folder here, and the Hub does not give it" in text
@@ -469,7 +531,10 @@ def test_a_hub_that_cannot_be_reached_is_one_line(error: Exception, monkeypatch:
     ("files", "pattern"),
     [
         (["config.json", "model-00001-of-00002.safetensors", "pytorch_model.bin"], "*.safetensors"),
-        (["config.json", "pytorch_model.bin", "training_args.bin", "optimizer.pt"], "pytorch_model*.bin"),
+        (
+            ["config.json", "pytorch_model.bin", "training_args.bin", "optimizer.pt"],
+            "pytorch_model*.bin",
+        ),
     ],
 )
 def test_of_a_hub_checkpoint_one_form_of_weights_is_fetched(
@@ -484,8 +549,12 @@ def test_of_a_hub_checkpoint_one_form_of_weights_is_fetched(
     assert checkpoint.prompt_triggered
 
 
-@pytest.mark.parametrize("name", ["missing", "a/b/c", "/nowhere/at/all", "owner/name with space", "./missing"])
-def test_what_is_neither_a_folder_nor_an_id_is_refused_unasked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name", ["missing", "a/b/c", "/nowhere/at/all", "owner/name with space", "./missing"]
+)
+def test_what_is_neither_a_folder_nor_an_id_is_refused_unasked(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hub = Hub(monkeypatch, RuntimeError("asked"))
     monkeypatch.chdir(MODELS.parent / "tables")
     text = refused(name)

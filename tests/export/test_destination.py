@@ -74,7 +74,10 @@ def test_a_manifest_of_something_else_is_not_a_bundle(tmp_path: Path) -> None:
 
 def test_what_the_manifest_does_not_list_is_named(old: Path) -> None:
     (old / "NOTES.txt").write_text("mine")
-    refused(old, "holds NOTES.txt, which is not part of a bundle and would be lost; move it, or choose another folder")
+    refused(
+        old,
+        "holds NOTES.txt, which is not part of a bundle and would be lost; move it, or choose another folder",
+    )
     for name in "abcdef":
         (old / name).mkdir()
     refused(old, "holds NOTES.txt, a, b, c, d and 2 more, which are not part")
@@ -107,7 +110,9 @@ def test_a_symlink_is_judged_by_what_it_points_to(old: Path, tmp_path: Path) -> 
     refused(link, "holds NOTES.txt")
 
 
-def test_a_mount_point_is_refused_at_once(old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mount_point_is_refused_at_once(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(f"36 35 0:40 / {old} rw - tmpfs none rw\n")
     monkeypatch.setattr(files, "MOUNTS", table)
@@ -122,7 +127,9 @@ def test_the_working_folder_is_refused_at_once(old: Path, monkeypatch: pytest.Mo
     refused(old, "is the working folder or holds it")
 
 
-def test_a_parent_that_cannot_be_written_is_said_before_the_checkpoint_is_read(tmp_path: Path) -> None:
+def test_a_parent_that_cannot_be_written_is_said_before_the_checkpoint_is_read(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(Exception, match="cannot write into"):
         exporter.export("no/such/checkpoint", tmp_path / "file" / "bundle", precision="fp32")

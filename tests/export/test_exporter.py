@@ -19,7 +19,15 @@ from vpt_edge.runtime.bundle import Manifest, read_as, sha256, write_manifest
 from vpt_edge.runtime.errors import CheckpointError, ExportError
 
 # What no parser of TensorRT 10.3 takes, whatever the opset.
-REFUSED = {"Attention", "TensorScatter", "RotaryEmbedding", "RMSNormalization", "SequenceAt", "SplitToSequence", "Loop"}
+REFUSED = {
+    "Attention",
+    "TensorScatter",
+    "RotaryEmbedding",
+    "RMSNormalization",
+    "SequenceAt",
+    "SplitToSequence",
+    "Loop",
+}
 
 
 def graphs(bundle: Bundle) -> dict[str, onnx.ModelProto]:
@@ -33,13 +41,16 @@ def graphs(bundle: Bundle) -> dict[str, onnx.ModelProto]:
 def test_tensorrt_graphs_hold_the_limits_of_10_3(precision: str, exported: Exporter) -> None:
     for name, model in graphs(exported(DEMO, precision, "tensorrt")).items():
         blocks = precision == "int4" and name == "decoder"  # INT4 came with opset 21
-        assert {entry.domain: entry.version for entry in model.opset_import} == {"": 21 if blocks else 19}, name
+        assert {entry.domain: entry.version for entry in model.opset_import} == {
+            "": 21 if blocks else 19
+        }, name
         assert not {node.op_type for node in model.graph.node} & REFUSED, name
         check_scales(model)
 
 
 def check_scales(model: onnx.ModelProto) -> None:
-    """Q/DQ is signed and symmetric, its scales are FP16 and positive, and only weights have one a channel."""
+    """Q/DQ is signed and symmetric, its scales are FP16 and positive, and only weights have one a
+    channel."""
     stored = {item.name: item for item in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
@@ -61,8 +72,12 @@ def test_onnxruntime_graphs_use_one_contrib_attention_a_layer(exported: Exporter
     assert operators.count("GroupQueryAttention") == bundle.manifest.text.layers
 
 
-@pytest.mark.parametrize(("precision", "product"), [("int8", "MatMulIntegerToFloat"), ("int4", "MatMulNBits")])
-def test_a_quantized_layer_has_five_products_for_onnxruntime(precision: str, product: str, exported: Exporter) -> None:
+@pytest.mark.parametrize(
+    ("precision", "product"), [("int8", "MatMulIntegerToFloat"), ("int4", "MatMulNBits")]
+)
+def test_a_quantized_layer_has_five_products_for_onnxruntime(
+    precision: str, product: str, exported: Exporter
+) -> None:
     """Queries, keys and values come from one, and are rotated by the attention."""
     bundle = exported(DEMO, precision)
     operators = [node.op_type for node in graphs(bundle)["decoder"].graph.node]
@@ -75,19 +90,33 @@ def test_the_manifest_describes_the_graphs(target: str, exported: Exporter) -> N
     bundle = exported(DEMO, "fp16", target)
     for name, model in graphs(bundle).items():
         graph = bundle.graph(name)
-        for values, tensors in ((model.graph.input, graph.inputs), (model.graph.output, graph.outputs)):
+        for values, tensors in (
+            (model.graph.input, graph.inputs),
+            (model.graph.output, graph.outputs),
+        ):
             for value, tensor in zip(values, tensors, strict=True):
                 kind = value.type.tensor_type
                 shape = tuple(size.dim_param or size.dim_value for size in kind.shape.dim)
                 assert (value.name, shape) == (tensor.name, tensor.shape)
-                assert onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) == np.dtype(tensor.dtype)
-        axes = {size for tensor in (*graph.inputs, *graph.outputs) for size in tensor.shape if isinstance(size, str)}
+                assert onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type) == np.dtype(
+                    tensor.dtype
+                )
+        axes = {
+            size
+            for tensor in (*graph.inputs, *graph.outputs)
+            for size in tensor.shape
+            if isinstance(size, str)
+        }
         assert axes == set(graph.bounds)
 
 
 def test_a_tied_matrix_is_stored_once(exported: Exporter) -> None:
     bundle = exported(DEMO)
-    (head,) = (item for item in graphs(bundle)["decoder"].graph.initializer if item.name == "lm_head.weight")
+    (head,) = (
+        item
+        for item in graphs(bundle)["decoder"].graph.initializer
+        if item.name == "lm_head.weight"
+    )
     where = {entry.key: entry.value for entry in head.external_data}
     assert where["location"] == bundle.manifest.text.embeddings
     assert int(where["length"]) == bundle.file(bundle.manifest.text.embeddings).stat().st_size
@@ -96,18 +125,29 @@ def test_a_tied_matrix_is_stored_once(exported: Exporter) -> None:
 @needs_golden
 def test_an_untied_matrix_is_its_own(exported: Exporter) -> None:
     bundle = exported(GOLDEN / "models" / "clip_untied")
-    (head,) = (item for item in graphs(bundle)["decoder"].graph.initializer if item.name == "lm_head.weight")
-    assert {entry.key: entry.value for entry in head.external_data}["location"] == "decoder.onnx.data"
+    (head,) = (
+        item
+        for item in graphs(bundle)["decoder"].graph.initializer
+        if item.name == "lm_head.weight"
+    )
+    assert {entry.key: entry.value for entry in head.external_data}[
+        "location"
+    ] == "decoder.onnx.data"
 
 
 def test_parity_rows_cover_every_graph(exported: Exporter) -> None:
     manifest = exported(DEMO).manifest
     assert {row.graph for row in manifest.parity} == set(manifest.graphs)
     assert all(0 <= row.difference <= row.tolerance for row in manifest.parity)
-    assert all(f"{row.difference:.1e}" in exported(DEMO).file("report.md").read_text() for row in manifest.parity)
+    assert all(
+        f"{row.difference:.1e}" in exported(DEMO).file("report.md").read_text()
+        for row in manifest.parity
+    )
 
 
-def test_a_graph_out_of_tolerance_fails_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_out_of_tolerance_fails_the_export(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(verify, "_difference", lambda got, want: 1e-3)
     with pytest.raises(ExportError, match=r"vision_encoder.onnx differs from torch by 1.0e-03"):
         exporter.export(str(DEMO), tmp_path / "bundle", precision="fp32")
@@ -128,7 +168,9 @@ def test_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_older_bundle_is_replaced_only_by_a_complete_one(tmp_path: Path, exported: Exporter) -> None:
+def test_an_older_bundle_is_replaced_only_by_a_complete_one(
+    tmp_path: Path, exported: Exporter
+) -> None:
     place = Path(shutil.copytree(exported(DEMO, "fp16").path, tmp_path / "bundle"))
 
     def stop(stage: str, done: float) -> None:
@@ -167,7 +209,10 @@ def test_a_new_bundle_is_opened_and_asked(target: str, tmp_path: Path, exported:
     (copy / "reencoder_projector.onnx").write_bytes(b"no graph")
     with pytest.raises(ExportError, match=r"does not answer .*altered"):
         verify.try_bundle(copy)
-    hashes = {**bundle.manifest.files, "reencoder_projector.onnx": sha256(copy / "reencoder_projector.onnx")}
+    hashes = {
+        **bundle.manifest.files,
+        "reencoder_projector.onnx": sha256(copy / "reencoder_projector.onnx"),
+    }
     write_manifest(replace(bundle.manifest, files=hashes), copy)
     if target == "tensorrt":  # its graphs run on the device alone
         verify.try_bundle(copy)
@@ -177,7 +222,9 @@ def test_a_new_bundle_is_opened_and_asked(target: str, tmp_path: Path, exported:
 
 
 @pytest.mark.parametrize("value", [224.5, "512", None, True])
-def test_a_config_value_of_another_type_is_said_before_the_work(value: object, tmp_path: Path) -> None:
+def test_a_config_value_of_another_type_is_said_before_the_work(
+    value: object, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(DEMO, tmp_path / "checkpoint"))
     file = folder / "preprocessor_config.json"
     config = json.loads(file.read_text()) if file.exists() else {}
@@ -185,7 +232,10 @@ def test_a_config_value_of_another_type_is_said_before_the_work(value: object, t
     stages: list[str] = []
     with pytest.raises(CheckpointError, match=r"limit is .*expected .*int.*correct its config"):
         exporter.export(
-            str(folder), tmp_path / "bundle", precision="fp32", progress=lambda stage, done: stages.append(stage)
+            str(folder),
+            tmp_path / "bundle",
+            precision="fp32",
+            progress=lambda stage, done: stages.append(stage),
         )
     assert stages == ["reading the checkpoint"]
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
@@ -214,7 +264,13 @@ def test_both_cache_layouts_give_the_same_answer(target: str, exported: Exporter
     picture = np.full((480, 640, 3), 90, np.uint8)
     with Pipeline(exported(DEMO)) as one, Pipeline(exported(DEMO, "fp32", target)) as other:
         answers = [
-            pipeline.ask(picture, "Is there a star?", perception="region", max_new_tokens=12, keep_logits=True)
+            pipeline.ask(
+                picture,
+                "Is there a star?",
+                perception="region",
+                max_new_tokens=12,
+                keep_logits=True,
+            )
             for pipeline in (one, other)
         ]
     assert answers[0].turns == answers[1].turns

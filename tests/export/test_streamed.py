@@ -1,4 +1,5 @@
-"""The float model streamed from the checkpoint: the same numbers as its float bundle, and a quantized export of it."""
+"""The float model streamed from the checkpoint: the same numbers as its float bundle, and a
+quantized export of it."""
 
 from __future__ import annotations
 
@@ -17,17 +18,27 @@ from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.exporter import Export, export
 from vpt_edge.export.quantization.calibrator import STREAMED_TOKENS, Calibration
 from vpt_edge.export.quantization.recipe import RECIPES
-from vpt_edge.export.streamed import NUMBERS, StreamedBundle, StreamedLinear, open_streamed, streamed_bundle
+from vpt_edge.export.streamed import (
+    NUMBERS,
+    StreamedBundle,
+    StreamedLinear,
+    open_streamed,
+    streamed_bundle,
+)
 from vpt_edge.runtime import Bundle, Pipeline
 
 MODELS = [DEMO, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
 
 
 def streamed(checkpoint: Path, folder: Path) -> StreamedBundle:
-    return streamed_bundle(Export(Checkpoint.open(str(checkpoint)), RECIPES["int8"], "onnxruntime", 1024, folder))
+    return streamed_bundle(
+        Export(Checkpoint.open(str(checkpoint)), RECIPES["int8"], "onnxruntime", 1024, folder)
+    )
 
 
-def observed(bundle: Bundle, samples: tuple[Sample, ...], observer: Observer, file: Path) -> Observer:
+def observed(
+    bundle: Bundle, samples: tuple[Sample, ...], observer: Observer, file: Path
+) -> Observer:
     collect(bundle, samples, observer, Cache(file, cache_key(bundle, samples)), "ranges")
     return observer
 
@@ -41,7 +52,13 @@ def test_it_answers_and_is_observed_as_its_float_bundle(
     with Pipeline(bundle, opener=open_streamed) as ours, Pipeline(plain) as theirs:
         for sample in samples:
             one, other = (
-                p.ask(sample.open(), sample.question, perception=sample.perception, max_new_tokens=24, keep_logits=True)
+                p.ask(
+                    sample.open(),
+                    sample.question,
+                    perception=sample.perception,
+                    max_new_tokens=24,
+                    keep_logits=True,
+                )
                 for p in (ours, theirs)
             )
             assert one.raw == other.raw
@@ -52,13 +69,17 @@ def test_it_answers_and_is_observed_as_its_float_bundle(
     other_seen = observed(plain, samples, Observer(), tmp_path / "theirs")
     assert one_seen.largest.keys() == other_seen.largest.keys() != set()
     for part, largest in one_seen.largest.items():
-        np.testing.assert_allclose(largest, other_seen.largest[part], rtol=0, atol=1e-4 * largest.max())
+        np.testing.assert_allclose(
+            largest, other_seen.largest[part], rtol=0, atol=1e-4 * largest.max()
+        )
     ours_seen, theirs_seen = one_seen.statistics, other_seen.statistics
     assert ours_seen.keys() == theirs_seen.keys()
     for key, statistics in ours_seen.items():
         assert statistics.count == theirs_seen[key].count
         top = float(theirs_seen[key].maxima.max())
-        np.testing.assert_allclose(statistics.maxima, theirs_seen[key].maxima, rtol=0, atol=1e-4 * top)
+        np.testing.assert_allclose(
+            statistics.maxima, theirs_seen[key].maxima, rtol=0, atol=1e-4 * top
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -66,7 +87,10 @@ def test_it_answers_and_is_observed_as_its_float_bundle(
 def test_a_product_is_computed_in_parts_of_its_weight(dtype: torch.dtype, rows: int) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(5, NUMBERS // 2, generator=generator).to(dtype)  # two rows a part
-    bias, x = torch.randn(5, generator=generator), torch.randn(2, rows, NUMBERS // 2, generator=generator)
+    bias, x = (
+        torch.randn(5, generator=generator),
+        torch.randn(2, rows, NUMBERS // 2, generator=generator),
+    )
     seen: list[torch.Tensor] = []
     linear = StreamedLinear(lambda: weight, bias, seen.append)
     want = torch.nn.functional.linear(x.double(), weight.double(), bias.double())
@@ -74,7 +98,9 @@ def test_a_product_is_computed_in_parts_of_its_weight(dtype: torch.dtype, rows: 
     assert seen[0] is x
 
 
-def test_a_large_model_is_streamed_and_says_so(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_model_is_streamed_and_says_so(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(exporter, "STREAMED_ABOVE", 1000)
     stages: list[str] = []
     bundle = export(
@@ -89,7 +115,9 @@ def test_a_large_model_is_streamed_and_says_so(data: Path, tmp_path: Path, monke
     assert gate is not None and not gate.speed
     assert "Speed against float" not in bundle.file("report.md").read_text()
     note = "streamed from the checkpoint for each token: 20 of "
-    assert [line for line in gate.notes if note in line and f"after {STREAMED_TOKENS} tokens" in line]
+    assert [
+        line for line in gate.notes if note in line and f"after {STREAMED_TOKENS} tokens" in line
+    ]
     assert gate.samples == 5 and gate.answers_equal >= 0.8
     assert Bundle.open(bundle.path).manifest.parity == ()
 
@@ -103,7 +131,10 @@ def test_a_checkpoint_in_bfloat16_keeps_its_embeddings_in_its_file(tmp_path: Pat
         if path.name != "model.safetensors":
             (tmp_path / path.name).write_bytes(path.read_bytes())
     save_file(
-        {name: tensor.bfloat16() for name, tensor in load_file(source / "model.safetensors").items()},
+        {
+            name: tensor.bfloat16()
+            for name, tensor in load_file(source / "model.safetensors").items()
+        },
         tmp_path / "model.safetensors",
     )
     bundle = streamed(tmp_path, tmp_path)

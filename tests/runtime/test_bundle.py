@@ -51,7 +51,9 @@ def full(manifest: Manifest) -> Manifest:
     tensor = Tensor("patches", "float32", (1, "patches", 1176))
     graph = Graph("vision_encoder.onnx", (tensor, tensor), (tensor,), {"patches": (4, 1024, 16384)})
     graphs = {**manifest.graphs, "vision_encoder": graph}
-    return replace(manifest, graphs=graphs, parity=(Parity("decoder", "7 tokens", "logits", 1e-7, 2e-5),))
+    return replace(
+        manifest, graphs=graphs, parity=(Parity("decoder", "7 tokens", "logits", 1e-7, 2e-5),)
+    )
 
 
 @pytest.mark.parametrize("kind", ["clip", "detection", "seg"])
@@ -63,7 +65,9 @@ def test_what_is_written_is_read(kind: str, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_triggers_has_no_ids_for_them(bundle: Bundle) -> None:
-    tokens = replace(bundle.manifest.tokens, action_start=None, action=None, reencode_pad=None, triggers=())
+    tokens = replace(
+        bundle.manifest.tokens, action_start=None, action=None, reencode_pad=None, triggers=()
+    )
     write_manifest(replace(bundle.manifest, tokens=tokens), bundle.path)
     assert Bundle.open(bundle.path).manifest.tokens == tokens
 
@@ -109,10 +113,14 @@ def test_a_manifest_that_is_no_json_is_refused(data: bytes, bundle: Bundle) -> N
     assert "no JSON" in refused(bundle.path)
 
 
-@pytest.mark.parametrize("version", [0, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1, str(SCHEMA_VERSION), None, [1]])
+@pytest.mark.parametrize(
+    "version", [0, SCHEMA_VERSION - 1, SCHEMA_VERSION + 1, str(SCHEMA_VERSION), None, [1]]
+)
 def test_another_version_is_refused(version: Any, bundle: Bundle) -> None:
     path = altered(bundle, lambda data: data.update(schema_version=version))
-    assert f"has schema version {version}, this vpt-edge reads version {SCHEMA_VERSION}" in refused(path)
+    assert f"has schema version {version}, this vpt-edge reads version {SCHEMA_VERSION}" in refused(
+        path
+    )
 
 
 @pytest.mark.parametrize("text", ["[]", "null", "3", '"text"', "{}"])
@@ -124,8 +132,14 @@ def test_a_manifest_of_another_sort_is_refused(text: str, bundle: Bundle) -> Non
 @pytest.mark.parametrize(
     ("alter", "found"),
     [
-        (lambda data: data.update(colour="red"), "manifest.json has other keys than expected: unknown colour"),
-        (lambda data: data["text"].update(depth=3), "manifest.json: text has other keys than expected: unknown depth"),
+        (
+            lambda data: data.update(colour="red"),
+            "manifest.json has other keys than expected: unknown colour",
+        ),
+        (
+            lambda data: data["text"].update(depth=3),
+            "manifest.json: text has other keys than expected: unknown depth",
+        ),
         (lambda data: data["graphs"]["decoder"].update(opset=19), "graphs.decoder has other keys"),
         (lambda data: data.pop("kind"), "missing kind"),
         (lambda data: data["cache"].pop("layout"), "missing layout"),

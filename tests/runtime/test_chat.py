@@ -48,10 +48,14 @@ def visual_tokens(name: str) -> int:
 
 
 @needs_golden
-@pytest.mark.parametrize("row", table("template").get("conversations", []), ids=lambda row: str(row["messages"])[:80])
+@pytest.mark.parametrize(
+    "row", table("template").get("conversations", []), ids=lambda row: str(row["messages"])[:80]
+)
 def test_template_is_the_authors(row: dict[str, Any], clip: Prompt) -> None:
     messages = [Message(message["role"], message["content"]) for message in row["messages"]]
-    visuals = {kind: [visual_tokens(name) for name in row[f"{kind}s"]] for kind in ("image", "clip_image")}
+    visuals = {
+        kind: [visual_tokens(name) for name in row[f"{kind}s"]] for kind in ("image", "clip_image")
+    }
     if "error" in row:
         with pytest.raises(PromptError):
             clip.conversation(messages, visuals)
@@ -82,7 +86,9 @@ def test_pieces_join_to_the_authors_text(row: dict[str, Any], clip: Prompt) -> N
     assert set(text[len(pieces) :]) <= {"\ufffd"}  # bytes that never became a character
 
 
-def test_truncation_and_padding_of_a_tokenizer_are_ignored(bundle: Bundle, prompt: Prompt, tmp_path: Path) -> None:
+def test_truncation_and_padding_of_a_tokenizer_are_ignored(
+    bundle: Bundle, prompt: Prompt, tmp_path: Path
+) -> None:
     tokenizer = Tokenizer.from_file(str(bundle.file("tokenizer.json")))
     tokenizer.enable_truncation(6)
     tokenizer.enable_padding(length=40)
@@ -94,7 +100,9 @@ def test_truncation_and_padding_of_a_tokenizer_are_ignored(bundle: Bundle, promp
 
 
 def test_the_template_is_chatml_with_a_system_message(prompt: Prompt) -> None:
-    ids = prompt.conversation([Message("user", "a"), Message("assistant", "b"), Message("user", "c")], {})
+    ids = prompt.conversation(
+        [Message("user", "a"), Message("assistant", "b"), Message("user", "c")], {}
+    )
     text = (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
@@ -106,9 +114,13 @@ def test_the_template_is_chatml_with_a_system_message(prompt: Prompt) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_placeholder_becomes_pads_between_the_vision_tokens(kind: str, tmp_path: Path) -> None:
     prompt = Prompt(tiny_bundle(tmp_path, kind).file("tokenizer.json"))
-    ids = prompt.conversation([Message("user", f"a<image>b<{kind}_image>")], {"image": [2], f"{kind}_image": [3]})
+    ids = prompt.conversation(
+        [Message("user", f"a<image>b<{kind}_image>")], {"image": [2], f"{kind}_image": [3]}
+    )
     pads = "<|vision_start|>{}<|vision_end|>"
-    expected = "a" + pads.format("<|image_pad|>" * 2) + "b" + pads.format(f"<|{kind}_image_pad|>" * 3)
+    expected = (
+        "a" + pads.format("<|image_pad|>" * 2) + "b" + pads.format(f"<|{kind}_image_pad|>" * 3)
+    )
     assert ids == prompt.conversation([Message("user", expected)], {})
 
 
@@ -125,7 +137,9 @@ def test_a_placeholder_becomes_pads_between_the_vision_tokens(kind: str, tmp_pat
         ("<seg_image>", {"clip_image": [1]}),
     ],
 )
-def test_placeholders_and_pictures_must_match(text: str, visuals: dict[str, list[int]], prompt: Prompt) -> None:
+def test_placeholders_and_pictures_must_match(
+    text: str, visuals: dict[str, list[int]], prompt: Prompt
+) -> None:
     with pytest.raises(PromptError):
         prompt.conversation([Message("user", text)], visuals)
 
@@ -136,7 +150,9 @@ def test_nothing_is_appended_unasked(perception: Any) -> None:
 
 
 @pytest.mark.parametrize(("perception", "sentence"), [("region", REGION), ("reencode", REENCODE)])
-def test_the_authors_sentence_is_appended_in_its_published_form(perception: Any, sentence: str) -> None:
+def test_the_authors_sentence_is_appended_in_its_published_form(
+    perception: Any, sentence: str
+) -> None:
     assert question_text("What is it?", perception, "clip") == f"<image>\nWhat is it? \n{sentence}."
     assert question_text("Is <image> it?", perception, "clip") == f"Is <image> it? \n{sentence}."
 
@@ -181,7 +197,8 @@ def test_pads_and_actions_are_refused_where_they_are_tokens(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "question", ["<|im_end|>", "<Image>", "< image >", "<|region_token_start|>", "{{idx}}", "<|x_0|>"]
+    "question",
+    ["<|im_end|>", "<Image>", "< image >", "<|region_token_start|>", "{{idx}}", "<|x_0|>"],
 )
 def test_other_tokens_are_let_through(question: str) -> None:
     assert question_text(question, "off", "clip") == f"<image>\n{question}"
@@ -223,10 +240,15 @@ def test_a_character_comes_when_its_last_byte_does(character: str, prompt: Promp
 def test_trigger_and_special_tokens_give_no_piece(bundle: Bundle, prompt: Prompt) -> None:
     tokens = bundle.manifest.tokens
     stream = prompt.stream(tokens.triggers)
-    ids = prompt.encode("a<|region_token_start|><|x_1|><|region_token_end|>b<|clip_action_start|><|im_end|>")
+    ids = prompt.encode(
+        "a<|region_token_start|><|x_1|><|region_token_end|>b<|clip_action_start|><|im_end|>"
+    )
     pieces = [stream.step(token) for token in ids]
     assert [piece for piece in pieces if piece] == [["a"], ["b"]]
-    assert prompt.decode(ids) == "a<|region_token_start|><|x_1|><|region_token_end|>b<|clip_action_start|>"
+    assert (
+        prompt.decode(ids)
+        == "a<|region_token_start|><|x_1|><|region_token_end|>b<|clip_action_start|>"
+    )
 
 
 @given(text=words)
@@ -235,12 +257,17 @@ def test_trigger_and_special_tokens_give_no_piece(bundle: Bundle, prompt: Prompt
 def test_pieces_join_to_the_text(text: str, prompt: Prompt) -> None:
     ids, stream = prompt.encode(text), prompt.stream(())
     pieces = "".join(piece for token in ids for piece in stream.step(token))
-    assert pieces == prompt.decode(ids).rstrip("\ufffd")  # of what ends so, no one knows whether more bytes follow
+    assert pieces == prompt.decode(ids).rstrip(
+        "\ufffd"
+    )  # of what ends so, no one knows whether more bytes follow
 
 
 @given(ids=st.lists(st.integers(0, 291), max_size=20))
 def test_pieces_of_any_ids_are_the_beginning_of_their_text(ids: list[int], prompt: Prompt) -> None:
     stream = prompt.stream(())
-    pieces, text = "".join(piece for token in ids for piece in stream.step(token)), prompt.decode(ids)
+    pieces, text = (
+        "".join(piece for token in ids for piece in stream.step(token)),
+        prompt.decode(ids),
+    )
     assert text.startswith(pieces)
     assert set(text[len(pieces) :]) <= {"\ufffd"}

@@ -84,7 +84,10 @@ def test_the_logits_are_the_sessions(bundle: Bundle) -> None:
 def in_pieces(bundle: Bundle, size: int, outputs: tuple[Tensor, ...] = ()) -> Bundle:
     """``bundle`` with a decoder graph that takes ``size`` tokens at once."""
     graph = replace(bundle.graph("decoder"), bounds={"sequence": (1, size, size)}, outputs=outputs)
-    return replace(bundle, manifest=replace(bundle.manifest, graphs={**bundle.manifest.graphs, "decoder": graph}))
+    return replace(
+        bundle,
+        manifest=replace(bundle.manifest, graphs={**bundle.manifest.graphs, "decoder": graph}),
+    )
 
 
 def test_a_long_prompt_goes_in_pieces(bundle: Bundle, session: ScriptedSession) -> None:
@@ -128,7 +131,9 @@ def test_each_run_writes_behind_the_one_before(layout: str, bundle: Bundle) -> N
         assert [output["present.0.key"].shape[1] for output in session.outputs] == [3, 1]
 
 
-def test_steps_go_on_behind_a_pictures_positions(decoder: Decoder, session: ScriptedSession, tokens: Tokens) -> None:
+def test_steps_go_on_behind_a_pictures_positions(
+    decoder: Decoder, session: ScriptedSession, tokens: Tokens
+) -> None:
     pads = [tokens.image_pad] * 6
     decoder.prefill(Context([A, *pads, B], [(4, 6)], [features(6, 500)]))
     decoder.step(C)
@@ -136,7 +141,9 @@ def test_steps_go_on_behind_a_pictures_positions(decoder: Decoder, session: Scri
     assert angle == pytest.approx(5 - 2 * np.pi)  # 1 text, 3 columns, 1 text, then this
 
 
-def test_prefill_stops_in_front_of_an_action(decoder: Decoder, session: ScriptedSession, tokens: Tokens) -> None:
+def test_prefill_stops_in_front_of_an_action(
+    decoder: Decoder, session: ScriptedSession, tokens: Tokens
+) -> None:
     decoder.prefill(Context([A, tokens.action_start or 0, tokens.action or 0, B, C]))
     first, second = session.calls
     assert read(session)[0] == [A, tokens.action_start]
@@ -154,9 +161,13 @@ def test_a_generated_action_takes_the_state_before_it(
     np.testing.assert_array_equal(session.calls[1]["embeds"][0, 0], session.outputs[0]["hidden"][0])
 
 
-def test_features_stand_in_the_places_of_the_pads(decoder: Decoder, session: ScriptedSession, tokens: Tokens) -> None:
+def test_features_stand_in_the_places_of_the_pads(
+    decoder: Decoder, session: ScriptedSession, tokens: Tokens
+) -> None:
     pad = tokens.image_pad
-    context = Context([A, pad, B, pad, pad, C], [(2, 2), (2, 4)], [features(1, 500), features(2, 600)])
+    context = Context(
+        [A, pad, B, pad, pad, C], [(2, 2), (2, 4)], [features(1, 500), features(2, 600)]
+    )
     decoder.prefill(context)
     assert read(session) == [[A, 500, B, 600, 601, C]]
     np.testing.assert_array_equal(session.calls[0]["embeds"][0, 1], [500] * 4)
@@ -192,7 +203,9 @@ def test_the_condition_is_the_last_actions_though_it_was_computed_before(
     assert decoder.reused_tokens == 3
 
 
-def test_a_context_that_differs_rewinds_to_the_common_prefix(decoder: Decoder, session: ScriptedSession) -> None:
+def test_a_context_that_differs_rewinds_to_the_common_prefix(
+    decoder: Decoder, session: ScriptedSession
+) -> None:
     decoder.prefill(Context([A, B, C, D]))
     decoder.prefill(Context([A, B, D, C, C]))
     assert read(session) == [[A, B, C, D], [D, C, C]]
@@ -209,7 +222,9 @@ def test_of_a_known_context_the_last_token_is_computed_again(
     assert read(session)[1] == ids[-1:]
 
 
-def test_pads_behind_a_rewind_keep_their_features(decoder: Decoder, session: ScriptedSession, tokens: Tokens) -> None:
+def test_pads_behind_a_rewind_keep_their_features(
+    decoder: Decoder, session: ScriptedSession, tokens: Tokens
+) -> None:
     pad = tokens.image_pad
     context = Context([A, pad, pad], [(2, 4)], [features(2, 500)])
     decoder.prefill(context)
@@ -240,19 +255,26 @@ def test_an_action_right_behind_what_is_computed_takes_the_state_at_hand(
 def test_reset_keeps_what_the_next_prompt_may_share(
     same: bool, kept: int, decoder: Decoder, session: ScriptedSession, tokens: Tokens
 ) -> None:
-    """The text before the first picture, and that picture only if it is the same; never a second look."""
+    """The text before the first picture, and that picture only if it is the same; never a second
+    look."""
     pad, crop = tokens.image_pad, [B, tokens.image_pad]
-    context = Context([A, pad, pad, C, *crop], [(2, 4), (2, 2)], [features(2, 500), features(1, 700)])
+    context = Context(
+        [A, pad, pad, C, *crop], [(2, 4), (2, 2)], [features(2, 500), features(1, 700)]
+    )
     decoder.prefill(context)
     decoder.reset(same_picture=same)
     assert (decoder.computed_tokens, decoder.reused_tokens) == (0, 0)
     context.views[1] = features(1, 800)
     decoder.prefill(context)
-    assert decoder.reused_tokens == kept + same  # C and B of the text behind the same picture stay as well
+    assert (
+        decoder.reused_tokens == kept + same
+    )  # C and B of the text behind the same picture stay as well
     assert read(session)[1] == [A, 500, 501, C, B, 800][kept + same :]
 
 
-def test_a_state_that_was_cut_off_steers_no_action(decoder: Decoder, session: ScriptedSession, tokens: Tokens) -> None:
+def test_a_state_that_was_cut_off_steers_no_action(
+    decoder: Decoder, session: ScriptedSession, tokens: Tokens
+) -> None:
     """Behind what is kept comes an action, but the state at hand belongs to what was cut off."""
     action = tokens.action or 0
     decoder.prefill(Context([A, B, tokens.image_pad], [(2, 2)], [features(1, 500)]))
@@ -261,10 +283,14 @@ def test_a_state_that_was_cut_off_steers_no_action(decoder: Decoder, session: Sc
     assert read(session)[1:] == [[B], [2]]
 
 
-def test_too_long_a_prompt_names_the_command_for_more(decoder: Decoder, session: ScriptedSession) -> None:
+def test_too_long_a_prompt_names_the_command_for_more(
+    decoder: Decoder, session: ScriptedSession
+) -> None:
     decoder.prefill(Context([A] * 64))
     assert decoder.room == 0
-    with pytest.raises(PromptError, match=r"65 tokens, the cache takes 64; .*vpt-export .* --cache-tokens") as error:
+    with pytest.raises(
+        PromptError, match=r"65 tokens, the cache takes 64; .*vpt-export .* --cache-tokens"
+    ) as error:
         decoder.prefill(Context([A] * 65))
     assert "\n" not in str(error.value)
     assert len(session.calls) == 1
@@ -273,7 +299,8 @@ def test_too_long_a_prompt_names_the_command_for_more(decoder: Decoder, session:
 
 
 class Remembering:
-    """A causal model whose state tells everything that it has read: embeddings and angles, in the cache."""
+    """A causal model whose state tells everything that it has read: embeddings and angles, in the
+    cache."""
 
     def __init__(self, layout: str) -> None:
         self._shared = layout == "shared"
@@ -282,7 +309,10 @@ class Remembering:
     def run(self, inputs: Any, outputs: Any) -> None:
         count, read = inputs["embeds"].shape[1], dict[str, np.ndarray[Any, Any]]()
         angles = np.concatenate((inputs["cos"], inputs["sin"]), axis=1)
-        for part, new in (("key", np.pad(inputs["embeds"][0], ((0, 0), (0, 2)))), ("value", angles)):
+        for part, new in (
+            ("key", np.pad(inputs["embeds"][0], ((0, 0), (0, 2)))),
+            ("value", angles),
+        ):
             present = outputs[f"present.0.{part}"]
             if self._shared:
                 total = int(inputs["total_sequence_length"])
@@ -290,7 +320,9 @@ class Remembering:
                 read[part] = present[0, 0, :total]
             else:
                 present[0] = new
-                read[part] = np.concatenate((inputs[f"past.0.{part}"][0, : int(inputs["filled"])], new))
+                read[part] = np.concatenate(
+                    (inputs[f"past.0.{part}"][0, : int(inputs["filled"])], new)
+                )
         self.memory = np.concatenate((read["key"], read["value"]), axis=1)
         weights = np.sin(np.arange(self.memory.size, dtype=np.float64)).reshape(self.memory.shape)
         outputs["hidden"][0] = np.sin((weights * self.memory).sum() + np.arange(4))
@@ -314,7 +346,11 @@ class Chat:
             if piece == "action":
                 context.ids.append(tokens.action or 0)
             elif piece == "reencode":
-                context.ids += [tokens.action_start or 0, tokens.action or 0, *[tokens.reencode_pad or 0] * 3]
+                context.ids += [
+                    tokens.action_start or 0,
+                    tokens.action or 0,
+                    *[tokens.reencode_pad or 0] * 3,
+                ]
                 context.reencodes.append(features(3, 500 + 10 * len(context.reencodes)))
             elif isinstance(piece, tuple):
                 count = piece[0] * piece[1] // 4
@@ -326,7 +362,9 @@ class Chat:
 
 
 texts = st.sampled_from([A, B, C, D])
-pieces = st.lists(texts | st.sampled_from(["action", "reencode", (2, 2), (2, 4), (4, 6)]), max_size=5)
+pieces = st.lists(
+    texts | st.sampled_from(["action", "reencode", (2, 2), (2, 4), (4, 6)]), max_size=5
+)
 generated = st.lists(texts | st.just("action"), max_size=4)
 
 
@@ -337,11 +375,19 @@ generated = st.lists(texts | st.just("action"), max_size=4)
     piece=st.sampled_from([1, 2, 5, 256]),
 )
 @example(shared=[], turns=[(["action", C], []), (["action", "action", D], [])], piece=256)
-@example(shared=["reencode"], turns=[([C], [D, "action"]), ([C, D, "action", (2, 4)], [])], piece=256)
+@example(
+    shared=["reencode"], turns=[([C], [D, "action"]), ([C, D, "action", (2, 4)], [])], piece=256
+)
 def test_a_kept_cache_changes_nothing(
-    layout: str, shared: list[Any], turns: list[tuple[list[Any], list[Any]]], piece: int, bundle: Bundle, tokens: Tokens
+    layout: str,
+    shared: list[Any],
+    turns: list[tuple[list[Any], list[Any]]],
+    piece: int,
+    bundle: Bundle,
+    tokens: Tokens,
 ) -> None:
-    """Whatever was computed before, in pieces however small, the model has read what one that begins anew reads."""
+    """Whatever was computed before, in pieces however small, the model has read what one that
+    begins anew reads."""
     manifest = replace(bundle.manifest, cache=Cache(layout, "float32", 256))
     bundle = replace(bundle, manifest=manifest)
     kept = Remembering(layout)
@@ -394,7 +440,10 @@ NAN, INF = float("nan"), float("inf")
 )
 def test_numbers_that_are_none_do_not_win(values: tuple[float, ...], expected: int) -> None:
     assert greedy().choose(logits(*values)) == expected
-    assert Sampler(0.01, None, None, 0).choose(logits(*values)) == expected or values.count(values[expected]) > 1
+    assert (
+        Sampler(0.01, None, None, 0).choose(logits(*values)) == expected
+        or values.count(values[expected]) > 1
+    )
 
 
 class Recorder:
@@ -404,7 +453,9 @@ class Recorder:
         self.weights: dict[int, float] = {}
 
     def choice(self, ids: Any, p: Any) -> int:
-        self.weights = {int(token): float(weight) for token, weight in zip(ids, p, strict=True) if weight > 0}
+        self.weights = {
+            int(token): float(weight) for token, weight in zip(ids, p, strict=True) if weight > 0
+        }
         return int(ids[0])
 
 
@@ -416,8 +467,11 @@ def recording() -> Iterator[Recorder]:
         yield recorder
 
 
-def warped(values: Floats, temperature: float, top_k: int | None, top_p: float | None) -> dict[int, float]:
-    """transformers' warpers in its order: temperature, top_k, top_p, each on what the one before left."""
+def warped(
+    values: Floats, temperature: float, top_k: int | None, top_p: float | None
+) -> dict[int, float]:
+    """transformers' warpers in its order: temperature, top_k, top_p, each on what the one before
+    left."""
     scores = values.astype(np.float64) / temperature
     if top_k is not None:
         scores[scores < np.sort(scores)[-min(top_k, len(scores))]] = -np.inf
@@ -438,7 +492,9 @@ def warped(values: Floats, temperature: float, top_k: int | None, top_p: float |
     top_p=st.none() | st.floats(0.001, 0.999),
 )
 @example(values=[3, 2, 1], temperature=1.0, top_k=2, top_p=0.7)  # top_p of what top_k left
-@example(values=[0, 1], temperature=10.0, top_k=None, top_p=0.5)  # top_p of what the temperature left
+@example(
+    values=[0, 1], temperature=10.0, top_k=None, top_p=0.5
+)  # top_p of what the temperature left
 def test_sampling_warps_in_the_order_of_transformers(
     values: list[int], temperature: float, top_k: int | None, top_p: float | None
 ) -> None:

@@ -1,4 +1,5 @@
-"""Files and folders that appear whole: what stands there after a failure, modes, symlinks, and both ways to swap."""
+"""Files and folders that appear whole: what stands there after a failure, modes, symlinks, and both
+ways to swap."""
 
 from __future__ import annotations
 
@@ -13,10 +14,20 @@ import pytest
 from vpt_edge.calibration.collect import Cache
 from vpt_edge.runtime import files
 from vpt_edge.runtime.errors import VptError
-from vpt_edge.runtime.files import check_file, create_folder, is_mount_point, replace_file, replace_folder, write_file
+from vpt_edge.runtime.files import (
+    check_file,
+    create_folder,
+    is_mount_point,
+    replace_file,
+    replace_folder,
+    write_file,
+)
 
 Exchange = Callable[[Path, Path], bool]
-SWAPS: list[Exchange] = [files._exchange, lambda one, other: False]  # in one call, and by two renames
+SWAPS: list[Exchange] = [
+    files._exchange,
+    lambda one, other: False,
+]  # in one call, and by two renames
 
 
 @pytest.fixture(params=SWAPS, ids=["exchange", "renames"])
@@ -99,7 +110,9 @@ def test_what_cannot_be_a_file_is_said_before_the_work(place: str, tmp_path: Pat
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
-def test_files_are_on_the_disk_before_they_are_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_on_the_disk_before_they_are_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[str] = []
     place = tmp_path / "folder"
 
@@ -116,7 +129,9 @@ def test_files_are_on_the_disk_before_they_are_renamed(tmp_path: Path, monkeypat
     assert synced == ["beside True", f"{tmp_path.name} True"]
 
 
-def test_the_ranges_are_kept_where_a_later_save_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ranges_are_kept_where_a_later_save_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = Cache(tmp_path / "ranges.json", "key")
     cache.save("one", {"done": 1})
 
@@ -167,7 +182,9 @@ def test_an_error_between_two_renames_brings_the_old_folder_back(
     assert names(old.parent) == ["place"]
 
 
-def test_ctrl_c_behind_the_second_rename_leaves_the_new_folder(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_behind_the_second_rename_leaves_the_new_folder(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(files, "_exchange", lambda one, other: False)
     rename = Path.rename
 
@@ -184,7 +201,9 @@ def test_ctrl_c_behind_the_second_rename_leaves_the_new_folder(old: Path, monkey
     assert names(old.parent) == ["place"]
 
 
-def test_the_exchange_leaves_no_moment_without_a_folder(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_exchange_leaves_no_moment_without_a_folder(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Linux has it; its absence would be found here and not in the field."""
 
     def fail(self: Path, target: Path) -> Path:
@@ -221,7 +240,10 @@ def test_create_folder_replaces_nothing(old: Path) -> None:
 
 def test_a_parent_that_takes_no_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(VptError, match=r"cannot write into .*file"), replace_folder(tmp_path / "file" / "folder"):
+    with (
+        pytest.raises(VptError, match=r"cannot write into .*file"),
+        replace_folder(tmp_path / "file" / "folder"),
+    ):
         pytest.fail("the work began")
 
 

@@ -57,8 +57,12 @@ def picture_of(view: View) -> np.ndarray[Any, Any]:
     """(height, width, 3) uint8 from the patches of a view."""
     rows, columns = view.grid
     patches = view.patches.reshape(rows // 2, columns // 2, 2, 2, 3, 2, 14, 14)
-    np.testing.assert_array_equal(patches[:, :, :, :, :, 0], patches[:, :, :, :, :, 1])  # the frame is duplicated
-    pixels = patches[:, :, :, :, :, 0].transpose(0, 2, 5, 1, 3, 6, 4).reshape(14 * rows, 14 * columns, 3)
+    np.testing.assert_array_equal(
+        patches[:, :, :, :, :, 0], patches[:, :, :, :, :, 1]
+    )  # the frame is duplicated
+    pixels = (
+        patches[:, :, :, :, :, 0].transpose(0, 2, 5, 1, 3, 6, 4).reshape(14 * rows, 14 * columns, 3)
+    )
     return np.rint((pixels * CLIP_STD + CLIP_MEAN) * 255).astype(np.uint8)
 
 
@@ -96,7 +100,9 @@ def test_what_dinov2_sees_is_the_authors(row: dict[str, Any]) -> None:
     expected, picture = row["dino"], golden_picture(row)
     assert list(regularize(picture, LIMIT).size) == expected["regularized_wh"]
     pixels = detection_pixels(picture, LIMIT)
-    cropped = np.rint((pixels[0].transpose(1, 2, 0) * IMAGENET_STD + IMAGENET_MEAN) * 255).astype(np.uint8)
+    cropped = np.rint((pixels[0].transpose(1, 2, 0) * IMAGENET_STD + IMAGENET_MEAN) * 255).astype(
+        np.uint8
+    )
     assert sha256(cropped) == expected["cropped_sha256_rgb8"]
     assert list(pixels.shape) == expected["tensor"]["shape"]
     assert sha256(pixels) == expected["tensor"]["sha256_f32"]
@@ -120,7 +126,11 @@ def test_what_sam_sees_is_the_authors(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize("row", BAD, ids=lambda row: row["file"])
 def test_what_stops_the_authors_code_is_an_error(row: dict[str, Any]) -> None:
     picture = golden_picture(row)
-    for show in (seen, lambda picture: detection_pixels(picture, LIMIT), lambda p: seg_pixels(p, SEG_LIMIT)):
+    for show in (
+        seen,
+        lambda picture: detection_pixels(picture, LIMIT),
+        lambda p: seg_pixels(p, SEG_LIMIT),
+    ):
         with pytest.raises(ImageError, match="too thin"):
             show(picture)
 
@@ -129,17 +139,27 @@ def test_what_stops_the_authors_code_is_an_error(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_pictures_and_crops_of_the_cases_are_the_authors(name: str) -> None:
     folder = GOLDEN / name
-    picture, suffixes = open_picture(folder / "image.png"), sorted(folder.glob("resized_images_*.png"))
+    picture, suffixes = (
+        open_picture(folder / "image.png"),
+        sorted(folder.glob("resized_images_*.png")),
+    )
     sources = json.loads((folder / "expected.json").read_text("utf-8"))["images"]
     for file, source in zip(suffixes, sources, strict=True):
         box = source["path"].rpartition("_")[2].split(",") if "," in source["path"] else None
-        shown = picture.crop((int(box[0]), int(box[1]), int(box[2]), int(box[3]))) if box else picture
+        shown = (
+            picture.crop((int(box[0]), int(box[1]), int(box[2]), int(box[3]))) if box else picture
+        )
         np.testing.assert_array_equal(picture_of(seen(shown)), np.asarray(Image.open(file)))
 
 
 def test_pillow_rounds_as_the_authors_pillow_did() -> None:
-    """Another Pillow may resample with other rounding: then every golden tensor changes, and the limit must stay."""
-    values = (np.arange(257 * 333 * 3, dtype=np.int64) ** 2 * 7919 % 251).astype(np.uint8).reshape(257, 333, 3)
+    """Another Pillow may resample with other rounding: then every golden tensor changes, and the
+    limit must stay."""
+    values = (
+        (np.arange(257 * 333 * 3, dtype=np.int64) ** 2 * 7919 % 251)
+        .astype(np.uint8)
+        .reshape(257, 333, 3)
+    )
     resized = Image.fromarray(values).resize((336, 252), Image.Resampling.BICUBIC)
     assert sha256(resized) == "ee111bf2ab25fb99e78356d0bc3a37915559a651fc80fc9a0cae891774851b93"
 
@@ -179,7 +199,9 @@ def test_patches_invert_to_the_resized_picture(width: int, height: int) -> None:
     result = seen(picture)
     assert result.grid == (size[1] // 14, size[0] // 14)
     assert result.tokens * 4 == len(result.patches)
-    np.testing.assert_array_equal(picture_of(result), np.asarray(regular.resize(size, Image.Resampling.BICUBIC)))
+    np.testing.assert_array_equal(
+        picture_of(result), np.asarray(regular.resize(size, Image.Resampling.BICUBIC))
+    )
 
 
 def test_four_neighbouring_patches_lie_together() -> None:
@@ -187,7 +209,9 @@ def test_four_neighbouring_patches_lie_together() -> None:
     for row in range(4):
         for column in range(6):
             values[14 * row : 14 * row + 14, 14 * column : 14 * column + 14] = 10 * row + column
-    brightness = np.rint((seen(Image.fromarray(values)).patches[:, 0] * CLIP_STD[0] + CLIP_MEAN[0]) * 255)
+    brightness = np.rint(
+        (seen(Image.fromarray(values)).patches[:, 0] * CLIP_STD[0] + CLIP_MEAN[0]) * 255
+    )
     assert brightness.tolist()[:12] == [0, 1, 10, 11, 2, 3, 12, 13, 4, 5, 14, 15]
     assert brightness.tolist()[12:] == [20, 21, 30, 31, 22, 23, 32, 33, 24, 25, 34, 35]
 
@@ -196,7 +220,9 @@ def test_channels_come_before_frames_and_pixels() -> None:
     first = seen(Image.new("RGB", (56, 56), (255, 0, 0))).patches[0].reshape(3, 2 * 14 * 14)
     mean, std = np.array(CLIP_MEAN, np.float32), np.array(CLIP_STD, np.float32)
     white, black = ((np.float32(level) - mean) / std for level in (1, 0))
-    np.testing.assert_array_equal(first, np.repeat([[white[0]], [black[1]], [black[2]]], 392, axis=1))
+    np.testing.assert_array_equal(
+        first, np.repeat([[white[0]], [black[1]], [black[2]]], 392, axis=1)
+    )
 
 
 def test_a_large_picture_shrinks_to_the_limit_first() -> None:
@@ -209,7 +235,8 @@ def test_a_large_picture_shrinks_to_the_limit_first() -> None:
 def test_shrinking_takes_the_nearest_pixel() -> None:
     colours = {tuple(pixel) for pixel in np.asarray(noise(1024, 1024)).reshape(-1, 3).tolist()}
     assert {
-        tuple(pixel) for pixel in np.asarray(regularize(noise(1024, 1024), LIMIT)).reshape(-1, 3).tolist()
+        tuple(pixel)
+        for pixel in np.asarray(regularize(noise(1024, 1024), LIMIT)).reshape(-1, 3).tolist()
     } <= colours
 
 
@@ -279,7 +306,12 @@ def test_every_mode_of_pillow_is_shown(mode: str, size: tuple[int, int]) -> None
     ],
 )
 def test_files_and_their_bytes_are_read_alike(form: str, mode: str, tmp_path: Path) -> None:
-    data = encoded(noise(50, 40).convert("L").convert(mode) if mode != "I;16" else Image.new(mode, (50, 40), 9), form)
+    data = encoded(
+        noise(50, 40).convert("L").convert(mode)
+        if mode != "I;16"
+        else Image.new(mode, (50, 40), 9),
+        form,
+    )
     file = tmp_path / "picture.unknown"
     file.write_bytes(data)
     views = [seen(open_picture(source)) for source in (data, file, str(file))]
@@ -297,12 +329,16 @@ def test_a_palette_with_alpha_shows_its_colours() -> None:
     picture.putpalette([0, 0, 0, 10, 200, 30])
     opened = open_picture(encoded(picture, "PNG", transparency=1))
     assert "transparency" in opened.info
-    np.testing.assert_array_equal(seen(opened).patches, seen(Image.new("RGB", (56, 56), (10, 200, 30))).patches)
+    np.testing.assert_array_equal(
+        seen(opened).patches, seen(Image.new("RGB", (56, 56), (10, 200, 30))).patches
+    )
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
 def test_of_an_animation_the_first_frame_counts(form: str) -> None:
-    frames = [Image.new("RGB", (60, 60), colour) for colour in ((250, 0, 0), (0, 250, 0), (0, 0, 250))]
+    frames = [
+        Image.new("RGB", (60, 60), colour) for colour in ((250, 0, 0), (0, 250, 0), (0, 0, 250))
+    ]
     options = {"lossless": True} if form == "WEBP" else {}
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
     assert Image.open(io.BytesIO(data)).n_frames == 3  # type: ignore[attr-defined]
@@ -316,7 +352,9 @@ def test_an_exif_rotation_is_ignored() -> None:
     plain, turned = (encoded(noise(90, 40), "JPEG", **options) for options in ({}, {"exif": exif}))
     assert plain != turned
     assert open_picture(turned).size == (90, 40)
-    np.testing.assert_array_equal(seen(open_picture(turned)).patches, seen(open_picture(plain)).patches)
+    np.testing.assert_array_equal(
+        seen(open_picture(turned)).patches, seen(open_picture(plain)).patches
+    )
 
 
 def test_an_array_is_a_picture_in_rgb() -> None:
@@ -324,7 +362,8 @@ def test_an_array_is_a_picture_in_rgb() -> None:
     array = np.asarray(picture)
     np.testing.assert_array_equal(seen(open_picture(array)).patches, seen(picture).patches)
     np.testing.assert_array_equal(
-        seen(open_picture(array[:, ::-1])).patches, seen(open_picture(array[:, ::-1].copy())).patches
+        seen(open_picture(array[:, ::-1])).patches,
+        seen(open_picture(array[:, ::-1].copy())).patches,
     )
 
 
@@ -396,7 +435,11 @@ def test_a_path_without_a_picture_says_so(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("size", [(4000, 1), (1, 4000), (5000, 4)])
 def test_too_thin_a_picture_is_refused_in_one_line(size: tuple[int, int]) -> None:
-    for show in (seen, lambda picture: detection_pixels(picture, LIMIT), lambda p: seg_pixels(p, SEG_LIMIT)):
+    for show in (
+        seen,
+        lambda picture: detection_pixels(picture, LIMIT),
+        lambda p: seg_pixels(p, SEG_LIMIT),
+    ):
         with pytest.raises(ImageError, match="too thin") as error:
             show(Image.new("RGB", size))
         assert "\n" not in str(error.value)

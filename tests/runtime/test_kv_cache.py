@@ -62,7 +62,9 @@ def check(cache: KVCache, tokens: list[int]) -> None:
     assert cache.length == len(tokens)
     for name in NAMES:
         layer, part = name.split(".")
-        expected = np.array([row(name, token) for token in tokens]).reshape(len(tokens), HEADS * HEAD_DIM)
+        expected = np.array([row(name, token) for token in tokens]).reshape(
+            len(tokens), HEADS * HEAD_DIM
+        )
         np.testing.assert_array_equal(cache.read(int(layer), part), expected)
 
 
@@ -73,14 +75,20 @@ def test_a_new_cache_is_empty(layout: str, dtype: str, manifest: Manifest) -> No
     assert (cache.length, cache.capacity) == (0, CAPACITY)
     assert cache.read(0, "key").shape == (0, HEADS * HEAD_DIM)
     inputs, outputs = cache.bindings(1)
-    assert {array.dtype for name, array in (inputs | outputs).items() if "key" in name} == {np.dtype(dtype)}
+    assert {array.dtype for name, array in (inputs | outputs).items() if "key" in name} == {
+        np.dtype(dtype)
+    }
 
 
 def test_shared_past_and_present_are_one_buffer(manifest: Manifest) -> None:
     cache = cache_of(manifest, "shared")
     cache.append(4)
     inputs, outputs = cache.bindings(3)
-    assert set(inputs) == {*(f"past.{name}" for name in NAMES), "seqlens_k", "total_sequence_length"}
+    assert set(inputs) == {
+        *(f"past.{name}" for name in NAMES),
+        "seqlens_k",
+        "total_sequence_length",
+    }
     assert set(outputs) == {f"present.{name}" for name in NAMES}
     for name in NAMES:
         past, present = inputs[f"past.{name}"], outputs[f"present.{name}"]
@@ -102,10 +110,16 @@ def test_shared_buffers_stay_where_they_are(manifest: Manifest) -> None:
 
 
 def test_an_appended_past_is_bound_in_whole_blocks(manifest: Manifest) -> None:
-    """So few shapes, and new rows that always go to the same place, are what a captured graph needs."""
+    """So few shapes, and new rows that always go to the same place, are what a captured graph
+    needs."""
     large = replace(manifest, cache=Cache("appended", "float32", 2 * BLOCK + 1))
     cache, places = KVCache(large), set()
-    for length, rows in ((0, BLOCK), (BLOCK, BLOCK), (BLOCK + 1, 2 * BLOCK), (2 * BLOCK, 2 * BLOCK)):
+    for length, rows in (
+        (0, BLOCK),
+        (BLOCK, BLOCK),
+        (BLOCK + 1, 2 * BLOCK),
+        (2 * BLOCK, 2 * BLOCK),
+    ):
         cache.length = length
         inputs, outputs = cache.bindings(1)
         assert set(inputs) == {*(f"past.{name}" for name in NAMES), "filled"}
@@ -114,7 +128,10 @@ def test_an_appended_past_is_bound_in_whole_blocks(manifest: Manifest) -> None:
         assert (filled.dtype, filled.shape, int(filled)) == (np.int32, (), length)
         for name in NAMES:
             past, present = inputs[f"past.{name}"], outputs[f"present.{name}"]
-            assert (past.shape, present.shape) == ((1, rows, HEADS * HEAD_DIM), (1, 1, HEADS * HEAD_DIM))
+            assert (past.shape, present.shape) == (
+                (1, rows, HEADS * HEAD_DIM),
+                (1, 1, HEADS * HEAD_DIM),
+            )
             assert past.flags.c_contiguous
             assert present.flags.c_contiguous
         places.add(outputs["present.1.value"].ctypes.data)
@@ -199,7 +216,9 @@ rewinds = st.integers(0, 8)
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @given(steps=st.lists(runs | rewinds, max_size=12))
-def test_it_holds_what_a_list_would(layout: str, steps: list[list[int] | int], manifest: Manifest) -> None:
+def test_it_holds_what_a_list_would(
+    layout: str, steps: list[list[int] | int], manifest: Manifest
+) -> None:
     cache, tokens = cache_of(manifest, layout), list[int]()
     for step in steps:
         if isinstance(step, int):

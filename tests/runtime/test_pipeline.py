@@ -15,7 +15,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vpt_edge.runtime import Answer, Bundle, Crop, Finished, Looked, Pipeline, Reencode, Text, VptError
+from vpt_edge.runtime import (
+    Answer,
+    Bundle,
+    Crop,
+    Finished,
+    Looked,
+    Pipeline,
+    Reencode,
+    Text,
+    VptError,
+)
 from vpt_edge.runtime.chat import Message, Prompt, question_text
 from vpt_edge.runtime.errors import BundleError, ImageError, PromptError, SessionError
 from vpt_edge.runtime.testing import Script, tiny_bundle
@@ -24,7 +34,9 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.result import Event
     from vpt_edge.runtime.sessions import Session
 
-PICTURE = Image.fromarray(np.arange(64 * 96 * 3, dtype=np.uint32).astype(np.uint8).reshape(64, 96, 3))
+PICTURE = Image.fromarray(
+    np.arange(64 * 96 * 3, dtype=np.uint32).astype(np.uint8).reshape(64, 96, 3)
+)
 VIEW_TOKENS = 6  # of 84x56 pixels
 REGION = "<|region_token_start|><|x_1|><|y_2|><|x_3|><|region_token_end|>"
 OTHER = "<|region_token_start|><|x_7|><|y_7|><|region_token_end|>"
@@ -107,14 +119,20 @@ def test_one_region_is_cropped_and_seen(tiny: Tiny) -> None:
     looked, finished = events[4], events[-1]
     assert isinstance(looked, Looked) and isinstance(finished, Finished)
     assert looked.action == REGION_ACTION
-    assert (looked.kind, looked.cells, looked.box) == ("region", REGION_ACTION.cells, REGION_ACTION.box)
+    assert (looked.kind, looked.cells, looked.box) == (
+        "region",
+        REGION_ACTION.cells,
+        REGION_ACTION.box,
+    )
     assert looked.crop is not None
     assert looked.crop.tobytes() == PICTURE.crop(REGION_ACTION.box).tobytes()
     answer = finished.answer
     assert answer.looks == (looked,)
     assert (answer.text, answer.finish_reason, joined(events)) == ("A sign.", "stop", "A sign.")
     assert [turn.text for turn in answer.turns] == [f"Hm. {REGION}", "A sign."]
-    expected = conversation(tiny(), FIRST, f"Hm. {REGION}", "<image>", image=[VIEW_TOKENS, looked.tokens])
+    expected = conversation(
+        tiny(), FIRST, f"Hm. {REGION}", "<image>", image=[VIEW_TOKENS, looked.tokens]
+    )
     assert list(answer.turns[1].prompt_ids) == expected
 
 
@@ -126,7 +144,10 @@ def test_two_regions_are_numbered_and_seen_in_order(tiny: Tiny) -> None:
     user = "Region 0: <image>\nRegion 1: <image>\n"
     expected = conversation(tiny(), FIRST, REGION + OTHER, user, image=[VIEW_TOKENS, *tokens])
     assert list(answer.turns[1].prompt_ids) == expected
-    assert [call["patches"].shape[1] // 4 for call in script.sessions["vision_encoder"].calls] == [VIEW_TOKENS, *tokens]
+    assert [call["patches"].shape[1] // 4 for call in script.sessions["vision_encoder"].calls] == [
+        VIEW_TOKENS,
+        *tokens,
+    ]
     assert answer.usage.vision_runs == 3
 
 
@@ -149,8 +170,12 @@ def test_clip_looks_again_at_the_same_features(tiny: Tiny) -> None:
     assert (answer.text, answer.usage.vision_runs, answer.usage.reencoder_runs) == ("Red.", 1, 1)
     assert len(script.sessions["vision_encoder"].calls) == 1
     (projected,) = script.sessions["reencoder_projector"].calls
-    np.testing.assert_array_equal(projected["features"], script.sessions["vision_encoder"].outputs[0]["features"])
-    expected = conversation(tiny(), FIRST, CLIP, "<clip_image>", image=[VIEW_TOKENS], clip_image=[VIEW_TOKENS])
+    np.testing.assert_array_equal(
+        projected["features"], script.sessions["vision_encoder"].outputs[0]["features"]
+    )
+    expected = conversation(
+        tiny(), FIRST, CLIP, "<clip_image>", image=[VIEW_TOKENS], clip_image=[VIEW_TOKENS]
+    )
     assert list(answer.turns[1].prompt_ids) == expected
 
 
@@ -162,7 +187,9 @@ def test_other_encoders_see_the_pixels(kind: str, side: int, tiny: Tiny) -> None
     (call,) = script.sessions["reencoder_features"].calls
     assert call["pixels"].shape == (1, 3, side, side)
     (projected,) = script.sessions["reencoder_projector"].calls
-    np.testing.assert_array_equal(projected["features"], script.sessions["reencoder_features"].outputs[0]["features"])
+    np.testing.assert_array_equal(
+        projected["features"], script.sessions["reencoder_features"].outputs[0]["features"]
+    )
     visuals = {"image": [VIEW_TOKENS], f"{kind}_image": [256]}
     assert list(answer.turns[1].prompt_ids) == conversation(
         tiny(kind), FIRST, trigger(kind), f"<{kind}_image>", **visuals
@@ -185,8 +212,12 @@ def test_a_kept_turn_is_not_computed_again(tiny: Tiny) -> None:
     first, second = answer.turns
     computed = sum(call["embeds"].shape[1] for call in script.sessions["decoder"].calls)
     usage = answer.usage
-    assert usage.computed_tokens == computed == len(second.prompt_ids) + len(second.generated_ids) - 1
-    assert usage.reused_tokens == len(first.prompt_ids) + len(first.generated_ids) - 1  # but the end token
+    assert (
+        usage.computed_tokens == computed == len(second.prompt_ids) + len(second.generated_ids) - 1
+    )
+    assert (
+        usage.reused_tokens == len(first.prompt_ids) + len(first.generated_ids) - 1
+    )  # but the end token
     assert usage.prompt_tokens == len(second.prompt_ids)
     assert usage.generated_tokens == len(first.generated_ids) + len(second.generated_ids)
     assert set(usage.seconds) == {"preprocess", "vision", "reencode", "prefill", "decode", "total"}
@@ -196,7 +227,9 @@ def test_a_kept_turn_is_not_computed_again(tiny: Tiny) -> None:
 def test_a_preamble_before_a_reencode_is_forgotten(tiny: Tiny) -> None:
     answer = answer_of(Script(f"Hm. {CLIP}", "Red."), tiny())
     first, second = answer.turns
-    expected = conversation(tiny(), FIRST, CLIP, "<clip_image>", image=[VIEW_TOKENS], clip_image=[VIEW_TOKENS])
+    expected = conversation(
+        tiny(), FIRST, CLIP, "<clip_image>", image=[VIEW_TOKENS], clip_image=[VIEW_TOKENS]
+    )
     assert list(second.prompt_ids) == expected
     assert answer.usage.reused_tokens == len(first.prompt_ids)
     computed = len(first.prompt_ids) + len(first.generated_ids) - 1
@@ -212,14 +245,18 @@ GIVEN_UP = [
 
 
 @pytest.mark.parametrize(("said", "reason"), GIVEN_UP)
-def test_what_the_authors_code_gives_up_on_is_the_answer(said: str, reason: str, tiny: Tiny) -> None:
+def test_what_the_authors_code_gives_up_on_is_the_answer(
+    said: str, reason: str, tiny: Tiny
+) -> None:
     answer = answer_of(Script(f"So {said}"), tiny())
     assert (answer.finish_reason, answer.text, answer.raw) == (reason, "So", f"So {said}")
     assert (answer.looks, len(answer.turns)) == ((), 1)
 
 
 def test_behind_an_action_start_the_action_is_forced(tiny: Tiny) -> None:
-    answer = answer_of(Script("<|clip_action_start|>x<|clip_action_end|>", "Red."), tiny(), keep_logits=True)
+    answer = answer_of(
+        Script("<|clip_action_start|>x<|clip_action_end|>", "Red."), tiny(), keep_logits=True
+    )
     tokens, (first, _) = tiny().manifest.tokens, answer.turns
     assert first.generated_ids[:2] == (tokens.action_start, tokens.action)
     assert first.text == CLIP
@@ -243,7 +280,11 @@ def test_the_last_allowed_token_is_not_forced(tiny: Tiny) -> None:
 
 def test_any_end_token_ends(tiny: Tiny) -> None:
     answer = answer_of(Script("A<|vision_end|>"), tiny())
-    assert (answer.text, answer.finish_reason, len(answer.turns[0].generated_ids)) == ("A", "stop", 2)
+    assert (answer.text, answer.finish_reason, len(answer.turns[0].generated_ids)) == (
+        "A",
+        "stop",
+        2,
+    )
 
 
 def test_the_padding_token_is_no_end(tiny: Tiny) -> None:
@@ -255,13 +296,18 @@ def test_the_padding_token_is_no_end(tiny: Tiny) -> None:
     [
         ("free", ""),
         ("off", ""),
-        ("region", " \nIdentify the region that can help you answer the question, and then answer the question."),
+        (
+            "region",
+            " \nIdentify the region that can help you answer the question, and then answer the question.",
+        ),
         ("reencode", " \nRequire additional perception features, and then answer the question."),
     ],
 )
 def test_perception_appends_the_authors_sentence(perception: str, suffix: str, tiny: Tiny) -> None:
     answer = answer_of(Script("Yes."), tiny(), perception=perception)
-    assert list(answer.turns[0].prompt_ids) == conversation(tiny(), f"<image>\nWhat?{suffix}", image=[VIEW_TOKENS])
+    assert list(answer.turns[0].prompt_ids) == conversation(
+        tiny(), f"<image>\nWhat?{suffix}", image=[VIEW_TOKENS]
+    )
     assert answer.question == "What?"
 
 
@@ -285,7 +331,10 @@ def test_no_look_is_allowed(tiny: Tiny) -> None:
 
 def test_one_look_is_allowed_unless_told(tiny: Tiny) -> None:
     answer = answer_of(Script(REGION, f"More {OTHER}"), tiny())
-    assert ([look.action for look in answer.looks], answer.finish_reason) == ([REGION_ACTION], "look_limit")
+    assert ([look.action for look in answer.looks], answer.finish_reason) == (
+        [REGION_ACTION],
+        "look_limit",
+    )
     assert (answer.text, answer.raw) == ("More", f"More {OTHER}")
 
 
@@ -322,17 +371,23 @@ def test_a_prefix_begins_the_first_turn(tiny: Tiny) -> None:
     answer = events[-1].answer
     assert (answer.text, joined(events)) == ("A dog.", "A dog.")
     prefix = Prompt(tiny().file("tokenizer.json")).encode("A ")
-    assert list(answer.turns[0].prompt_ids) == [*conversation(tiny(), FIRST, image=[VIEW_TOKENS]), *prefix]
+    assert list(answer.turns[0].prompt_ids) == [
+        *conversation(tiny(), FIRST, image=[VIEW_TOKENS]),
+        *prefix,
+    ]
 
 
 @pytest.mark.parametrize(
-    ("prefix", "said"), [(REGION, ""), ("<|region_token_start|>", REGION[22:]), (REGION[:-20], REGION[-20:])]
+    ("prefix", "said"),
+    [(REGION, ""), ("<|region_token_start|>", REGION[22:]), (REGION[:-20], REGION[-20:])],
 )
 def test_a_prefix_can_make_the_model_look(prefix: str, said: str, tiny: Tiny) -> None:
     answer = answer_of(Script(said, "A sign."), tiny(), assistant_prefix=prefix)
     assert ([look.action for look in answer.looks], answer.text) == ([REGION_ACTION], "A sign.")
     assert answer.turns[0].text == REGION
-    expected = conversation(tiny(), FIRST, REGION, "<image>", image=[VIEW_TOKENS, answer.looks[0].tokens])
+    expected = conversation(
+        tiny(), FIRST, REGION, "<image>", image=[VIEW_TOKENS, answer.looks[0].tokens]
+    )
     assert list(answer.turns[1].prompt_ids) == expected
     assert answer.usage.computed_tokens == len(expected) + len(answer.turns[1].generated_ids) - 1
 
@@ -362,7 +417,10 @@ def test_max_new_tokens_counts_each_turn(tiny: Tiny) -> None:
 def test_a_full_cache_ends_the_turn(tiny: Tiny) -> None:
     prompt = len(conversation(tiny(), FIRST, image=[VIEW_TOKENS]))
     answer = answer_of(Script("A long answer"), tiny(capacity=prompt + 3))
-    assert (answer.text, answer.finish_reason) == ("A lo", "length")  # the last token needs no place
+    assert (answer.text, answer.finish_reason) == (
+        "A lo",
+        "length",
+    )  # the last token needs no place
     answer = answer_of(Script("A long answer"), tiny(capacity=prompt))
     assert (answer.text, answer.finish_reason) == ("A", "length")
 
@@ -404,7 +462,9 @@ def test_an_answer_is_json(tiny: Tiny) -> None:
         "waits": list,
     }
     tokens = answer.looks[0].tokens
-    assert data["looks"] == [{"kind": "region", "cells": [1, 2, 3, 2], "box": [0, 8, 60, 32], "tokens": tokens}]
+    assert data["looks"] == [
+        {"kind": "region", "cells": [1, 2, 3, 2], "box": [0, 8, 60, 32], "tokens": tokens}
+    ]
     assert set(data["turns"][0]) == {"prompt_ids", "generated_ids", "text"}
     assert set(data["usage"]) == {
         "prompt_tokens",
@@ -422,7 +482,12 @@ def test_an_answer_is_saved_into_a_new_folder(tiny: Tiny, tmp_path: Path) -> Non
     answer = answer_of(Script(REGION + OTHER, "Yes."), tiny())
     folder = tmp_path / "deep" / "answer"
     answer.save(folder)
-    assert {path.name for path in folder.iterdir()} == {"answer.json", "overlay.png", "crop_0.png", "crop_1.png"}
+    assert {path.name for path in folder.iterdir()} == {
+        "answer.json",
+        "overlay.png",
+        "crop_0.png",
+        "crop_1.png",
+    }
     assert json.loads((folder / "answer.json").read_text("utf-8")) == answer.to_dict()
     for index, look in enumerate(answer.looks):
         assert look.crop is not None
@@ -432,7 +497,9 @@ def test_an_answer_is_saved_into_a_new_folder(tiny: Tiny, tmp_path: Path) -> Non
     assert [path.name for path in folder.parent.iterdir()] == ["answer"]
 
 
-def test_a_failed_save_leaves_nothing(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_nothing(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answer = answer_of(Script("Yes."), tiny())
 
     def fail(self: Answer) -> Image.Image:
@@ -496,7 +563,12 @@ def test_a_pipeline_opens_a_folder_and_every_graph(tiny: Tiny) -> None:
     script = Script("Yes.")
     with Pipeline(tiny("seg").path, opener=script) as pipeline:
         assert pipeline.bundle == tiny("seg")
-        assert set(script.sessions) == {"vision_encoder", "decoder", "reencoder_features", "reencoder_projector"}
+        assert set(script.sessions) == {
+            "vision_encoder",
+            "decoder",
+            "reencoder_features",
+            "reencoder_projector",
+        }
 
 
 def test_an_unknown_device_is_refused(tiny: Tiny) -> None:
@@ -530,7 +602,9 @@ def test_sessions_of_a_cpu_open_at_once(tiny: Tiny, monkeypatch: pytest.MonkeyPa
     assert set(script.sessions) == set(tiny().manifest.graphs)
 
 
-def test_sessions_of_a_gpu_open_one_after_another(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions_of_a_gpu_open_one_after_another(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script, threads = Script("Yes."), []
 
     def opener(bundle: Bundle, name: str, device: str) -> Session:
@@ -556,7 +630,9 @@ def test_what_was_opened_is_closed_when_a_session_fails(tiny: Tiny) -> None:
     assert all(session.closed for session in script.sessions.values())
 
 
-def test_what_was_opened_is_closed_when_the_cache_fails(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_opened_is_closed_when_the_cache_fails(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*arguments: Any) -> None:
         raise MemoryError
 
@@ -635,19 +711,25 @@ def test_requests_do_not_remember_each_other(tiny: Tiny) -> None:
         answer = pipeline.ask(PICTURE, "What?")
     assert (answer.text, answer.looks, len(answer.turns)) == ("No.", (), 1)
     pad = pipeline.bundle.manifest.tokens.image_pad
-    before = answer.turns[0].prompt_ids.index(pad)  # the template's text, which is the same for every picture
+    before = answer.turns[0].prompt_ids.index(
+        pad
+    )  # the template's text, which is the same for every picture
     assert (answer.usage.reused_tokens, answer.usage.vision_runs) == (before, 1)
     assert answer.usage.computed_tokens == len(answer.turns[0].prompt_ids) - before + 3
 
 
 def test_a_checkpoint_that_waits_for_the_sentence_is_hinted_at_once(tiny: Tiny) -> None:
-    bundle = replace(tiny(), manifest=replace(tiny().manifest, prompt_triggered=True, source="Some-VPT"))
+    bundle = replace(
+        tiny(), manifest=replace(tiny().manifest, prompt_triggered=True, source="Some-VPT")
+    )
     with Pipeline(bundle, opener=Script("Yes.", "Yes.", "Yes.", "Yes.")) as pipeline:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             pipeline.ask(PICTURE, "What?", perception="region")
             pipeline.ask(PICTURE, "What?", perception="off")
-        with pytest.warns(UserWarning, match='Some-VPT.*perception="region" or "reencode"') as caught:
+        with pytest.warns(
+            UserWarning, match='Some-VPT.*perception="region" or "reencode"'
+        ) as caught:
             list(pipeline.stream(PICTURE, "What?"))
         assert caught[0].filename == __file__
         with warnings.catch_warnings():

@@ -50,7 +50,9 @@ def test_positions_are_the_authors(name: str) -> None:
 
 @given(length=st.integers(1, 50))
 def test_text_counts_up_on_all_axes(length: int) -> None:
-    np.testing.assert_array_equal(mrope_positions([1] * length, [], PAD), np.tile(np.arange(length), (3, 1)))
+    np.testing.assert_array_equal(
+        mrope_positions([1] * length, [], PAD), np.tile(np.arange(length), (3, 1))
+    )
 
 
 def test_a_picture_has_one_time_and_its_rows_and_columns() -> None:
@@ -129,7 +131,9 @@ def test_patches_turn_in_merge_order(rows: int, columns: int) -> None:
         for inner_row in range(2)
         for inner_column in range(2)
     ]
-    expected = np.array([[np.arctan2(np.sin(place), np.cos(place)) for place in pair] for pair in order])
+    expected = np.array(
+        [[np.arctan2(np.sin(place), np.cos(place)) for place in pair] for pair in order]
+    )
     np.testing.assert_allclose(angles(cos, sin), expected, atol=1e-3)
 
 
@@ -137,5 +141,9 @@ def test_the_vision_frequencies_are_those_of_half_a_head() -> None:
     cos, sin = vision_rope((2, 4), 16)
     assert (cos.dtype.name, cos.shape, sin.shape) == ("float32", (8, 8), (8, 8))
     frequencies = 1 / 10000 ** (np.arange(0, 8, 2) / 8)
-    np.testing.assert_allclose(cos[7], np.cos(np.concatenate([frequencies, 3 * frequencies])), atol=1e-6)
-    np.testing.assert_allclose(sin[7], np.sin(np.concatenate([frequencies, 3 * frequencies])), atol=1e-6)
+    np.testing.assert_allclose(
+        cos[7], np.cos(np.concatenate([frequencies, 3 * frequencies])), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        sin[7], np.sin(np.concatenate([frequencies, 3 * frequencies])), atol=1e-6
+    )

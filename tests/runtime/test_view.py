@@ -1,4 +1,5 @@
-"""Many questions about one picture: the answers of single requests, at the cost of the questions alone."""
+"""Many questions about one picture: the answers of single requests, at the cost of the questions
+alone."""
 
 from __future__ import annotations
 
@@ -31,7 +32,11 @@ def questions(data: Path) -> tuple[Path, Path, list[dict[str, Any]]]:
 
 def check_same(answer: Answer, alone: Answer) -> None:
     assert answer.turns == alone.turns
-    assert (answer.text, answer.looks, answer.finish_reason) == (alone.text, alone.looks, alone.finish_reason)
+    assert (answer.text, answer.looks, answer.finish_reason) == (
+        alone.text,
+        alone.looks,
+        alone.finish_reason,
+    )
     for turn, expected in zip(answer.turns, alone.turns, strict=True):
         assert turn.logits is not None and expected.logits is not None
         np.testing.assert_allclose(turn.logits, expected.logits, atol=5e-4)
@@ -40,7 +45,9 @@ def check_same(answer: Answer, alone: Answer) -> None:
 def own_tokens(answer: Answer, alone: Answer) -> bool:
     """Whether everything up to the end of the picture was reused, and nothing else was left out."""
     usage, whole = answer.usage, alone.usage
-    return usage.computed_tokens + usage.reused_tokens == whole.computed_tokens + whole.reused_tokens
+    return (
+        usage.computed_tokens + usage.reused_tokens == whole.computed_tokens + whole.reused_tokens
+    )
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
@@ -76,7 +83,9 @@ def test_a_picture_is_reencoded_once(kind: str, exported: Exporter) -> None:
     name = {"det": "detection"}.get(kind, kind)
     prefix = "".join(f"<|{name}_action{end}|>" for end in ("_start", "", "_end"))
     with Pipeline(bundle) as pipeline, pipeline.view(PICTURE) as view:
-        first, second = (view.ask("What?", assistant_prefix=prefix, max_new_tokens=2) for _ in range(2))
+        first, second = (
+            view.ask("What?", assistant_prefix=prefix, max_new_tokens=2) for _ in range(2)
+        )
         alone = pipeline.ask(PICTURE, "What?", assistant_prefix=prefix, max_new_tokens=2)
     assert first.turns == second.turns == alone.turns
     assert first.looks and first.usage.seconds["reencode"] > 0
@@ -94,7 +103,9 @@ def test_another_picture_of_the_same_size_is_not_taken_for_it(tiny: Bundle) -> N
         pipeline.view(PICTURE).ask("What?")
         answer = pipeline.view(PICTURE).ask("What?")
     assert answer.usage.vision_runs == 1
-    assert answer.usage.reused_tokens == answer.turns[0].prompt_ids.index(tiny.manifest.tokens.image_pad)
+    assert answer.usage.reused_tokens == answer.turns[0].prompt_ids.index(
+        tiny.manifest.tokens.image_pad
+    )
 
 
 REGION = "<|region_token_start|><|x_1|><|y_2|><|x_3|><|region_token_end|>"
@@ -146,7 +157,10 @@ def test_what_is_drawn_during_a_stream_is_not_in_its_crop(tiny: Bundle) -> None:
 
 
 def test_a_forgotten_picture_is_computed_again(tiny: Bundle) -> None:
-    with Pipeline(tiny, opener=Script("Yes.", "No.", "Yes.")) as pipeline, pipeline.view(PICTURE) as view:
+    with (
+        Pipeline(tiny, opener=Script("Yes.", "No.", "Yes.")) as pipeline,
+        pipeline.view(PICTURE) as view,
+    ):
         view.ask("What?")
         pipeline.forget()
         assert view.ask("What?").usage.reused_tokens == 0
@@ -163,7 +177,10 @@ def test_a_view_streams(tiny: Bundle) -> None:
 
 
 def test_a_closed_or_foreign_view_is_refused(tiny: Bundle) -> None:
-    with Pipeline(tiny, opener=Script("Yes.")) as pipeline, Pipeline(tiny, opener=Script("Yes.")) as other:
+    with (
+        Pipeline(tiny, opener=Script("Yes.")) as pipeline,
+        Pipeline(tiny, opener=Script("Yes.")) as other,
+    ):
         with pipeline.view(PICTURE) as view, pytest.raises(VptError, match="another pipeline"):
             other.ask(view, "What?")
         with pytest.raises(VptError, match="view is closed"):

@@ -1,4 +1,5 @@
-"""A quantized export end to end: calibration in the loop, smoothing, the gate, and what it gives back to float."""
+"""A quantized export end to end: calibration in the loop, smoothing, the gate, and what it gives
+back to float."""
 
 from __future__ import annotations
 
@@ -38,7 +39,11 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Gate
 
 LOUD = 200
-HOSTILE = ("layers.0.self_attn.q_proj.weight", "layers.1.mlp.up_proj.weight", "layers.2.mlp.down_proj.weight")
+HOSTILE = (
+    "layers.0.self_attn.q_proj.weight",
+    "layers.1.mlp.up_proj.weight",
+    "layers.2.mlp.down_proj.weight",
+)
 
 
 @pytest.fixture(scope="module", params=["int8", "int4"])
@@ -47,30 +52,48 @@ def quantized(request: pytest.FixtureRequest, exported: Exporter) -> Bundle:
 
 
 def weights(bundle: Bundle) -> int:
-    return sum(bundle.file(f"{graph.file}.data").stat().st_size for graph in bundle.manifest.graphs.values())
+    return sum(
+        bundle.file(f"{graph.file}.data").stat().st_size
+        for graph in bundle.manifest.graphs.values()
+    )
 
 
-def test_a_quantized_bundle_is_small_judged_and_explained(quantized: Bundle, exported: Exporter) -> None:
+def test_a_quantized_bundle_is_small_judged_and_explained(
+    quantized: Bundle, exported: Exporter
+) -> None:
     manifest = quantized.manifest
     assert manifest.gate is not None
     assert manifest.gate.held
     assert manifest.gate.triggers_equal >= 0.9
     full = sum(path.stat().st_size for path in exported(DEMO).path.iterdir())
-    assert sum(path.stat().st_size for path in quantized.path.iterdir() if path.suffix != ".html") < 0.31 * full
-    report, page = quantized.file("report.md").read_text(), quantized.file("report.html").read_text()
+    assert (
+        sum(path.stat().st_size for path in quantized.path.iterdir() if path.suffix != ".html")
+        < 0.31 * full
+    )
+    report, page = (
+        quantized.file("report.md").read_text(),
+        quantized.file("report.html").read_text(),
+    )
     assert "held-out samples" in report
     assert "Widest ranges" in page
     ranges = json.loads(quantized.file("ranges.json").read_text())
-    assert set(ranges["thresholds"]["vision_encoder"]) > {"blocks.0.attn.qkv.weight", "merger.mlp.0.weight"}
+    assert set(ranges["thresholds"]["vision_encoder"]) > {
+        "blocks.0.attn.qkv.weight",
+        "merger.mlp.0.weight",
+    }
 
 
 def test_a_quantized_tied_matrix_is_stored_once(quantized: Bundle) -> None:
     graph = onnx.load(str(quantized.file("decoder.onnx")), load_external_data=False).graph
     (head,) = (item for item in graph.initializer if item.name == "lm_head.weight.int8")
-    assert {entry.key: entry.value for entry in head.external_data}["location"] == quantized.manifest.text.embeddings
+    assert {entry.key: entry.value for entry in head.external_data}[
+        "location"
+    ] == quantized.manifest.text.embeddings
 
 
-def test_a_quantized_bundle_answers_as_its_float_self(quantized: Bundle, exported: Exporter) -> None:
+def test_a_quantized_bundle_answers_as_its_float_self(
+    quantized: Bundle, exported: Exporter
+) -> None:
     rng, equal, asked = Random(77), 0, 0
     with Pipeline(quantized) as ours, Pipeline(exported(DEMO)) as theirs:
         for _ in range(8):
@@ -84,7 +107,9 @@ def test_a_quantized_bundle_answers_as_its_float_self(quantized: Bundle, exporte
     assert equal >= 0.85 * asked
 
 
-def test_a_stopped_calibration_goes_on_where_it_was(data: Path, exported: Exporter, tmp_path: Path) -> None:
+def test_a_stopped_calibration_goes_on_where_it_was(
+    data: Path, exported: Exporter, tmp_path: Path
+) -> None:
     bundle, samples = exported(DEMO), read_samples(data).samples[:36]
 
     def run(name: str, stop_at: int | None = None) -> Observer:
@@ -93,7 +118,14 @@ def test_a_stopped_calibration_goes_on_where_it_was(data: Path, exported: Export
                 raise KeyboardInterrupt
 
         observer = Observer()
-        collect(bundle, samples, observer, Cache(tmp_path / name, cache_key(bundle, samples)), "ranges", progress)
+        collect(
+            bundle,
+            samples,
+            observer,
+            Cache(tmp_path / name, cache_key(bundle, samples)),
+            "ranges",
+            progress,
+        )
         return observer
 
     whole = run("whole")
@@ -111,13 +143,30 @@ def test_a_stopped_calibration_goes_on_where_it_was(data: Path, exported: Export
 
 def test_an_int8_cache_is_for_onnxruntime(data: Path, tmp_path: Path) -> None:
     calibration = Calibration(str(data), kv_cache="int8")
-    with pytest.raises(ExportError, match="graphs for tensorrt keep keys and values in float: leave out --kv-cache"):
-        export(str(DEMO), tmp_path / "made", precision="int8", target="tensorrt", calibration=calibration)
-    with pytest.raises(ExportError, match="kv_cache 'fp8' is unknown, expected one of: float, int8"):
-        export(str(DEMO), tmp_path / "made", precision="int8", calibration=replace(calibration, kv_cache="fp8"))
+    with pytest.raises(
+        ExportError, match="graphs for tensorrt keep keys and values in float: leave out --kv-cache"
+    ):
+        export(
+            str(DEMO),
+            tmp_path / "made",
+            precision="int8",
+            target="tensorrt",
+            calibration=calibration,
+        )
+    with pytest.raises(
+        ExportError, match="kv_cache 'fp8' is unknown, expected one of: float, int8"
+    ):
+        export(
+            str(DEMO),
+            tmp_path / "made",
+            precision="int8",
+            calibration=replace(calibration, kv_cache="fp8"),
+        )
 
 
-def test_other_samples_make_the_cache_worthless(data: Path, exported: Exporter, tmp_path: Path) -> None:
+def test_other_samples_make_the_cache_worthless(
+    data: Path, exported: Exporter, tmp_path: Path
+) -> None:
     bundle, samples = exported(DEMO), read_samples(data).samples
     cache = Cache(tmp_path / "ranges.json", cache_key(bundle, samples[:4]))
     collect(bundle, samples[:4], Observer(), cache, "ranges")
@@ -133,7 +182,9 @@ def test_another_room_for_tokens_makes_the_cache_worthless(data: Path, exported:
     assert cache_key(bundle, samples) != cache_key(other, samples)
 
 
-def test_ranges_smoothed_for_another_precision_are_not_taken(data: Path, exported: Exporter, tmp_path: Path) -> None:
+def test_ranges_smoothed_for_another_precision_are_not_taken(
+    data: Path, exported: Exporter, tmp_path: Path
+) -> None:
     """The plain ranges are shared; the smoothed ones were divided by other scales."""
     reference, checkpoint = exported(DEMO), Checkpoint.open(str(DEMO))
     calibration = Calibration(str(data), samples=16, answer_tokens=4)
@@ -159,10 +210,15 @@ def test_ranges_smoothed_for_another_precision_are_not_taken(data: Path, exporte
     assert not [stage for stage in observed if stage.startswith("observing")]
 
 
-def test_what_becomes_int8_is_smoothed_as_int8(data: Path, exported: Exporter, tmp_path: Path) -> None:
+def test_what_becomes_int8_is_smoothed_as_int8(
+    data: Path, exported: Exporter, tmp_path: Path
+) -> None:
     """No product of the demo has inputs that part into blocks of 256: INT4 is INT8 then."""
     reference, checkpoint = exported(DEMO), Checkpoint.open(str(DEMO))
-    calibration, ranges = Calibration(str(data), samples=16, answer_tokens=4), tmp_path / "ranges.json"
+    calibration, ranges = (
+        Calibration(str(data), samples=16, answer_tokens=4),
+        tmp_path / "ranges.json",
+    )
 
     def plan(precision: str, block: int) -> Plan:
         job = Export(checkpoint, RECIPES[precision], "onnxruntime", 1024, tmp_path)
@@ -174,7 +230,8 @@ def test_what_becomes_int8_is_smoothed_as_int8(data: Path, exported: Exporter, t
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo with one channel 200 times as loud in three places, and its consumers that much quieter."""
+    """The demo with one channel 200 times as loud in three places, and its consumers that much
+    quieter."""
     folder = Path(shutil.copytree(DEMO, tmp_path_factory.mktemp("hostile") / "checkpoint"))
     tensors = load_file(folder / "model.safetensors")
 
@@ -193,10 +250,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def planned(checkpoint: Path, reference: Bundle, calibration: Calibration, folder: Path) -> tuple[Planner, Export]:
+def planned(
+    checkpoint: Path, reference: Bundle, calibration: Calibration, folder: Path
+) -> tuple[Planner, Export]:
     folder.mkdir()
     job = Export(Checkpoint.open(str(checkpoint)), RECIPES["int8"], "onnxruntime", 1024, folder)
-    return Planner(job, reference, calibration, folder.with_suffix(".json"), lambda stage, done: None), job
+    return Planner(
+        job, reference, calibration, folder.with_suffix(".json"), lambda stage, done: None
+    ), job
 
 
 @pytest.mark.parametrize("smoothing", [False, True], ids=["minmax", "smoothed"])
@@ -241,7 +302,9 @@ def relieve_for_ever(planner: Planner, gate: Gate, reached: list[Plan]) -> None:
 @needs_golden
 @pytest.mark.parametrize("kv_cache", ["float", "int8"])
 @pytest.mark.parametrize("name", CASES)
-def test_golden_models_keep_their_answers_in_int8(name: str, kv_cache: str, exported: Exporter) -> None:
+def test_golden_models_keep_their_answers_in_int8(
+    name: str, kv_cache: str, exported: Exporter
+) -> None:
     """Calibrated on their own pictures: they are over-fitted to them."""
     case = Case(name)
     check_decisions(case.ask(exported(case.model, "int8", kv_cache=kv_cache)), case)
@@ -254,14 +317,17 @@ def test_answers_are_kept_where_int4_names_the_tokens(name: str, tmp_path: Path)
     case = Case(name)
     calibration = Calibration(str(own_samples(case.model, tmp_path)), max_drop=100, block=64)
     with mock.patch.multiple(plan, MANY=1, NAMED=8):
-        bundle = export(str(case.model), tmp_path / "bundle", precision="int8", calibration=calibration)
+        bundle = export(
+            str(case.model), tmp_path / "bundle", precision="int8", calibration=calibration
+        )
     graph = onnx.load(str(bundle.file("decoder.onnx")), load_external_data=False).graph
     assert [node.op_type for node in graph.node].count("TopK") == 1
     check_decisions(case.ask(bundle), case)
 
 
 def test_an_int8_cache_holds_what_a_float_one_does_to_half_a_step(exported: Exporter) -> None:
-    """Of the first layer, whose keys and values nothing rounded comes before but the products in front of them.
+    """Of the first layer, whose keys and values nothing rounded comes before but the products in
+    front of them.
 
     The ranges are those of the float model: what these products round beyond them is clipped.
     """
@@ -300,11 +366,15 @@ def cached(bundle: Bundle, picture: Image.Image, question: str) -> KVCache:
 @settings(deadline=None)
 @given(st.floats(0, 6.3), st.integers(0, 2**32 - 1))
 def test_a_keys_range_holds_at_every_position(angle: float, seed: int) -> None:
-    """Turned by the rotary embedding, a key's halves stay below what was remembered of it at another position."""
-    key = np.random.default_rng(seed).standard_normal((1, 3, 8)).astype(np.float32)  # three tokens, one head
+    """Turned by the rotary embedding, a key's halves stay below what was remembered of it at
+    another position."""
+    key = (
+        np.random.default_rng(seed).standard_normal((1, 3, 8)).astype(np.float32)
+    )  # three tokens, one head
     observer = Observer()
     observer.remember(
-        {"embeds": np.ones((1, 3, 8)), "cos": np.ones((3, 4))}, {"present.0.key": key, "present.0.value": key}
+        {"embeds": np.ones((1, 3, 8)), "cos": np.ones((3, 4))},
+        {"present.0.key": key, "present.0.value": key},
     )
     first, second = key[..., :4], key[..., 4:]
     cos, sin = np.cos(angle), np.sin(angle)

@@ -25,16 +25,39 @@ def layer() -> ir.Model:
     """Three products of x (1, new, hidden) with their biases, and the attention that takes them."""
     random, nodes, stored = np.random.default_rng(0), list[Any](), list[Any]()
     for part, width in WIDTHS.items():
-        for name, shape in ((f"{part}_proj.weight.transposed", (HIDDEN, width)), (f"{part}_proj.bias", (width,))):
-            stored.append(onnx.numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name))
-        nodes.append(helper.make_node("MatMul", ["x", f"{part}_proj.weight.transposed"], [f"{part}.product"]))
+        for name, shape in (
+            (f"{part}_proj.weight.transposed", (HIDDEN, width)),
+            (f"{part}_proj.bias", (width,)),
+        ):
+            stored.append(
+                onnx.numpy_helper.from_array(random.standard_normal(shape).astype(np.float32), name)
+            )
+        nodes.append(
+            helper.make_node("MatMul", ["x", f"{part}_proj.weight.transposed"], [f"{part}.product"])
+        )
         nodes.append(helper.make_node("Add", [f"{part}.product", f"{part}_proj.bias"], [part]))
-    inputs = ["q", "k", "v", "past.0.key", "past.0.value", "seqlens_k", "total_sequence_length", "cos", "sin"]
+    inputs = [
+        "q",
+        "k",
+        "v",
+        "past.0.key",
+        "past.0.value",
+        "seqlens_k",
+        "total_sequence_length",
+        "cos",
+        "sin",
+    ]
     outputs = ["out", "present.0.key", "present.0.value"]
     how: dict[str, Any] = {"num_heads": HEADS, "kv_num_heads": KV_HEADS, "do_rotary": 1}
-    nodes.append(helper.make_node("GroupQueryAttention", inputs, outputs, domain="com.microsoft", **how))
+    nodes.append(
+        helper.make_node("GroupQueryAttention", inputs, outputs, domain="com.microsoft", **how)
+    )
     shapes: dict[str, Any] = {"x": (1, "new", HIDDEN), "out": (1, "new", HIDDEN), "seqlens_k": (1,)}
-    shapes |= {"total_sequence_length": (), "cos": (CAPACITY, HEAD_DIM // 2), "sin": (CAPACITY, HEAD_DIM // 2)}
+    shapes |= {
+        "total_sequence_length": (),
+        "cos": (CAPACITY, HEAD_DIM // 2),
+        "sin": (CAPACITY, HEAD_DIM // 2),
+    }
     shapes |= {part: (1, "new", width) for part, width in WIDTHS.items()}
 
     def value(name: str) -> onnx.ValueInfoProto:
@@ -48,7 +71,9 @@ def layer() -> ir.Model:
     return ir.from_proto(helper.make_model(graph, opset_imports=opsets, ir_version=9))
 
 
-def quantized(kind: str, fused: bool, thresholds: tuple[float, float, float] = (3.0, 3.0, 3.0)) -> ir.Model:
+def quantized(
+    kind: str, fused: bool, thresholds: tuple[float, float, float] = (3.0, 3.0, 3.0)
+) -> ir.Model:
     model = layer()
     quantizer = Quantizer(model, "onnxruntime", "float32")
     for product, threshold in zip(products(model), thresholds, strict=True):
@@ -64,12 +89,17 @@ def quantized(kind: str, fused: bool, thresholds: tuple[float, float, float] = (
 
 
 def run(model: ir.Model) -> list[np.ndarray[Any, Any]]:
-    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     random = np.random.default_rng(1)
     angles = random.normal(size=(CAPACITY, HEAD_DIM // 2)).astype(np.float32)
     inputs = {
         "x": random.standard_normal((1, NEW, HIDDEN)).astype(np.float32),
-        **{f"past.0.{part}": random.standard_normal(CACHE).astype(np.float32) for part in ("key", "value")},
+        **{
+            f"past.0.{part}": random.standard_normal(CACHE).astype(np.float32)
+            for part in ("key", "value")
+        },
         "seqlens_k": np.array([PAST + NEW - 1], np.int32),
         "total_sequence_length": np.array(PAST + NEW, np.int32),
         "cos": np.cos(angles),
@@ -95,7 +125,9 @@ def stored_bytes(value: ir.Value) -> int:
 
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 def test_nothing_is_stored_twice(kind: str) -> None:
-    parts, fused = (quantized(kind, fused=is_fused).graph.initializers for is_fused in (False, True))
+    parts, fused = (
+        quantized(kind, fused=is_fused).graph.initializers for is_fused in (False, True)
+    )
     assert {name for name in fused if "_proj" in name} == {
         name.replace("q_proj", "qkv_proj") for name in parts if "q_proj" in name
     }
@@ -103,7 +135,9 @@ def test_nothing_is_stored_twice(kind: str) -> None:
     assert sizes[0] == sizes[1]
 
 
-@pytest.mark.parametrize(("kind", "thresholds"), [("mixed", (3.0, 3.0, 3.0)), ("int8", (3.0, 3.0, 2.0))])
+@pytest.mark.parametrize(
+    ("kind", "thresholds"), [("mixed", (3.0, 3.0, 3.0)), ("int8", (3.0, 3.0, 2.0))]
+)
 def test_products_that_differ_stay_apart(kind: str, thresholds: tuple[float, float, float]) -> None:
     before, after = (quantized(kind, fused, thresholds) for fused in (False, True))
     assert [node.op_type for node in before.graph] == [node.op_type for node in after.graph]

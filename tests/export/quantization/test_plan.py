@@ -29,10 +29,14 @@ def weight() -> np.ndarray:
 def graph(dtype: str = "float32", gemm: bool = False, matrix: np.ndarray | None = None) -> ir.Model:
     """One product: x (rows, 128) times a stored weight."""
     matrix = (weight() if matrix is None else matrix).astype(dtype)
-    stored = onnx.numpy_helper.from_array(matrix.T.copy() if gemm else matrix, "w" if gemm else "w.transposed")
+    stored = onnx.numpy_helper.from_array(
+        matrix.T.copy() if gemm else matrix, "w" if gemm else "w.transposed"
+    )
     attributes: dict[str, Any] = {"transB": 1} if gemm else {}
     kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    node = onnx.helper.make_node("Gemm" if gemm else "MatMul", ["x", stored.name], ["y"], **attributes)
+    node = onnx.helper.make_node(
+        "Gemm" if gemm else "MatMul", ["x", stored.name], ["y"], **attributes
+    )
     made = onnx.helper.make_graph(
         [node],
         "product",
@@ -40,11 +44,15 @@ def graph(dtype: str = "float32", gemm: bool = False, matrix: np.ndarray | None 
         [onnx.helper.make_tensor_value_info("y", kind, ["rows", OUTPUTS])],
         [stored],
     )
-    return ir.from_proto(onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=9))
+    return ir.from_proto(
+        onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=9)
+    )
 
 
 def run(model: ir.Model, x: np.ndarray) -> np.ndarray:
-    session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     (y,) = session.run(None, {"x": x})
     return np.asarray(y)
 
@@ -59,8 +67,15 @@ def test_int8_is_symmetric_a_channel() -> None:
 
 
 @settings(deadline=None)
-@given(st.integers(1, 40), st.integers(1, 5), st.sampled_from([1, 7, 1 << 18]), st.integers(0, 2**32 - 1))
-def test_int8_uses_its_range_as_far_as_pairs_allow(inputs: int, outputs: int, numbers: int, seed: int) -> None:
+@given(
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.sampled_from([1, 7, 1 << 18]),
+    st.integers(0, 2**32 - 1),
+)
+def test_int8_uses_its_range_as_far_as_pairs_allow(
+    inputs: int, outputs: int, numbers: int, seed: int
+) -> None:
     random = np.random.default_rng(seed)
     matrix = random.standard_normal((inputs, outputs)) * np.exp(random.normal(0, 2, (inputs, 1)))
     with mock.patch.object(rounding, "NUMBERS", numbers):
@@ -76,7 +91,10 @@ def test_int8_uses_its_range_as_far_as_pairs_allow(inputs: int, outputs: int, nu
 @pytest.mark.parametrize(("size", "fused"), [(OUTPUTS, True), (1, False)])
 def test_a_bias_is_part_of_its_quantized_product(size: int, fused: bool, kind: str) -> None:
     model = graph()
-    bias, y = np.random.default_rng(1).standard_normal(size).astype(np.float32), model.graph.outputs[0]
+    bias, y = (
+        np.random.default_rng(1).standard_normal(size).astype(np.float32),
+        model.graph.outputs[0],
+    )
     plain = run(model, x := np.random.default_rng(2).uniform(-1, 1, (5, INPUTS)).astype(np.float32))
     stored = ir.Value(name="bias", shape=ir.Shape([size]), const_value=ir.tensor(bias))
     model.graph.register_initializer(stored)
@@ -85,10 +103,15 @@ def test_a_bias_is_part_of_its_quantized_product(size: int, fused: bool, kind: s
     model.graph.outputs[0], y.name, add.outputs[0].name = add.outputs[0], "product", "y"
     add.outputs[0].type, add.outputs[0].shape = y.type, y.shape
     quantizer, (product,) = Quantizer(model, "onnxruntime", "float32"), products(model)
-    quantizer.int8(product, 1.0) if kind == "int8" else quantizer.int4(product, 32, np.ones(INPUTS, np.float32))
+    quantizer.int8(product, 1.0) if kind == "int8" else quantizer.int4(
+        product, 32, np.ones(INPUTS, np.float32)
+    )
     assert ("Add" in {node.op_type for node in model.graph}) != fused
     assert [value.name for value in model.graph.outputs] == ["y"]
-    assert np.abs(run(model, x) - plain - bias).max() < (0.05 if kind == "int8" else 0.3) * np.abs(plain).max()
+    assert (
+        np.abs(run(model, x) - plain - bias).max()
+        < (0.05 if kind == "int8" else 0.3) * np.abs(plain).max()
+    )
 
 
 @pytest.mark.parametrize("gemm", [False, True])
@@ -98,7 +121,9 @@ def test_a_product_of_extremes_is_exact(rows: int, gemm: bool) -> None:
     matrix = np.where(weight() > 0, np.float32(1), np.float32(-1)) * (1 - 1e-3 * np.abs(weight()))
     model = graph(gemm=gemm, matrix=matrix)
     Quantizer(model, "onnxruntime", "float32").int8(products(model)[0], threshold=1.0)
-    x = np.where(np.random.default_rng(1).random((rows, INPUTS)) < 0.9, np.float32(1), np.float32(-1))
+    x = np.where(
+        np.random.default_rng(1).random((rows, INPUTS)) < 0.9, np.float32(1), np.float32(-1)
+    )
     integers, scale = int8_weight(matrix, axis=1)
     expected = (np.round(x * 127).astype(int) @ integers.astype(int)) * (scale / np.float32(127))
     np.testing.assert_allclose(run(model, x), expected, rtol=1e-5, atol=1e-5)
@@ -126,8 +151,12 @@ def test_int4_is_at_least_as_good_as_rounding_to_the_extreme(block: int) -> None
 def test_int4_spends_its_error_where_little_flows() -> None:
     importance = np.ones(INPUTS, np.float32)
     importance[::2] = 1000
-    loud, even = (int4_weight(weight(), 64, share) for share in (importance, np.ones(INPUTS, np.float32)))
-    errors = [np.square(q * np.repeat(s, 64, axis=0) - weight())[::2].sum() for q, s in (loud, even)]
+    loud, even = (
+        int4_weight(weight(), 64, share) for share in (importance, np.ones(INPUTS, np.float32))
+    )
+    errors = [
+        np.square(q * np.repeat(s, 64, axis=0) - weight())[::2].sum() for q, s in (loud, even)
+    ]
     assert errors[0] < errors[1]
 
 
@@ -145,7 +174,9 @@ def test_int8_computes_what_it_says(target: str, gemm: bool) -> None:
 
 def test_int4_computes_what_it_says() -> None:
     model = graph()
-    Quantizer(model, "onnxruntime", "float32").int4(products(model)[0], 32, np.ones(INPUTS, np.float32))
+    Quantizer(model, "onnxruntime", "float32").int4(
+        products(model)[0], 32, np.ones(INPUTS, np.float32)
+    )
     x = np.random.default_rng(1).standard_normal((5, INPUTS)).astype(np.float32)
     integers, scales = int4_weight(weight(), 32, np.ones(INPUTS, np.float32))
     expected = x @ (integers * np.repeat(scales, 32, axis=0))
@@ -195,7 +226,9 @@ def test_int8_decides_between_the_largest_that_int4_names(outputs: int, tmp_path
 
 def test_int4_for_tensorrt_is_a_block_dequantize_of_opset_21() -> None:
     model = graph("float16")
-    Quantizer(model, "tensorrt", "float16").int4(products(model)[0], 64, np.ones(INPUTS, np.float32))
+    Quantizer(model, "tensorrt", "float16").int4(
+        products(model)[0], 64, np.ones(INPUTS, np.float32)
+    )
     (node,) = (node for node in model.graph if node.op_type == "DequantizeLinear")
     assert node.attributes["block_size"].as_int() == 64
     assert model.graph.initializers["w.int4"].dtype == ir.DataType.INT4
@@ -206,7 +239,9 @@ def test_int4_for_tensorrt_is_a_block_dequantize_of_opset_21() -> None:
 def test_products_of_one_activation_share_its_rounding() -> None:
     model = graph()
     first = products(model)[0].node
-    value = ir.Value(name="v.transposed", const_value=ir.tensor(weight()), shape=ir.Shape([INPUTS, OUTPUTS]))
+    value = ir.Value(
+        name="v.transposed", const_value=ir.tensor(weight()), shape=ir.Shape([INPUTS, OUTPUTS])
+    )
     model.graph.register_initializer(value)
     second = ir.node("MatMul", [first.inputs[0], value])
     model.graph.append(second)

@@ -10,7 +10,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tables import table
 
-from vpt_edge.runtime.perception.vpt import KINDS, Crop, Decision, Reencode, crop_box, decide, without_triggers
+from vpt_edge.runtime.perception.vpt import (
+    KINDS,
+    Crop,
+    Decision,
+    Reencode,
+    crop_box,
+    decide,
+    without_triggers,
+)
 
 SIZE = (640, 480)
 GRAMMAR = table("region_grammar")
@@ -21,10 +29,24 @@ side = st.integers(1, 5000)
 texts = st.lists(
     st.one_of(
         st.sampled_from(
-            ["<|region_token_start|>", "<|region_token_end|>", "<|x_8|>", "<|", "|>", "x_3", " ", "\n", "٣"]
+            [
+                "<|region_token_start|>",
+                "<|region_token_end|>",
+                "<|x_8|>",
+                "<|",
+                "|>",
+                "x_3",
+                " ",
+                "\n",
+                "٣",
+            ]
         ),
         st.builds("<|{}_{}|>".format, st.sampled_from("xy"), cell),
-        st.builds("<|{}_action{}|>".format, st.sampled_from(KINDS), st.sampled_from(["", "_start", "_end"])),
+        st.builds(
+            "<|{}_action{}|>".format,
+            st.sampled_from(KINDS),
+            st.sampled_from(["", "_start", "_end"]),
+        ),
         st.text(max_size=3),
     ),
     max_size=12,
@@ -41,7 +63,10 @@ def action(kind: str) -> str:
 
 def own_kind(row: dict[str, Any]) -> str:
     """The kind of the checkpoint that could have said this."""
-    return next((ENCODERS[name] for name, found in row["kinds"].items() if found and name in ENCODERS), "clip")
+    return next(
+        (ENCODERS[name] for name, found in row["kinds"].items() if found and name in ENCODERS),
+        "clip",
+    )
 
 
 @needs_golden
@@ -56,7 +81,9 @@ def test_region_grammar_is_the_authors(row: dict[str, Any]) -> None:
             assert decision == Decision((), "malformed_region")
         case [_, "region"]:
             cells = [
-                [[crop.cells[:2], crop.cells[2:]], crop.box] for crop in decision.actions if isinstance(crop, Crop)
+                [[crop.cells[:2], crop.cells[2:]], crop.box]
+                for crop in decision.actions
+                if isinstance(crop, Crop)
             ]
             expected = [
                 [[tuple(corner) for corner in corners], tuple(box)]
@@ -68,7 +95,9 @@ def test_region_grammar_is_the_authors(row: dict[str, Any]) -> None:
 
 
 @needs_golden
-@pytest.mark.parametrize("row", table("crop_boxes"), ids=lambda row: f"{row['image_wh']}{row['x0y0x1y1']}")
+@pytest.mark.parametrize(
+    "row", table("crop_boxes"), ids=lambda row: f"{row['image_wh']}{row['x0y0x1y1']}"
+)
 def test_crop_boxes_are_the_authors(row: dict[str, Any]) -> None:
     width, height = row["image_wh"]
     x0, y0, x1, y1 = row["x0y0x1y1"]
@@ -78,7 +107,9 @@ def test_crop_boxes_are_the_authors(row: dict[str, Any]) -> None:
     assert list(crop.box) == row["crop_box"]
 
 
-@pytest.mark.parametrize("text", ["", "Yes.", "<|x_1|><|y_1|>", "<|region_token_start|><|region_token_end|>"])
+@pytest.mark.parametrize(
+    "text", ["", "Yes.", "<|x_1|><|y_1|>", "<|region_token_start|><|region_token_end|>"]
+)
 def test_plain_text_is_the_answer(text: str) -> None:
     assert decide(text, SIZE, "clip") == Decision(())
 
@@ -100,13 +131,18 @@ def test_what_the_grammar_does_not_know_is_text(text: str) -> None:
 
 
 def test_one_region_gives_cells_and_box() -> None:
-    assert decide(f"Look: {region('x_2', 'y_3')}!", SIZE, "clip").actions == (Crop((2, 3, 2, 3), (80, 120, 320, 300)),)
+    assert decide(f"Look: {region('x_2', 'y_3')}!", SIZE, "clip").actions == (
+        Crop((2, 3, 2, 3), (80, 120, 320, 300)),
+    )
 
 
 def test_regions_keep_their_order_and_any_order_of_tokens_gives_the_same_cells() -> None:
     text = region("y_5", "x_4", "x_6", "y_2") + " and " + region("x_0", "y_0")
     actions = decide(text, SIZE, "seg").actions
-    assert [action.cells for action in actions if isinstance(action, Crop)] == [(4, 2, 6, 5), (0, 0, 0, 0)]
+    assert [action.cells for action in actions if isinstance(action, Crop)] == [
+        (4, 2, 6, 5),
+        (0, 0, 0, 0),
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -142,7 +178,9 @@ def test_more_than_one_kind_is_no_look(text: str) -> None:
     assert decide(text, SIZE, "clip") == Decision((), "mixed_triggers")
 
 
-@pytest.mark.parametrize("text", [region("x_1"), region("y_1", "y_2"), region("x_1", "y_1") + region("x_2")])
+@pytest.mark.parametrize(
+    "text", [region("x_1"), region("y_1", "y_2"), region("x_1", "y_1") + region("x_2")]
+)
 def test_a_region_without_x_or_y_spoils_the_turn(text: str) -> None:
     assert decide(text, SIZE, "clip") == Decision((), "malformed_region")
 
@@ -168,7 +206,10 @@ def test_a_box_lies_in_the_picture_and_holds_its_cells(
 ) -> None:
     (x0, x1), (y0, y1) = sorted(xs), sorted(ys)
     box = crop_box((x0, y0, x1, y1), size)
-    for low, high, first, last, length in ((box[0], box[2], x0, x1, size[0]), (box[1], box[3], y0, y1, size[1])):
+    for low, high, first, last, length in (
+        (box[0], box[2], x0, x1, size[0]),
+        (box[1], box[3], y0, y1, size[1]),
+    ):
         assert 0 <= low <= high <= length
         assert 8 * low <= first * length
         assert 8 * (high + 1) > (last + 1) * length  # truncation takes less than a pixel
@@ -177,7 +218,9 @@ def test_a_box_lies_in_the_picture_and_holds_its_cells(
 
 
 @given(xs=st.tuples(cell, cell), ys=st.tuples(cell, cell), size=st.tuples(side, side))
-def test_more_cells_give_no_smaller_box(xs: tuple[int, int], ys: tuple[int, int], size: tuple[int, int]) -> None:
+def test_more_cells_give_no_smaller_box(
+    xs: tuple[int, int], ys: tuple[int, int], size: tuple[int, int]
+) -> None:
     (x0, x1), (y0, y1) = sorted(xs), sorted(ys)
     inner = crop_box((x0, y0, x1, y1), size)
     outer = crop_box((max(x0 - 1, 0), max(y0 - 1, 0), min(x1 + 1, 7), min(y1 + 1, 7)), size)

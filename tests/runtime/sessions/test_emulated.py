@@ -73,10 +73,20 @@ def test_the_library_has_every_function(driver: Driver) -> None:
 
 
 def test_the_device_is_the_one_asked_for() -> None:
-    options: dict[str, Any] = {"name": "Orin", "capability": (8, 7), "driver": 13020, "integrated": True}
+    options: dict[str, Any] = {
+        "name": "Orin",
+        "capability": (8, 7),
+        "driver": 13020,
+        "integrated": True,
+    }
     with emulated(**options, total=1 << 20):
         device = cuda.Device.open()
-        assert (device.name, device.capability, device.driver, device.integrated) == ("Orin", "8.7", "13.2", True)
+        assert (device.name, device.capability, device.driver, device.integrated) == (
+            "Orin",
+            "8.7",
+            "13.2",
+            True,
+        )
         assert device.memory() == (1 << 20, 1 << 20)
 
 
@@ -97,7 +107,9 @@ def test_work_waits_for_its_own_stream(driver: Driver, stream: Stream) -> None:
     other.close()
 
 
-def test_a_buffer_filled_again_before_the_wait_arrives_as_it_is_then(driver: Driver, stream: Stream) -> None:
+def test_a_buffer_filled_again_before_the_wait_arrives_as_it_is_then(
+    driver: Driver, stream: Stream
+) -> None:
     array, (host, _) = stream.zeros((1, 4), np.float32), pinned(stream, [1, 2, 3, 4])
     stream.to_device(array.pointer, host.ctypes.data, 16)
     host[:] = 9
@@ -128,7 +140,11 @@ def test_a_strided_copy(driver: Driver, stream: Stream) -> None:
 
 @pytest.mark.parametrize(
     ("size", "start", "found"),
-    [(17, 0, "end behind their allocation"), (16, 16, "in no allocation"), (1, -1, "in no allocation")],
+    [
+        (17, 0, "end behind their allocation"),
+        (16, 16, "in no allocation"),
+        (1, -1, "in no allocation"),
+    ],
 )
 def test_an_access_outside_of_a_block_is_found(
     size: int, start: int, found: str, driver: Driver, stream: Stream
@@ -141,7 +157,11 @@ def test_an_access_outside_of_a_block_is_found(
 
 def test_a_use_of_freed_memory_is_found(driver: Driver, stream: Stream) -> None:
     other = Stream(stream.device)
-    array, (host, address), (mine, _) = other.zeros((1, 4), np.float32), pinned(other, [0] * 4), pinned(stream, [0] * 4)
+    array, (host, address), (mine, _) = (
+        other.zeros((1, 4), np.float32),
+        pinned(other, [0] * 4),
+        pinned(stream, [0] * 4),
+    )
     other.close()
     for call in (
         lambda: stream.to_host(mine.ctypes.data, array.pointer, 16),
@@ -286,11 +306,17 @@ def build(module: ModuleType | Any, path: Path, graph: Graph, flags: int | None 
     """The plan of a graph, with one profile over its bounds."""
     logger = module.Logger()
     builder = module.Builder(logger)
-    network, config = builder.create_network(2 if flags is None else flags), builder.create_builder_config()
+    network, config = (
+        builder.create_network(2 if flags is None else flags),
+        builder.create_builder_config(),
+    )
     assert module.OnnxParser(network, logger).parse_from_file(str(path))
     profile = builder.create_optimization_profile()
     for tensor in graph.inputs:
-        sizes = [[graph.bounds[side][i] if isinstance(side, str) else side for side in tensor.shape] for i in range(3)]
+        sizes = [
+            [graph.bounds[side][i] if isinstance(side, str) else side for side in tensor.shape]
+            for i in range(3)
+        ]
         profile.set_shape(tensor.name, *sizes)
     assert config.add_optimization_profile(profile) == 0
     return builder.build_serialized_network(network, config)
@@ -307,7 +333,9 @@ class Double:
         plan = build(self.trt, bundle.file(DOUBLE.file), DOUBLE)
         self.engine: Any = self.runtime.deserialize_cuda_engine(np.frombuffer(plan, np.uint8))
         strategy = self.trt.ExecutionContextAllocationStrategy
-        self.context: Any = self.engine.create_execution_context(strategy.USER_MANAGED if managed else strategy.STATIC)
+        self.context: Any = self.engine.create_execution_context(
+            strategy.USER_MANAGED if managed else strategy.STATIC
+        )
         self.scratch = self.stream.zeros((self.engine.device_memory_size_v2,), np.uint8)
         self.x = self.stream.zeros((1, 64, WIDTH), np.float32)
         self.twice = self.stream.zeros((1, 64, WIDTH), np.float32)
@@ -369,8 +397,12 @@ def test_shapes_must_lie_within_the_active_profile(double: Double) -> None:
     assert not double.context.set_optimization_profile_async(1, double.stream.handle)
 
 
-def test_an_execution_needs_shapes_addresses_and_memory(driver: Driver, small: Bundle, double: Double) -> None:
-    context = double.engine.create_execution_context(double.trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+def test_an_execution_needs_shapes_addresses_and_memory(
+    driver: Driver, small: Bundle, double: Double
+) -> None:
+    context = double.engine.create_execution_context(
+        double.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    )
     for ready, missing in (
         (lambda: True, "no optimization profile"),
         (lambda: context.set_optimization_profile_async(0, double.stream.handle), "shape of x"),
@@ -453,7 +485,9 @@ def test_a_context_destroyed_before_its_work_is_found(driver: Driver, double: Do
     assert "destroyed before it ran" in driver.take_errors()[0]
 
 
-def test_one_scratch_memory_for_two_streams_is_found(driver: Driver, small: Bundle, double: Double) -> None:
+def test_one_scratch_memory_for_two_streams_is_found(
+    driver: Driver, small: Bundle, double: Double
+) -> None:
     other = Double(small)
     other.context.set_device_memory(double.scratch.pointer, double.scratch.nbytes)
     assert double.execute()
@@ -488,7 +522,9 @@ def test_what_a_version_does_not_have(version: str, small: Bundle) -> None:
         old = version < "11"
         assert hasattr(double.trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH") == old
         assert hasattr(double.trt.BuilderFlag, "FP16") == old
-        assert not any(hasattr(double.trt.BuilderFlag, flag) and not old for flag in OLD_BUILDER_FLAGS)
+        assert not any(
+            hasattr(double.trt.BuilderFlag, flag) and not old for flag in OLD_BUILDER_FLAGS
+        )
         assert hasattr(double.trt.OnnxParser, "supports_model") == old
         assert hasattr(double.engine, "device_memory_size") == old
         assert double.engine.device_memory_size_v2 > 0
@@ -524,8 +560,12 @@ def test_what_a_build_refuses(small: Bundle, driver: Driver) -> None:
     assert "strongly typed" in messages[-1]
 
 
-@pytest.mark.parametrize(("version", "taken"), [("10.3.0", False), ("10.16.2", True), ("11.4.1", True)])
-def test_newer_operators_are_refused_by_older_versions(version: str, taken: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "taken"), [("10.3.0", False), ("10.16.2", True), ("11.4.1", True)]
+)
+def test_newer_operators_are_refused_by_older_versions(
+    version: str, taken: bool, tmp_path: Path
+) -> None:
     norm = helper.make_node("RMSNormalization", ["x", "two"], ["twice"])
     save(tmp_path / "norm.onnx", DOUBLE, [norm], opset=23)
     with emulated(version):

@@ -1,4 +1,7 @@
-"""ONNX Runtime on the CPU: what its sessions share. What all backends have in common is in test_session.py."""
+"""ONNX Runtime on the CPU: what its sessions share.
+
+What all backends have in common is in test_session.py.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ def test_sessions_take_their_memory_from_one_arena(exported: Exporter) -> None:
     session.close()
 
 
-@pytest.mark.parametrize(("usable", "threads"), [(1, 1), (3, 3), (8, 0), (16, 0)])  # 0: ONNX Runtime's own choice
+@pytest.mark.parametrize(
+    ("usable", "threads"), [(1, 1), (3, 3), (8, 0), (16, 0)]
+)  # 0: ONNX Runtime's own choice
 def test_a_session_starts_no_more_threads_than_it_has_cores(
     usable: int, threads: int, exported: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,7 +62,9 @@ def test_threads_register_the_arena_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(registered) == 1
 
 
-def test_an_arena_that_the_program_has_registered_will_do(exported: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_arena_that_the_program_has_registered_will_do(
+    exported: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*arguments: Any) -> None:
         raise RuntimeError("An allocator for this device has already been registered for sharing")
 

@@ -1,4 +1,5 @@
-"""ONNX Runtime on a GPU, as far as it can be held without one: with stand-ins for what is missing here."""
+"""ONNX Runtime on a GPU, as far as it can be held without one: with stand-ins for what is missing
+here."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Binding:
 
 
 class Inference:
-    """An InferenceSession whose provider loads, or has fallen back as the real one does: with a line in its log."""
+    """An InferenceSession whose provider loads, or has fallen back as the real one does: with a
+    line in its log."""
 
     loads = True
     left_on_cpu: list[str] = []
@@ -119,11 +121,15 @@ def test_a_provider_that_fell_back_is_an_error_that_names_the_library(
     (capi / "libonnxruntime_providers_cuda.so").write_bytes(b"no library")
     monkeypatch.setattr(onnxruntime, "__file__", str(tmp_path / "__init__.py"))
     monkeypatch.setattr(gpu, "loads", False)
-    with pytest.raises(SessionError, match=rf"{CUDA} does not load: .*libonnxruntime_providers_cuda.so.*vpt-doctor"):
+    with pytest.raises(
+        SessionError, match=rf"{CUDA} does not load: .*libonnxruntime_providers_cuda.so.*vpt-doctor"
+    ):
         open_session(bundle, "decoder", "cuda")
 
 
-def test_a_package_without_the_provider_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_without_the_provider_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(onnxruntime, "__file__", str(tmp_path / "__init__.py"))
     assert missing_library(onnxruntime) == f"no CUDA provider in {tmp_path / 'capi'}"
 
@@ -138,15 +144,20 @@ def test_graphs_of_the_other_target_are_refused(bundle: Bundle, gpu: type[Infere
 def test_heavy_operators_left_on_the_cpu_are_an_error(
     bundle: Bundle, gpu: type[Inference], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The provider loads, yet has no kernel for some nodes: ONNX Runtime runs them elsewhere without a word."""
+    """The provider loads, yet has no kernel for some nodes: ONNX Runtime runs them elsewhere
+    without a word."""
     monkeypatch.setattr(gpu, "left_on_cpu", ["Shape", "QGemm", "GroupQueryAttention"])
-    with pytest.raises(SessionError, match=r"no kernel for GroupQueryAttention, QGemm of decoder in fp32.*fp16"):
+    with pytest.raises(
+        SessionError, match=r"no kernel for GroupQueryAttention, QGemm of decoder in fp32.*fp16"
+    ):
         open_session(bundle, "decoder", "cuda")
     monkeypatch.setattr(gpu, "left_on_cpu", ["Shape"])
     open_session(bundle, "decoder", "cuda").close()
 
 
-def test_only_cuda_is_asked_for_and_its_arena_grows_by_what_is_needed(bundle: Bundle, gpu: type[Inference]) -> None:
+def test_only_cuda_is_asked_for_and_its_arena_grows_by_what_is_needed(
+    bundle: Bundle, gpu: type[Inference]
+) -> None:
     session = open_session(bundle, "decoder", "cuda")
     (inference,) = gpu.opened
     assert inference.path == str(bundle.file("decoder.onnx"))
@@ -172,7 +183,11 @@ def test_device_arrays_are_bound_where_they_lie(bundle: Bundle, gpu: type[Infere
 
 def test_what_is_bound_stays_bound(bundle: Bundle, gpu: type[Inference]) -> None:
     session = OrtCudaSession(bundle, "decoder")
-    cache, first, second = session.zeros((2, 3), np.float16), np.zeros(1, np.float32), np.zeros(1, np.float32)
+    cache, first, second = (
+        session.zeros((2, 3), np.float16),
+        np.zeros(1, np.float32),
+        np.zeros(1, np.float32),
+    )
     for ids in (first, first, second):
         session.run({"past": cache, "ids": ids}, {})
     inference = gpu.opened[0]
@@ -181,7 +196,9 @@ def test_what_is_bound_stays_bound(bundle: Bundle, gpu: type[Inference]) -> None
     session.close()
 
 
-def test_zeros_are_there_before_another_stream_reads_them(bundle: Bundle, gpu: type[Inference]) -> None:
+def test_zeros_are_there_before_another_stream_reads_them(
+    bundle: Bundle, gpu: type[Inference]
+) -> None:
     session = OrtCudaSession(bundle, "decoder")
     stream: Any = session._stream
     session.zeros((2, 3), np.float16)

@@ -133,7 +133,9 @@ def test_other_outputs_may_be_asked_for(double: Session) -> None:
     for seed, name in enumerate(["twice"] * 3 + ["total"] * 3 + ["twice", "total"] * 2):
         x, outputs = rows(4, seed), outputs_of_double(4)
         double.run({"x": x}, {name: outputs[name]})
-        np.testing.assert_allclose(outputs[name], {"twice": 2 * x, "total": x.sum(1)}[name], atol=1e-5)
+        np.testing.assert_allclose(
+            outputs[name], {"twice": 2 * x, "total": x.sum(1)}[name], atol=1e-5
+        )
 
 
 def test_an_output_that_is_left_out_is_not_written(double: Session) -> None:
@@ -291,7 +293,8 @@ def test_a_cache_that_is_rewound_forgets(reader: Reader) -> None:
 
 
 def test_a_cache_that_is_rewound_over_a_block_reads_the_smaller_one(reader: Reader) -> None:
-    """On a GPU each size of the past is captured once; going back must find the right one, with the right state."""
+    """On a GPU each size of the past is captured once; going back must find the right one, with the
+    right state."""
     for turn in range(3):
         for seed in range(4):
             reader.run(whole(63, 10 * turn + seed))
@@ -350,7 +353,11 @@ def test_threads_on_one_session_take_turns(double: Session) -> None:
 
 
 def test_sessions_in_threads_run_beside_each_other(opener: Opener, small: Bundle) -> None:
-    double, reader, barrier = opener("double"), Reader(small, opener("decoder")), threading.Barrier(2, timeout=60)
+    double, reader, barrier = (
+        opener("double"),
+        Reader(small, opener("decoder")),
+        threading.Barrier(2, timeout=60),
+    )
 
     def see() -> None:
         for step in range(15):
@@ -390,7 +397,8 @@ def test_a_close_waits_for_a_run(opener: Opener) -> None:
 
 
 def test_the_decoder_of_a_model(opener: Opener, exported: Exporter) -> None:
-    """Prefill, steps and a rewind: the same numbers as ONNX Runtime without a cache that was rewound."""
+    """Prefill, steps and a rewind: the same numbers as ONNX Runtime without a cache that was
+    rewound."""
     bundle = exported(DEMO, "fp32", "tensorrt")
     text, session = bundle.manifest.text, opener("decoder", bundle)
     random = np.random.default_rng(3)
@@ -405,7 +413,10 @@ def test_the_decoder_of_a_model(opener: Opener, exported: Exporter) -> None:
             "hidden": np.empty((1, text.hidden_size), np.float32),
             "token": np.empty(1, np.int64),
         }
-        given = {"embeds": embeds[:, start:stop], **cache.rotations(cos[start:stop], sin[start:stop])}
+        given = {
+            "embeds": embeds[:, start:stop],
+            **cache.rotations(cos[start:stop], sin[start:stop]),
+        }
         session.run({**given, **inputs}, {**got, **present})
         cache.append(stop - start)
         assert got["token"][0] == got["logits"].argmax()

@@ -11,7 +11,9 @@ from golden import DEMO, GOLDEN, Exporter
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Graph
 
-trt: Any = pytest.importorskip("tensorrt_rtx_bindings", reason="the TensorRT-RTX wheel is not installed; see Makefile")
+trt: Any = pytest.importorskip(
+    "tensorrt_rtx_bindings", reason="the TensorRT-RTX wheel is not installed; see Makefile"
+)
 
 CHECKPOINTS = [DEMO, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
 
@@ -22,10 +24,15 @@ def build(path: Path, graph: Graph) -> int:
     builder = trt.Builder(logger)
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
-    assert parser.parse_from_file(str(path)), [str(parser.get_error(index)) for index in range(parser.num_errors)]
+    assert parser.parse_from_file(str(path)), [
+        str(parser.get_error(index)) for index in range(parser.num_errors)
+    ]
     config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     for tensor in graph.inputs:
-        sizes = [[graph.bounds[size][i] if isinstance(size, str) else size for size in tensor.shape] for i in range(3)]
+        sizes = [
+            [graph.bounds[size][i] if isinstance(size, str) else size for size in tensor.shape]
+            for i in range(3)
+        ]
         profile.set_shape(tensor.name, *sizes)
     config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)

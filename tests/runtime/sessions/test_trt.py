@@ -1,4 +1,5 @@
-"""Sessions on TensorRT, on the emulated device: the authors' answers, what is copied, what is refused, what fails."""
+"""Sessions on TensorRT, on the emulated device: the authors' answers, what is copied, what is
+refused, what fails."""
 
 from __future__ import annotations
 
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.sessions import Session
 
 LOGITS = 5e-4
-FEW = [name for name in CASES if name in ("clip_reencode_64x900", "det_reencode_333x517", "region_two_1280x720")]
+FEW = [
+    name
+    for name in CASES
+    if name in ("clip_reencode_64x900", "det_reencode_333x517", "region_two_1280x720")
+]
 
 
 @pytest.fixture
@@ -67,7 +72,9 @@ def _planned(bundle: Bundle) -> Bundle:
 def check_answers(case: Case, bundle: Bundle, **options: Any) -> None:
     with runtime.Pipeline(bundle, device="tensorrt") as pipeline:
         for keep_logits in (True, False):
-            answer = pipeline.ask(case.image, case.conversation["question"], keep_logits=keep_logits, **options)
+            answer = pipeline.ask(
+                case.image, case.conversation["question"], keep_logits=keep_logits, **options
+            )
             check_decisions(answer, case)
             for turn, name in zip(answer.turns, ("round1", "round2"), strict=False):
                 if turn.logits is not None:
@@ -86,8 +93,12 @@ def test_answers(name: str, exported: Exporter) -> None:
 
 @needs_golden
 @pytest.mark.parametrize("name", FEW)
-@pytest.mark.parametrize(("version", "integrated"), [("10.3.0", True), ("10.16.2", False), ("11.4.1", False)])
-def test_answers_of_other_versions(version: str, integrated: bool, name: str, exported: Exporter) -> None:
+@pytest.mark.parametrize(
+    ("version", "integrated"), [("10.3.0", True), ("10.16.2", False), ("11.4.1", False)]
+)
+def test_answers_of_other_versions(
+    version: str, integrated: bool, name: str, exported: Exporter
+) -> None:
     case = Case(name)
     bundle = exported(case.model, "fp32", "tensorrt")
     with emulated(version, integrated=integrated):
@@ -109,7 +120,8 @@ def test_pipelines_beside_each_other(exported: Exporter) -> None:
     cases = [Case(name) for name in FEW]
     with emulated():
         pipelines = [
-            runtime.Pipeline(_planned(exported(case.model, "fp32", "tensorrt")), device="tensorrt") for case in cases
+            runtime.Pipeline(_planned(exported(case.model, "fp32", "tensorrt")), device="tensorrt")
+            for case in cases
         ]
         for _ in range(2):
             for case, pipeline in zip(cases, pipelines, strict=True):
@@ -134,15 +146,21 @@ class Talker:
         self.decoder.prefill(Context([index % 50 for index in range(count)]))
 
     def steps(self, count: int) -> Counter[str]:
-        """Take steps; the bytes that each has copied, the copy into the cache that the step before has left, and
-        the launches and executions.
+        """Take steps; the bytes that each has copied, the copy into the cache that the step before
+        has left, and the launches and executions.
         """
         driver = self.driver
-        before = Counter({**driver.copied, "launches": driver.launches, "executions": driver.executions})
+        before = Counter(
+            {**driver.copied, "launches": driver.launches, "executions": driver.executions}
+        )
         for _ in range(count):
             self.decoder.step(7)
-        after = Counter({**driver.copied, "launches": driver.launches, "executions": driver.executions})
-        return Counter({kind: after[kind] - before[kind] for kind in after if after[kind] != before[kind]})
+        after = Counter(
+            {**driver.copied, "launches": driver.launches, "executions": driver.executions}
+        )
+        return Counter(
+            {kind: after[kind] - before[kind] for kind in after if after[kind] != before[kind]}
+        )
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +170,11 @@ def demo(exported: Exporter) -> Bundle:
 
 @pytest.mark.parametrize("integrated", [False, True])
 @pytest.mark.parametrize("greedy", [False, True])
-def test_a_step_copies_the_same_whatever_the_cache_holds(greedy: bool, integrated: bool, demo: Bundle) -> None:
-    """One row of each layer's keys and values within the device, what goes in, and what was asked for."""
+def test_a_step_copies_the_same_whatever_the_cache_holds(
+    greedy: bool, integrated: bool, demo: Bundle
+) -> None:
+    """One row of each layer's keys and values within the device, what goes in, and what was asked
+    for."""
     text, costs = demo.manifest.text, []
     with emulated(integrated=integrated) as driver:
         talker = Talker(demo, driver, greedy)
@@ -197,7 +218,11 @@ def test_a_step_runs_in_the_profile_of_steps(demo: Bundle, driver: Driver) -> No
 def test_a_picture_runs_in_the_smallest_profile_that_holds_it(demo: Bundle, driver: Driver) -> None:
     session = open_session(_planned(demo), "vision_encoder", "tensorrt")
     graph = demo.graph("vision_encoder")
-    width, half, hidden = graph.inputs[0].shape[2], graph.inputs[1].shape[1], graph.outputs[0].shape[2]
+    width, half, hidden = (
+        graph.inputs[0].shape[2],
+        graph.inputs[1].shape[1],
+        graph.outputs[0].shape[2],
+    )
     assert isinstance(width, int) and isinstance(half, int) and isinstance(hidden, int)
     largest = graph.bounds["patches"][2]
     for patches in (4, largest):
@@ -215,7 +240,10 @@ def test_a_picture_runs_in_the_smallest_profile_that_holds_it(demo: Bundle, driv
 def test_more_shapes_than_graphs_are_kept(small: Bundle, driver: Driver) -> None:
     session = open_session(_planned(small), "double", "tensorrt")
     for count in [*range(1, 50), *range(1, 50)]:
-        x, twice = np.full((1, count, WIDTH), count, np.float32), np.empty((1, count, WIDTH), np.float32)
+        x, twice = (
+            np.full((1, count, WIDTH), count, np.float32),
+            np.empty((1, count, WIDTH), np.float32),
+        )
         for _ in range(3):
             session.run({"x": x}, {"twice": twice})
             assert (twice == 2 * count).all()
@@ -273,7 +301,9 @@ def test_no_driver(small: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_old_driver_is_refused(small: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     with emulated() as driver:
-        monkeypatch.setattr(cuda, "load_library", lambda: driver.library("cuGraphInstantiateWithFlags"))
+        monkeypatch.setattr(
+            cuda, "load_library", lambda: driver.library("cuGraphInstantiateWithFlags")
+        )
         assert "the CUDA driver has no cuGraphInstantiateWithFlags" in refused(small)
 
 
@@ -310,7 +340,9 @@ def test_plans_moved_from_another_tensorrt(copy: Bundle) -> None:
     assert "was built with tensorrt 10.16.2" in text and "this is tensorrt 10.3.0" in text
 
 
-@pytest.mark.parametrize("options", [{"driver": 13000}, {"capability": (8, 9)}, {"name": "Another"}])
+@pytest.mark.parametrize(
+    "options", [{"driver": 13000}, {"capability": (8, 9)}, {"name": "Another"}]
+)
 def test_plans_of_another_device(options: dict[str, Any], copy: Bundle) -> None:
     with emulated():
         build_plans(copy)
@@ -357,7 +389,9 @@ def test_a_refused_shape_ends_with_what_tensorrt_said(copy: Bundle, driver: Driv
     for _ in range(3):
         for _ in range(2):
             run(3)
-        with pytest.raises(SessionError, match=r"refuses \(1, 60, 8\) as x \(double\): .*not within profile 0"):
+        with pytest.raises(
+            SessionError, match=r"refuses \(1, 60, 8\) as x \(double\): .*not within profile 0"
+        ):
             run(60)
     session.close()
 
@@ -378,7 +412,9 @@ def test_no_memory_is_said_with_numbers(demo: Bundle) -> None:
         pass
 
 
-@pytest.mark.parametrize("function", ["cuMemAlloc_v2", "cuMemHostAlloc", "cuStreamCreate", "cuMemsetD8Async"])
+@pytest.mark.parametrize(
+    "function", ["cuMemAlloc_v2", "cuMemHostAlloc", "cuStreamCreate", "cuMemsetD8Async"]
+)
 def test_whatever_fails_at_the_opening_is_given_back(function: str, small: Bundle) -> None:
     with emulated():
         build_plans(small)
@@ -407,17 +443,27 @@ def test_a_cache_without_memory(demo: Bundle, driver: Driver) -> None:
 @pytest.mark.parametrize(
     "function",
     [
-        *("cuMemcpyHtoDAsync_v2", "cuMemcpyDtoHAsync_v2", "cuStreamSynchronize", "cuStreamBeginCapture_v2"),
+        *(
+            "cuMemcpyHtoDAsync_v2",
+            "cuMemcpyDtoHAsync_v2",
+            "cuStreamSynchronize",
+            "cuStreamBeginCapture_v2",
+        ),
         *("cuStreamEndCapture", "cuGraphInstantiateWithFlags", "cuGraphLaunch", "cuCtxSetCurrent"),
     ],
 )
-def test_whatever_fails_in_a_run_the_next_one_is_right(function: str, small: Bundle, driver: Driver) -> None:
+def test_whatever_fails_in_a_run_the_next_one_is_right(
+    function: str, small: Bundle, driver: Driver
+) -> None:
     """An error of CUDA's that is not for ever (most are) leaves no half-bound state behind."""
     for after in range(4):
         session, failed = open_session(_planned(small), "double", "tensorrt"), list[str]()
         driver.fail(function, UNKNOWN, after)
         for count in (3, 3, 3, 4, 4, 4, 3, 3, 5, 5, 6, 6):
-            x, twice = np.full((1, count, WIDTH), count, np.float32), np.zeros((1, count, WIDTH), np.float32)
+            x, twice = (
+                np.full((1, count, WIDTH), count, np.float32),
+                np.zeros((1, count, WIDTH), np.float32),
+            )
             try:
                 session.run({"x": x}, {"twice": twice})
             except SessionError as error:
