@@ -27,10 +27,11 @@ from benchmarks.shape import HOLLOW, Weight
 from vpt_edge.export import config_files, tensor_files, tracing
 from vpt_edge.export import spec as graphs
 from vpt_edge.export.checkpoint import Checkpoint
-from vpt_edge.export.exporter import CACHE_TOKENS, EMBEDDINGS, Export, export
+from vpt_edge.export.exporter import CACHE_TOKENS, export
 from vpt_edge.export.quantization.calibrator import Calibration
 from vpt_edge.export.quantization.plan import Plan
 from vpt_edge.export.quantization.recipe import INT4_BLOCK, RECIPES
+from vpt_edge.export.writer import EMBEDDINGS, BundleWriter
 from vpt_edge.runtime.bundle import sha256, write_manifest
 from vpt_edge.runtime.testing import tiny_bundle
 
@@ -46,7 +47,7 @@ ALIGNMENT = 4096
 def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Path) -> None:
     """A bundle of a decoder and a vision encoder without weights; ``HOLLOW`` lists what to fill in."""
     folder.mkdir()
-    job = Export(checkpoint, RECIPES[precision], target, CACHE_TOKENS, folder)
+    job = BundleWriter(checkpoint, RECIPES[precision], target, CACHE_TOKENS, folder)
     names, weights = ("decoder", "vision_encoder"), list[Weight]()
     if job.recipe.quantized:
         inputs = {(graph, name): size for graph in names for name, size in products(job, graph)}

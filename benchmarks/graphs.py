@@ -24,10 +24,10 @@ from safetensors.torch import save_file
 
 from vpt_edge.export import config_files, tensor_files
 from vpt_edge.export.checkpoint import Checkpoint
-from vpt_edge.export.exporter import Export
 from vpt_edge.export.layers import PlainAttention
 from vpt_edge.export.quantization.plan import Plan
 from vpt_edge.export.quantization.recipe import INT4_BLOCK, RECIPES
+from vpt_edge.export.writer import BundleWriter
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.sessions.ort import OrtSession
@@ -83,7 +83,7 @@ def write_bundle(
     """A bundle without calibration: every threshold is the same, which costs the same; so are an
     int8 cache's steps."""
     folder.mkdir()
-    job = Export(checkpoint, RECIPES[precision], "onnxruntime", 4096, folder)
+    job = BundleWriter(checkpoint, RECIPES[precision], "onnxruntime", 4096, folder)
     if job.recipe.quantized:
         inputs = {
             (graph, name): size
@@ -107,7 +107,7 @@ def write_bundle(
     return Bundle(folder, job.manifest())
 
 
-def products(job: Export, graph: str) -> list[tuple[str, int]]:
+def products(job: BundleWriter, graph: str) -> list[tuple[str, int]]:
     """Name and number of inputs of each weight of a graph."""
     with torch.device("meta"):
         module = job.specs[graph].build(PlainAttention())

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vpt_edge.calibration.recorder import Observer
-    from vpt_edge.export.exporter import Export
+    from vpt_edge.export.writer import BundleWriter
     from vpt_edge.runtime.sessions import Arrays, Session
 
 IR_VERSION = 9  # the last before opset 20
@@ -46,7 +46,7 @@ class StreamedBundle(Bundle):
     """A float bundle whose graphs and embeddings are the checkpoint's own files; ``job`` describes
     them."""
 
-    job: Export
+    job: BundleWriter
 
     def embeddings(self) -> Embeddings:
         table = self.job.checkpoint.read(self.job.checkpoint.embeddings_tensor)
@@ -55,7 +55,7 @@ class StreamedBundle(Bundle):
         return Embeddings(table.numpy(), None)
 
 
-def streamed_bundle(job: Export) -> StreamedBundle:
+def streamed_bundle(job: BundleWriter) -> StreamedBundle:
     """The checkpoint of ``job`` as a float bundle.
 
     The hashes are those of all files in its folder.
@@ -78,7 +78,7 @@ def open_streamed(bundle: Bundle, name: str, observer: Observer | None = None, /
 class StreamedSession:
     """One graph in torch, its products' weights read as they are needed."""
 
-    def __init__(self, job: Export, name: str, observer: Observer | None) -> None:
+    def __init__(self, job: BundleWriter, name: str, observer: Observer | None) -> None:
         self._spec, self._observer = job.specs[name], observer
         spec = self._spec
         with torch.device("meta"):
@@ -134,7 +134,9 @@ class _FusedAttention(PlainAttention):
         return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def _reader(job: Export, name: str, derive: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
+def _reader(
+    job: BundleWriter, name: str, derive: Callable[[Tensor], Tensor]
+) -> Callable[[], Tensor]:
     return lambda: derive(job.checkpoint.read(name))
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from vpt_edge.calibration.ranges import Statistics
     from vpt_edge.calibration.recorder import Key
     from vpt_edge.calibration.samples import Sample
-    from vpt_edge.export.exporter import Export, Progress
+    from vpt_edge.export.writer import BundleWriter, Progress
     from vpt_edge.runtime.bundle import Bundle
     from vpt_edge.runtime.sessions import SessionOpener
 
@@ -94,7 +94,7 @@ class Planner:
 
     def __init__(
         self,
-        job: Export,
+        job: BundleWriter,
         reference: Bundle,
         calibration: Calibration,
         ranges: Path,

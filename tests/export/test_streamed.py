@@ -15,7 +15,7 @@ from vpt_edge.calibration.recorder import Observer
 from vpt_edge.calibration.samples import Sample, read_samples
 from vpt_edge.export import exporter
 from vpt_edge.export.checkpoint import Checkpoint
-from vpt_edge.export.exporter import Export, export
+from vpt_edge.export.exporter import export
 from vpt_edge.export.quantization.calibrator import STREAMED_TOKENS, Calibration
 from vpt_edge.export.quantization.recipe import RECIPES
 from vpt_edge.export.streamed import (
@@ -25,6 +25,7 @@ from vpt_edge.export.streamed import (
     open_streamed,
     streamed_bundle,
 )
+from vpt_edge.export.writer import BundleWriter
 from vpt_edge.runtime import Bundle, Pipeline
 
 MODELS = [DEMO, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
@@ -32,7 +33,7 @@ MODELS = [DEMO, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.
 
 def streamed(checkpoint: Path, folder: Path) -> StreamedBundle:
     return streamed_bundle(
-        Export(Checkpoint.open(str(checkpoint)), RECIPES["int8"], "onnxruntime", 1024, folder)
+        BundleWriter(Checkpoint.open(str(checkpoint)), RECIPES["int8"], "onnxruntime", 1024, folder)
     )
 
 

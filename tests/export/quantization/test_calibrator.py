@@ -24,10 +24,11 @@ from vpt_edge.calibration.collect import Cache, cache_key, collect
 from vpt_edge.calibration.recorder import Observer
 from vpt_edge.calibration.samples import read_samples
 from vpt_edge.export.checkpoint import Checkpoint
-from vpt_edge.export.exporter import Export, export
+from vpt_edge.export.exporter import export
 from vpt_edge.export.quantization import plan
 from vpt_edge.export.quantization.calibrator import Calibration, Planner
 from vpt_edge.export.quantization.recipe import RECIPES
+from vpt_edge.export.writer import BundleWriter
 from vpt_edge.runtime import Bundle, Pipeline
 from vpt_edge.runtime.errors import ExportError
 from vpt_edge.runtime.kv_cache import KVCache
@@ -191,7 +192,7 @@ def test_ranges_smoothed_for_another_precision_are_not_taken(
 
     def plan(precision: str, ranges: str) -> tuple[Plan, set[str]]:
         stages = set[str]()
-        job = Export(checkpoint, RECIPES[precision], "onnxruntime", 1024, tmp_path)
+        job = BundleWriter(checkpoint, RECIPES[precision], "onnxruntime", 1024, tmp_path)
 
         def progress(stage: str, done: float) -> None:
             stages.add(stage.partition(":")[0])
@@ -221,7 +222,7 @@ def test_what_becomes_int8_is_smoothed_as_int8(
     )
 
     def plan(precision: str, block: int) -> Plan:
-        job = Export(checkpoint, RECIPES[precision], "onnxruntime", 1024, tmp_path)
+        job = BundleWriter(checkpoint, RECIPES[precision], "onnxruntime", 1024, tmp_path)
         chosen = replace(calibration, block=block)
         return Planner(job, reference, chosen, ranges, lambda stage, done: None).plan()
 
@@ -252,9 +253,11 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def planned(
     checkpoint: Path, reference: Bundle, calibration: Calibration, folder: Path
-) -> tuple[Planner, Export]:
+) -> tuple[Planner, BundleWriter]:
     folder.mkdir()
-    job = Export(Checkpoint.open(str(checkpoint)), RECIPES["int8"], "onnxruntime", 1024, folder)
+    job = BundleWriter(
+        Checkpoint.open(str(checkpoint)), RECIPES["int8"], "onnxruntime", 1024, folder
+    )
     return Planner(
         job, reference, calibration, folder.with_suffix(".json"), lambda stage, done: None
     ), job
