@@ -16,7 +16,7 @@ GPU_OPTIONS ?=
 # Of make big-checkpoint: clip, det or seg; 2b or 7b.
 KIND ?= clip
 SIZE ?= 2b
-EXPORT := $(wildcard export/*.py export/*/*.py)
+EXPORT := $(wildcard export/*.py export/*/*.py export/*/*/*.py)
 BENCH := PYTHONPATH=tests/typing:tests:demo:.
 
 .PHONY: demo test eval-demo figures train-demo lint big-checkpoint gpu gpu-wheels clean
@@ -39,7 +39,7 @@ test: lint
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py tests/*/*.py tests/*/*/*.py benchmarks/*.py
+	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py tests/*/*.py tests/*/*/*.py tests/*/*/*/*.py benchmarks/*.py
 
 big-checkpoint: $(VENV)/ready
 	$(BIN)/python benchmarks/big_checkpoint.py --kind $(KIND) --size $(SIZE) --out build/big-$(SIZE)-$(KIND)

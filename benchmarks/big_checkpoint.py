@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import torch
 from tokenizers import Tokenizer
 
-from vpt_edge.export import config_files, tensor_files
+from vpt_edge.export.models import Model, vpt
 from vpt_edge.runtime.testing import tiny_bundle
 
 TEXT: dict[str, dict[str, Any]] = {
@@ -42,7 +42,7 @@ TEXT: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": False,
     },
 }
-ENCODER = {kind: encoder for encoder, kind in config_files.ENCODERS.items()}
+ENCODER = {kind: encoder for encoder, kind in vpt.KINDS.items()}
 LAYERS, BLOCKS = 28, 32
 SHARD_BYTES = 4_000_000_000  # Qwen2-VL's own shards
 NUMBERS = 1 << 24  # of a tensor, that are made at a time
@@ -107,14 +107,7 @@ def make_config(kind: str, size: str, layers: int = LAYERS, blocks: int = BLOCKS
 def expected_shapes(config: dict[str, Any], folder: Path) -> dict[str, tuple[int, ...]]:
     """Every tensor of such a checkpoint, with the separate ``lm_head`` that tied files have too
     (PROTOCOL 6)."""
-    kind, file = config_files.kind_of(config, folder), folder / "config.json"
-    vision, text = (
-        config_files.vision_config(config, folder),
-        config_files.text_config(config, file),
-    )
-    return tensor_files.expected_tensors(
-        kind, vision, text, config_files.encoder_config(kind, folder)
-    )
+    return Model.read(config, folder).tensors()
 
 
 def write_checkpoint(
@@ -123,9 +116,9 @@ def write_checkpoint(
     """Stream a checkpoint of ``config`` into ``folder``, where a file may describe a smaller DINOv2
     or SAM."""
     folder.mkdir(parents=True, exist_ok=True)
-    kind = config_files.kind_of(config, folder)
+    kind = vpt.read_kind(config, folder)
     tokens = _write_tokenizer(kind, folder)
-    for other in config_files.ENCODERS.values():
+    for other in vpt.KINDS.values():
         for field, name in (
             ("image_token_id", "image_pad"),
             ("action_start_id", "action_start"),

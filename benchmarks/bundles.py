@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
-import torch
 from golden import CASES, DEMO, GOLDEN
 
 from benchmarks.graphs import TEXT, THRESHOLD, products
 from benchmarks.shape import HOLLOW, Weight
-from vpt_edge.export import config_files, tensor_files, tracing
-from vpt_edge.export import spec as graphs
+from vpt_edge.export import weights as graph_weights
+from vpt_edge.export.attention import TARGETS
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.exporter import CACHE_TOKENS, export
+from vpt_edge.export.models import Model
 from vpt_edge.export.quantization.calibrator import Calibration
 from vpt_edge.export.quantization.plan import Plan
 from vpt_edge.export.quantization.recipe import INT4_BLOCK, RECIPES
@@ -56,14 +56,11 @@ def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Pa
             job, plan=Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK)
         )
     for name in names:
-        spec = job.specs[name]
-        model = tracing.trace(spec, graphs.TARGETS[target].attention, getattr(torch, job.dtype))
-        tracing.attach_weights(model, job.loader(spec))
-        if job.plan:
-            job.plan.apply(model, name, target, job.dtype)
-        weights += hollow(model, folder / spec.graph.file)
-        tracing._strip(model)
-        ir.save(model, folder / spec.graph.file)
+        model = job.build_graph(name)
+        path = folder / job.specs[name].graph.file
+        weights += hollow(model, path)
+        graph_weights.strip(model)
+        ir.save(model, path)
     shutil.copyfile(checkpoint.tokenizer_file, folder / "tokenizer.json")
     manifest = job.manifest()
     weights += tables(manifest, {weight.file for weight in weights})
@@ -82,7 +79,7 @@ def hollow(model: ir.Model, path: Path) -> Iterator[Weight]:
     offset = 0
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
-        if not isinstance(tensor, ir.LazyTensor) or tensor.nbytes < tracing.INLINE_BYTES:
+        if not isinstance(tensor, ir.LazyTensor) or tensor.nbytes < graph_weights.INLINE_BYTES:
             continue
         tied = name in ("lm_head.weight", "lm_head.weight.int8")  # the embedding table's own bytes
         file, place = (EMBEDDINGS, 0) if tied else (f"{path.name}.data", offset)
@@ -119,9 +116,8 @@ def sparse_checkpoint(folder: Path) -> Checkpoint:
     }
     config["vision_config"] = vision
     (folder / "config.json").write_text(json.dumps(config))
-    shapes = config_files.vision_config(config, folder), config_files.text_config(config, folder)
     header, end = {}, 0
-    for name, shape in tensor_files.expected_tensors("clip", *shapes, None).items():
+    for name, shape in Model.read(config, folder).tensors().items():
         if name != "lm_head.weight":  # tied
             size = 2 * int(np.prod(shape))
             header[name] = {
@@ -142,7 +138,7 @@ def write_trained(
 ) -> None:
     """Bundles of a checkpoint for both targets, with one calibration for both."""
     for precision in precisions:
-        for target in graphs.TARGETS:
+        for target in TARGETS:
             path, ranges = (
                 out / f"{name}-{precision}-{target}",
                 out / f"{name}-{precision}.ranges.json",

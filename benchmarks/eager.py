@@ -14,11 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.shape import LOOK_PATCHES, LOOK_TOKENS, PATCHES, STEPS
-from vpt_edge.export.config_files import TextConfig, VisionConfig
-from vpt_edge.export.layers import Decoder, PlainAttention, VisionEncoder
+from vpt_edge.export.attention import PlainAttention, split_heads
+from vpt_edge.export.models.qwen2_vl.config import TextConfig, VisionConfig
+from vpt_edge.export.models.qwen2_vl.decoder import Decoder
+from vpt_edge.export.models.qwen2_vl.vision import VisionEncoder
 
 if TYPE_CHECKING:
-    from vpt_edge.export.layers import Cache, Rope
+    from vpt_edge.export.attention import LayerCache, Rope
 
 CAPACITY = 2304
 TEXT = TextConfig(1536, 8960, 28, 12, 2, 151936, 1e-6, 1e6, (16, 24, 24), True)  # Qwen2-VL-2B
@@ -32,13 +34,12 @@ class FusedAttention(PlainAttention):
     start = 0
 
     def visibility(
-        self, seq: int, past: Cache | None, lengths: tuple[Tensor, ...]
+        self, seq: int, past: LayerCache | None, lengths: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
         return ()
 
-    def full(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-        q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v)
 
     def causal(
         self,
@@ -46,21 +47,23 @@ class FusedAttention(PlainAttention):
         k: Tensor,
         v: Tensor,
         rope: Rope,
-        past: Cache | None,
+        past: LayerCache | None,
         visibility: tuple[Tensor, ...],
-        heads: int,
-        kv_heads: int,
-    ) -> tuple[Tensor, Cache]:
-        q, k = self.rotary(q, *rope, heads), self.rotary(k, *rope, kv_heads)
+    ) -> tuple[Tensor, LayerCache]:
+        q = self.rotary(q, rope, self.heads.query)
+        k = self.rotary(k, rope, self.heads.kv)
         assert past is not None
-        start, seq = self.start, q.shape[1]
+        start = self.start
+        seq = q.shape[1]
         end = start + seq
-        past[0][:, start:end], past[1][:, start:end] = k, v
+        past[0][:, start:end] = k
+        past[1][:, start:end] = v
         mask = None
         if start and seq > 1:
             mask = torch.ones(seq, end, dtype=torch.bool, device=q.device).tril(start)
-        q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
-        keys, values = (t[:, :end].unflatten(-1, (kv_heads, -1)).transpose(1, 2) for t in past)
+        q = split_heads(q, self.heads.query)
+        keys = split_heads(past[0][:, :end], self.heads.kv)
+        values = split_heads(past[1][:, :end], self.heads.kv)
         causal = seq > 1 and not start
         out = F.scaled_dot_product_attention(
             q, keys, values, attn_mask=mask, is_causal=causal, enable_gqa=True
@@ -80,16 +83,19 @@ class TorchRunner:
         vision: VisionConfig = VISION,
         device: str = "cuda",
     ) -> None:
-        self._device, self._attention = torch.device(device), FusedAttention()
+        self._device = torch.device(device)
         before = torch.get_default_dtype()
         torch.set_default_dtype(dtype)
         try:
             with self._device:
-                decoder = Decoder(text, self._attention, picks=True).eval().requires_grad_(False)
-                encoder = VisionEncoder(vision, self._attention).eval().requires_grad_(False)
+                decoder = Decoder(text, FusedAttention, argmax=True).eval().requires_grad_(False)
+                encoder = VisionEncoder(vision, FusedAttention).eval().requires_grad_(False)
         finally:
             torch.set_default_dtype(before)
-        self._text, self._vision = text, vision
+        assert isinstance(decoder.attention, FusedAttention)
+        self._attention = decoder.attention
+        self._text = text
+        self._vision = vision
         width = text.num_key_value_heads * text.head_dim
         slab = torch.zeros(
             text.num_hidden_layers, 2, 1, CAPACITY, width, dtype=dtype, device=self._device

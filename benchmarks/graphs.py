@@ -22,9 +22,9 @@ import onnxruntime
 import torch
 from safetensors.torch import save_file
 
-from vpt_edge.export import config_files, tensor_files
+from vpt_edge.export.attention import PlainAttention
 from vpt_edge.export.checkpoint import Checkpoint
-from vpt_edge.export.layers import PlainAttention
+from vpt_edge.export.models import Model
 from vpt_edge.export.quantization.plan import Plan
 from vpt_edge.export.quantization.recipe import INT4_BLOCK, RECIPES
 from vpt_edge.export.writer import BundleWriter
@@ -61,12 +61,9 @@ def write_checkpoint(folder: Path, layers: int, blocks: int) -> Checkpoint:
         "model_type": "qwen2_vl_vpt",
         "vision_encoder_ls": ["clip"],
     }
-    (folder / "config.json").write_text(json.dumps({**config, "vision_config": vision}))
-    shapes = (
-        config_files.vision_config({**config, "vision_config": vision}, folder),
-        config_files.text_config(config, folder),
-    )
-    expected = tensor_files.expected_tensors("clip", *shapes, None)
+    config["vision_config"] = vision
+    (folder / "config.json").write_text(json.dumps(config))
+    expected = Model.read(config, folder).tensors()
     del expected["lm_head.weight"]  # tied
     generator = torch.Generator().manual_seed(0)
     weights = {
@@ -110,7 +107,7 @@ def write_bundle(
 def products(job: BundleWriter, graph: str) -> list[tuple[str, int]]:
     """Name and number of inputs of each weight of a graph."""
     with torch.device("meta"):
-        module = job.specs[graph].build(PlainAttention())
+        module = job.specs[graph].build(PlainAttention)
     return [
         (name, weight.shape[1]) for name, weight in module.named_parameters() if weight.ndim == 2
     ]

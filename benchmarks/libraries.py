@@ -53,7 +53,7 @@ def write_gguf(checkpoint: Path, file: Path) -> None:
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, text.num_hidden_layers)
     shapes = {
         name: shape
-        for name, shape in source.expected_tensors().items()
+        for name, shape in source.model.tensors().items()
         if name.startswith("model.") or (name == "lm_head.weight" and not source.tied)
     }
     kinds = gguf.GGMLQuantizationType

@@ -14,8 +14,11 @@ from scenes import GRID
 from torch import Tensor, nn
 from vocabulary import dump, write
 
-from vpt_edge.export.config_files import TextConfig, VisionConfig
-from vpt_edge.export.layers import Cache, Decoder, PlainAttention, Projector, Rope, VisionEncoder
+from vpt_edge.export.attention import LayerCache, PlainAttention, Rope, join_cache, split_heads
+from vpt_edge.export.models.qwen2_vl.config import TextConfig, VisionConfig
+from vpt_edge.export.models.qwen2_vl.decoder import Decoder
+from vpt_edge.export.models.qwen2_vl.vision import VisionEncoder
+from vpt_edge.export.models.vpt import Projector
 from vpt_edge.runtime import positions
 
 if TYPE_CHECKING:
@@ -32,7 +35,8 @@ TEXT = TextConfig(
     num_key_value_heads=2,
     vocab_size=512,
     rms_norm_eps=1e-6,
-    rope_theta=10.0,  # columns turn with the lowest frequencies: a small base lets them differ within eight cells
+    # Columns turn with the lowest frequencies: a small base lets them differ within eight cells.
+    rope_theta=10.0,
     mrope_section=(4, 6, 6),
     tie_word_embeddings=True,
 )
@@ -41,9 +45,8 @@ TEXT = TextConfig(
 class FusedAttention(PlainAttention):
     """The same attention with torch's fused kernel, which trains in half the time."""
 
-    def full(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-        q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return F.scaled_dot_product_attention(q, k, v)
 
     def causal(
         self,
@@ -51,27 +54,21 @@ class FusedAttention(PlainAttention):
         k: Tensor,
         v: Tensor,
         rope: Rope,
-        past: Cache | None,
+        past: LayerCache | None,
         visibility: tuple[Tensor, ...],
-        heads: int,
-        kv_heads: int,
-    ) -> tuple[Tensor, Cache]:
-        q, k = self.rotary(q, *rope, heads), self.rotary(k, *rope, kv_heads)
-        keys, values = (
-            (k, v) if past is None else (torch.cat((past[0], k), 1), torch.cat((past[1], v), 1))
-        )
-        seq, total = q.shape[1], keys.shape[1]
+    ) -> tuple[Tensor, LayerCache]:
+        q = self.rotary(q, rope, self.heads.query)
+        k = self.rotary(k, rope, self.heads.kv)
+        cache = join_cache(past, k, v)
+        seq = q.shape[1]
+        total = cache[0].shape[1]
         seen = torch.ones(seq, total, dtype=torch.bool, device=q.device).tril(total - seq)
-        q = q.unflatten(-1, (heads, -1)).transpose(1, 2)
-        group = heads // kv_heads
-        k, v = (
-            t.unflatten(-1, (kv_heads, -1)).transpose(1, 2).repeat_interleave(group, 1)
-            for t in (keys, values)
-        )
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen).transpose(1, 2).flatten(2), (
-            keys,
-            values,
-        )
+        q = split_heads(q, self.heads.query)
+        group = self.heads.query // self.heads.kv
+        keys = split_heads(cache[0], self.heads.kv).repeat_interleave(group, 1)
+        values = split_heads(cache[1], self.heads.kv).repeat_interleave(group, 1)
+        out = F.scaled_dot_product_attention(q, keys, values, attn_mask=seen)
+        return out.transpose(1, 2).flatten(2), cache
 
 
 class Network(nn.Module):
@@ -79,8 +76,8 @@ class Network(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.visual = VisionEncoder(VISION, FusedAttention())
-        self.decoder = Decoder(TEXT, FusedAttention())
+        self.visual = VisionEncoder(VISION, FusedAttention)
+        self.decoder = Decoder(TEXT, FusedAttention)
         self.projector = Projector(TEXT.hidden_size)
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -103,8 +100,8 @@ class Network(nn.Module):
         return F.embedding(ids, self.decoder.lm_head.weight)
 
     def read(
-        self, embeds: Tensor, rope: tuple[Tensor, Tensor], past: Sequence[Cache] = ()
-    ) -> tuple[Tensor, list[Cache]]:
+        self, embeds: Tensor, rope: tuple[Tensor, Tensor], past: Sequence[LayerCache] = ()
+    ) -> tuple[Tensor, list[LayerCache]]:
         """Embeddings (batch, seq, hidden) behind ``past`` -> the stream before the final norm, and
         the whole cache."""
         return self.decoder.residual(embeds, *rope, past)

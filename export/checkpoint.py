@@ -8,82 +8,77 @@ from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer
 
-from vpt_edge.export import config_files, tensor_files
-from vpt_edge.runtime import image
-from vpt_edge.runtime.bundle import ImageLimits, Tokens
+from vpt_edge.export.attention import TARGETS
+from vpt_edge.export.config_files import CONFIG, DOWNLOAD_AGAIN, read_json
+from vpt_edge.export.models import Model, vpt
+from vpt_edge.export.spec import GraphOptions, Spec
+from vpt_edge.export.tensor_files import TensorFiles
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.image import most_tokens
 
 if TYPE_CHECKING:
     import torch
 
-IMAGE_RESOLUTION = 512  # the authors' limit on the longest side (PROTOCOL 4)
+    from vpt_edge.export.models.qwen2_vl.config import TextConfig, VisionConfig
 
-# Whether a released checkpoint waits for the sentence in the question before it looks again
-# (PROTOCOL 1.1).
-RELEASED = {
-    "Qwen2-VL-2b-VPT-CLIP": True,
-    "Qwen2-VL-2b-VPT-Det": True,
-    "Qwen2-VL-2b-VPT-Det-NoPrompt": False,
-    "Qwen2-VL-2b-VPT-Det-Alignment": False,
-    "Qwen2-VL-2b-VPT-Seg": True,
-    "Qwen2-VL-2b-VPT-Seg-Alignment": False,
-    "Qwen2-VL-7b-VPT-CLIP": True,
-}
-
-QWEN_SPECIALS = (
-    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
-    *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"),
-    *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
-)
-REGION_TOKENS = [
-    "<|region_token_start|>",
-    "<|region_token_end|>",
-    *(f"<|{a}_{i}|>" for a in "xy" for i in range(8)),
-]
+LISTED = 20  # tensors that an error names
+HUB_ID = r"\w[\w.-]*/[\w.-]+"
 
 
 class Checkpoint:
     """A VPT checkpoint on disk, checked: every tensor is there and has its shape.
 
-    ``kind``: clip, detection or seg; ``encoder``: geometry of DINOv2 or SAM, None for clip.
+    ``model``: what its config files describe; ``tokens`` and ``image`` are for the manifest.
     """
 
     def __init__(self, path: Path, source: str) -> None:
-        self.path, self.source = path, source
-        config = config_files.read_json(path / "config.json")
-        self.kind = config_files.kind_of(config, path)
-        self.text, self.vision = (
-            config_files.text_config(config, path),
-            config_files.vision_config(config, path),
-        )
-        self.encoder = config_files.encoder_config(self.kind, path)
+        self.path = path
+        self.source = source
+        self.model = Model.read(read_json(path / CONFIG), path)
         self.tokenizer_file = path / "tokenizer.json"
-        self.tokens = _tokens(self.tokenizer_file, self.kind, self.text.vocab_size)
-        self.image = _image_limits(path, self.kind, self.vision.head_dim)
-        self._files = tensor_files.TensorFiles(path)
+        tokenizer = _open_tokenizer(self.tokenizer_file)
+        tower = self.model.tower
+        self.tokens = vpt.find_tokens(
+            tokenizer, self.kind, tower.special_tokens, self.tokenizer_file
+        )
+        self._check_vocabulary(len(tokenizer.get_vocab()))
+        self.image = vpt.with_reencode_limit(tower.image_limits(path), self.kind, path)
+        self._files = TensorFiles(path)
         self._check_tensors()
 
     @classmethod
     def open(cls, name: str) -> Checkpoint:
-        """Open a folder, or download a Hub id such as ``rp-yu/Qwen2-VL-2b-VPT-CLIP``."""
+        """Open a folder, or download a Hub id such as ``rp-yu/Qwen2-VL-2b-VPT-CLIP``.
+
+        Raises CheckpointError."""
         path = Path(name)
         if path.is_dir():
             return cls(path, name)
-        if path.exists() or not re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
+        if path.exists() or not re.fullmatch(HUB_ID, name):
             raise CheckpointError(
-                f"no checkpoint at {name}: expected a folder with config.json, or a Hub id owner/name"
+                f"no checkpoint at {name}: "
+                "expected a folder with config.json, or a Hub id owner/name"
             )
         return cls(_download(name), name)
+
+    @property
+    def kind(self) -> str:
+        """clip, detection or seg."""
+        return self.model.reencoder.kind
+
+    @property
+    def text(self) -> TextConfig:
+        return self.model.tower.text
+
+    @property
+    def vision(self) -> VisionConfig:
+        return self.model.tower.vision
 
     @property
     def prompt_triggered(self) -> bool:
         """Whether this is a released checkpoint that looks again only when the question asks for
         it."""
-        parts = [
-            part.replace("models--rp-yu--", "")
-            for part in (self.path.resolve().parts + Path(self.source).parts)
-        ]
-        return any(RELEASED.get(part, False) for part in parts)
+        return vpt.is_prompt_triggered((*self.path.resolve().parts, *Path(self.source).parts))
 
     @property
     def tied(self) -> bool:
@@ -92,46 +87,43 @@ class Checkpoint:
 
     @property
     def embeddings_tensor(self) -> str:
-        """A tied checkpoint with a separate lm_head takes that for both, as the authors' loader
-        does (PROTOCOL 6)."""
-        return (
-            "lm_head.weight"
-            if self.tied and "lm_head.weight" in self._files.shapes
-            else "model.embed_tokens.weight"
-        )
-
-    def decoder_tensor(self, name: str) -> str:
-        """The checkpoint's name of the decoder module's parameter ``name``."""
-        if name != "lm_head.weight":
-            return f"model.{name}"
-        return self.embeddings_tensor if self.tied else name
+        """The name of the embedding table."""
+        return self.model.tower.embeddings_tensor(self._files.shapes)
 
     def read(self, name: str) -> torch.Tensor:
         """One tensor, mapped from disk."""
         return self._files.read(name)
 
-    def _check_tensors(self) -> None:
-        expected, found = self.expected_tensors(), self._files.shapes
-        optional = {"lm_head.weight"} if self.tied else set()
-        wrong = [f"missing {name}" for name in sorted(set(expected) - set(found) - optional)]
-        wrong += [f"surplus {name}" for name in sorted(set(found) - set(expected))]
-        wrong += [
-            f"{name} has shape {list(found[name])}, expected {list(shape)}"
-            for name, shape in expected.items()
-            if name in found and found[name] != shape
-        ]
-        if wrong:
-            listed = "; ".join(wrong[:20]) + (
-                f"; and {len(wrong) - 20} more" if len(wrong) > 20 else ""
-            )
+    def specs(self, target: str, dtype: str, cache_tokens: int) -> dict[str, Spec]:
+        """The graphs that compute in ``dtype``, in the order in which they are exported."""
+        options = GraphOptions(TARGETS[target], dtype, cache_tokens, most_tokens(self.image))
+        return self.model.specs(options, self.embeddings_tensor)
+
+    def _check_vocabulary(self, tokens: int) -> None:
+        if tokens > self.text.vocab_size:
             raise CheckpointError(
-                f"{self.path} does not hold the tensors that its config.json describes: {listed}; "
-                "download or copy the checkpoint again"
+                f"{self.tokenizer_file} has {tokens} tokens, "
+                f"but config.json a vocab_size of {self.text.vocab_size}",
+                "copy both again",
             )
 
-    def expected_tensors(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every tensor of such a checkpoint, a separate lm_head included."""
-        return tensor_files.expected_tensors(self.kind, self.vision, self.text, self.encoder)
+    def _check_tensors(self) -> None:
+        expected = self.model.tensors()
+        shapes = self._files.shapes
+        missing = set(expected) - set(shapes) - self.model.tower.optional_tensors()
+        wrong = [f"missing {name}" for name in sorted(missing)]
+        wrong += [f"surplus {name}" for name in sorted(set(shapes) - set(expected))]
+        for name, shape in expected.items():
+            if name in shapes and shapes[name] != shape:
+                wrong.append(f"{name} has shape {list(shapes[name])}, expected {list(shape)}")
+        if len(wrong) > LISTED:
+            wrong[LISTED:] = [f"and {len(wrong) - LISTED} more"]
+        if wrong:
+            raise CheckpointError(
+                f"{self.path} does not hold the tensors that its config.json describes: "
+                f"{'; '.join(wrong)}",
+                DOWNLOAD_AGAIN,
+            )
 
 
 def _download(name: str) -> Path:
@@ -139,88 +131,25 @@ def _download(name: str) -> Path:
 
     try:
         files = HfApi().list_repo_files(name)
-        weights = (
-            "*.safetensors"
-            if any(file.endswith(".safetensors") for file in files)
-            else "pytorch_model*.bin"
-        )
+        weights = "pytorch_model*.bin"
+        if any(file.endswith(".safetensors") for file in files):
+            weights = "*.safetensors"
         return Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", weights]))
     except Exception as error:  # the hub's client raises the errors of several libraries
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(
-            f"{name} is no folder here, and the Hub does not give it: {reason}"
+            f"{name} is not a folder here, and the Hub does not give it: {reason}"
         ) from error
 
 
-def _tokens(file: Path, kind: str, vocab_size: int) -> Tokens:
-    """Ids by token string: the same numbers mean different words in CLIP, Det and Seg (PROTOCOL
-    1.3)."""
+def _open_tokenizer(file: Path) -> Tokenizer:
     if not file.exists():
         raise CheckpointError(
-            f"{file} is missing; save it from Qwen2TokenizerFast into the checkpoint's folder"
+            f"{file} is missing", "save it from Qwen2TokenizerFast into the checkpoint's folder"
         )
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        return Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises bare exceptions
         raise CheckpointError(
-            f"{file} is no tokenizer ({error}); download or copy it again"
+            f"{file} is not a tokenizer ({error})", "download or copy it again"
         ) from error
-    ids, pad = tokenizer.get_vocab(), f"<|{kind}_image_pad|>"
-    actions = [f"<|{kind}_action{end}|>" for end in ("_start", "", "_end")]
-    triggers = [ids[token] for token in (*REGION_TOKENS, *actions) if token in ids]
-    needed = (
-        *QWEN_SPECIALS,
-        pad,
-        *(REGION_TOKENS + actions if triggers else []),
-    )  # alignment: no trigger at all
-    absent = [token for token in needed if token not in ids]
-    if absent:
-        raise CheckpointError(
-            f"{file} lacks the tokens {', '.join(absent)}; this is no tokenizer of a {kind} checkpoint: copy it again"
-        )
-    if len(ids) > vocab_size:
-        raise CheckpointError(
-            f"{file} has {len(ids)} tokens, but config.json a vocab_size of {vocab_size}; copy both again"
-        )
-    special = [
-        number
-        for number, token in sorted(tokenizer.get_added_tokens_decoder().items())
-        if token.special
-    ]
-    turn_end, padding = ids["<|im_end|>"], ids["<|endoftext|>"]
-    return Tokens(
-        image_pad=ids["<|image_pad|>"],
-        reencode_pad=ids[pad],
-        action_start=ids.get(actions[0]),
-        action=ids.get(actions[1]),
-        end=(turn_end, *(number for number in special if number not in (turn_end, padding))),
-        triggers=tuple(triggers),
-    )
-
-
-def _image_limits(path: Path, kind: str, head_dim: int) -> ImageLimits:
-    """Limits from preprocessor_config.json; other constants there must be those of ``image``
-    (PROTOCOL 4)."""
-    file = path / "preprocessor_config.json"
-    data = config_files.read_json(file) if file.exists() else {}
-    fixed = {
-        "image_mean": list(image.CLIP_MEAN),
-        "image_std": list(image.CLIP_STD),
-        "patch_size": image.PATCH,
-        "merge_size": image.MERGE,
-        "temporal_patch_size": image.FRAMES,
-        "resample": 3,
-    }
-    config_files.expect(data, {key: value for key, value in fixed.items() if key in data}, file)
-    extra = path / f"{kind}_preprocessor_config.json"
-    if extra.exists():
-        fixed = {"image_mean": list(image.IMAGENET_MEAN), "image_std": list(image.IMAGENET_STD)}
-        config_files.expect(config_files.read_json(extra), fixed, extra)
-    limit = data.get("image_resolution", IMAGE_RESOLUTION)
-    return ImageLimits(
-        limit=limit,
-        reencode_limit=2 * IMAGE_RESOLUTION if kind == "seg" else limit,
-        min_pixels=data.get("min_pixels", 56 * 56),
-        max_pixels=data.get("max_pixels", 12845056),
-        vision_head_dim=head_dim,
-    )

@@ -26,22 +26,24 @@ def check_destination(path: str | os.PathLike[str]) -> None:
         return
     if is_mount_point(target):
         raise ExportError(
-            f"{path} is a mount point, which cannot be replaced; choose a folder in it, such as {Path(path) / 'bundle'}"
+            f"{path} is a mount point, which cannot be replaced",
+            f"choose a folder in it, such as {Path(path) / 'bundle'}",
         )
     if Path.cwd().is_relative_to(target):
         raise ExportError(
-            f"{path} is the working folder or holds it, and would be replaced; run vpt-export from another folder"
+            f"{path} is the working folder or holds it, and would be replaced",
+            "run vpt-export from another folder",
         )
     if not target.is_dir():
-        raise ExportError(f"{path} exists and is not a folder; choose another name")
+        raise ExportError(f"{path} exists and is not a folder", "choose another name")
     foreign = _foreign_names(target)
     if foreign:
         names = ", ".join(foreign[:LISTED])
         more = f" and {len(foreign) - LISTED} more" if len(foreign) > LISTED else ""
         verb = "is" if len(foreign) == 1 else "are"
         raise ExportError(
-            f"{path} holds {names}{more}, which {verb} not part of a bundle and would be lost; "
-            "move it, or choose another folder"
+            f"{path} holds {names}{more}, which {verb} not part of a bundle and would be lost",
+            "move it, or choose another folder",
         )
 
 
@@ -49,13 +51,11 @@ def _foreign_names(folder: Path) -> list[str]:
     """What ``folder`` holds besides the bundle. Raises ExportError where it is not a bundle."""
     files = _manifest_files(folder / MANIFEST)
     if files is None:
-        state = (
-            "its manifest.json is not a bundle's"
-            if (folder / MANIFEST).exists()
-            else "it has no manifest.json"
-        )
+        state = "it has no manifest.json"
+        if (folder / MANIFEST).exists():
+            state = "its manifest.json is not a bundle's"
         raise ExportError(
-            f"{folder} exists and is not a bundle: {state}; choose another folder, or remove it"
+            f"{folder} exists and is not a bundle: {state}", "choose another folder, or remove it"
         )
     names = []
     for entry in sorted(folder.iterdir()):

@@ -7,14 +7,15 @@ import math
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from vpt_edge.export.attention import TARGETS
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.destination import check_destination
 from vpt_edge.export.quantization.calibrator import Calibration, Planner
 from vpt_edge.export.quantization.recipe import RECIPES
-from vpt_edge.export.spec import TARGETS
 from vpt_edge.export.streamed import streamed_bundle
 from vpt_edge.export.verify import try_bundle
 from vpt_edge.export.writer import RANGES, REPORT, BundleWriter, Progress
@@ -51,34 +52,14 @@ def export(
     quantized precision needs a ``calibration``, whose ranges wait in ``<bundle>.ranges.json`` for
     another run. ``progress`` is told each stage and the share that is done. Raises CheckpointError,
     and ExportError also where the gate does not hold."""
-    if precision not in RECIPES:
-        raise ExportError(
-            f"precision {precision!r} is unknown, expected one of: {', '.join(RECIPES)}"
-        )
-    if target not in TARGETS:
-        raise ExportError(f"target {target!r} is unknown, expected one of: {', '.join(TARGETS)}")
-    if cache_tokens < 1:
-        raise ExportError(f"cache_tokens is {cache_tokens}, expected 1 or more")
-    path, recipe = Path(bundle), RECIPES[precision]
-    if recipe.quantized != (calibration is not None):
-        needs = "needs calibration data" if recipe.quantized else "takes no calibration data"
-        raise ExportError(
-            f"{precision} {needs}: vpt-export … --precision int8 --calibration-data DATA"
-        )
-    if calibration and calibration.kv_cache not in KV_CACHES:
-        raise ExportError(
-            f"kv_cache {calibration.kv_cache!r} is unknown, expected one of: {', '.join(KV_CACHES)}"
-        )
-    if calibration and calibration.kv_cache == "int8" and target != "onnxruntime":
-        raise ExportError(
-            f"graphs for {target} keep keys and values in float: leave out --kv-cache int8"
-        )
+    _check_options(precision, target, cache_tokens, calibration)
+    path = Path(bundle)
     check_destination(path)
     with replace_folder(path) as folder:
         progress("reading the checkpoint", 0.0)
         checkpoint = Checkpoint.open(source)
         _check_values(checkpoint.image, source)
-        job = BundleWriter(checkpoint, recipe, target, cache_tokens, folder)
+        job = BundleWriter(checkpoint, RECIPES[precision], target, cache_tokens, folder)
         _check_values(job.manifest(), source)
         if calibration is None:
             job.run(progress)
@@ -91,6 +72,34 @@ def export(
     return Bundle(path, manifest)
 
 
+def _check_options(
+    precision: str, target: str, cache_tokens: int, calibration: Calibration | None
+) -> None:
+    _check_choice("precision", precision, RECIPES)
+    _check_choice("target", target, TARGETS)
+    if cache_tokens < 1:
+        raise ExportError(f"cache_tokens is {cache_tokens}, expected 1 or more")
+    if RECIPES[precision].quantized != (calibration is not None):
+        needs = "takes no calibration data"
+        if calibration is None:
+            needs = "needs calibration data"
+        raise ExportError(
+            f"{precision} {needs}: vpt-export … --precision int8 --calibration-data DATA"
+        )
+    if calibration is None:
+        return
+    _check_choice("kv_cache", calibration.kv_cache, KV_CACHES)
+    if calibration.kv_cache == "int8" and target != "onnxruntime":
+        raise ExportError(
+            f"graphs for {target} keep keys and values in float", "leave out --kv-cache int8"
+        )
+
+
+def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    if value not in choices:
+        raise ExportError(f"{name} {value!r} is unknown, expected one of: {', '.join(choices)}")
+
+
 def _check_values(record: Manifest | ImageLimits, source: str) -> None:
     """Say before the work what a reader of the manifest would refuse after it."""
     values = json.loads(json.dumps(asdict(record)))
@@ -99,8 +108,8 @@ def _check_values(record: Manifest | ImageLimits, source: str) -> None:
     except BundleError as error:
         reason = str(error).removesuffix(f"; {EXPORT_AGAIN}")
         raise CheckpointError(
-            f"{source} has a value that no bundle can hold ({reason}); correct its config files, or "
-            "download the checkpoint again"
+            f"{source} has a value that no bundle can hold ({reason})",
+            "correct its config files, or download the checkpoint again",
         ) from error
 
 
@@ -145,7 +154,8 @@ def _reference(
     """The float model that a quantized one is held against: exported to ``folder``, or streamed
     where it is large."""
     if streamed is None:
-        numbers = sum(math.prod(shape) for shape in job.checkpoint.expected_tensors().values())
+        shapes = job.checkpoint.model.tensors().values()
+        numbers = sum(math.prod(shape) for shape in shapes)
         streamed = 4 * numbers > STREAMED_ABOVE
     if streamed:
         progress("reading the checkpoint", 0.1)

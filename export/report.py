@@ -12,33 +12,21 @@ if TYPE_CHECKING:
 
 def report(manifest: Manifest, folder: Path) -> str:
     """Markdown: the sizes of the files in ``folder`` and the differences from torch."""
-    files = [(path.name, path.stat().st_size) for path in sorted(folder.iterdir())]
-    judged = _gate(manifest.gate) if manifest.gate else []
-    rows = [
-        f"| {row.graph} | {row.output} | {row.size} | {row.difference:.1e} | {row.tolerance:.0e} |"
-        for row in manifest.parity
+    cache = manifest.cache
+    lines = [
+        f"# {manifest.source}: {manifest.kind}, {manifest.precision} for {manifest.target}",
+        "",
+        f"Key-value cache: {cache.capacity:,} tokens of {cache.dtype}.",
+        "",
     ]
-    return "\n".join(
-        [
-            f"# {manifest.source}: {manifest.kind}, {manifest.precision} for {manifest.target}",
-            "",
-            f"Key-value cache: {manifest.cache.capacity:,} tokens of {manifest.cache.dtype}.",
-            "",
-            "| file | bytes |",
-            "|---|---:|",
-            *(f"| {name} | {size:,} |" for name, size in files),
-            f"| **all** | **{sum(size for _, size in files):,}** |",
-            "",
-            *judged,
-            *_tokenizer(folder),
-            "Each graph against the same weights in eager torch; differences relative to the largest value.",
-            "",
-            "| graph | output | size | difference | allowed |",
-            "|---|---|---|---:|---:|",
-            *rows,
-            "",
-        ]
-    )
+    lines += _files(folder)
+    if manifest.gate:
+        lines += _gate(manifest.gate)
+    note = tokenizer_note(folder)
+    if note:
+        lines += [f"- {note}", ""]
+    lines += _parity(manifest)
+    return "\n".join([*lines, ""])
 
 
 def tokenizer_note(bundle: Path) -> str | None:
@@ -47,42 +35,64 @@ def tokenizer_note(bundle: Path) -> str | None:
     names = [name for name in ("truncation", "padding") if data.get(name) is not None]
     if not names:
         return None
-    return f"the checkpoint's tokenizer.json carries {' and '.join(names)}: ignored, as transformers does"
+    settings = " and ".join(names)
+    return f"the checkpoint's tokenizer.json carries {settings}: ignored, as transformers does"
 
 
-def _tokenizer(bundle: Path) -> list[str]:
-    note = tokenizer_note(bundle)
-    return [f"- {note}", ""] if note else []
+def _files(folder: Path) -> list[str]:
+    lines = ["| file | bytes |", "|---|---:|"]
+    total = 0
+    for path in sorted(folder.iterdir()):
+        size = path.stat().st_size
+        total += size
+        lines.append(f"| {path.name} | {size:,} |")
+    return [*lines, f"| **all** | **{total:,}** |", ""]
+
+
+def _parity(manifest: Manifest) -> list[str]:
+    lines = [
+        "Each graph against the same weights in eager torch; "
+        "differences relative to the largest value.",
+        "",
+        "| graph | output | size | difference | allowed |",
+        "|---|---|---|---:|---:|",
+    ]
+    for row in manifest.parity:
+        difference = f"{row.difference:.1e} | {row.tolerance:.0e}"
+        lines.append(f"| {row.graph} | {row.output} | {row.size} | {difference} |")
+    return lines
 
 
 def _gate(gate: Gate) -> list[str]:
     """What the gate saw, and what stayed in float because of it."""
-    accuracy = (
-        ""
-        if gate.accuracy is None
-        else f" Accuracy {gate.accuracy:.2%}, in float {gate.float_accuracy:.2%}."
+    lines = [_agreement(gate), ""]
+    if gate.speed:  # there is none of a streamed float
+        speed = ", ".join(_speed(stage, ratio) for stage, ratio in gate.speed.items())
+        lines += [f"Speed against float on the exporting machine: {speed}.", ""]
+    if gate.floats:
+        lines.append("Left in float:")
+        lines += [f"- {name}: {reason}" for name, reason in gate.floats.items()]
+    lines += [f"- {note}" for note in gate.notes]
+    lines.append(
+        "Norms, softmax, rotary embedding, convolutions and the condition's projector compute in "
+        "float by design."
     )
-    divergence = (
-        "" if gate.first_token_kl is None else f" First token: KL {gate.first_token_kl:.2e} nats."
-    )
-    speed = ", ".join(
-        f"{stage} {ratio:.2f}x" + (" (slower)" if ratio < 1 else "")
-        for stage, ratio in gate.speed.items()
-    )
-    return [
-        f"Against its float self on {gate.samples} held-out samples: answers equal {gate.answers_equal:.2%}, triggers "
-        f"{gate.triggers_equal:.2%}, region cells {gate.cells_equal:.2%} (IoU {gate.cells_iou:.3f})."
-        f"{accuracy}{divergence} Drop {gate.drop:.2f}, allowed {gate.allowed:.2f}.",
-        "",
-        *(
-            [f"Speed against float on the exporting machine: {speed}.", ""] if speed else []
-        ),  # not of a streamed float
-        *(
-            ["Left in float:", *(f"- {name}: {why}" for name, why in gate.floats.items())]
-            if gate.floats
-            else []
-        ),
-        *(f"- {note}" for note in gate.notes),
-        "Norms, softmax, rotary embedding, convolutions and the condition's projector compute in float by design.",
-        "",
+    return [*lines, ""]
+
+
+def _agreement(gate: Gate) -> str:
+    parts = [
+        f"Against its float self on {gate.samples} held-out samples: "
+        f"answers equal {gate.answers_equal:.2%}, triggers {gate.triggers_equal:.2%}, "
+        f"region cells {gate.cells_equal:.2%} (IoU {gate.cells_iou:.3f})."
     ]
+    if gate.accuracy is not None:
+        parts.append(f"Accuracy {gate.accuracy:.2%}, in float {gate.float_accuracy:.2%}.")
+    if gate.first_token_kl is not None:
+        parts.append(f"First token: KL {gate.first_token_kl:.2e} nats.")
+    parts.append(f"Drop {gate.drop:.2f}, allowed {gate.allowed:.2f}.")
+    return " ".join(parts)
+
+
+def _speed(stage: str, ratio: float) -> str:
+    return f"{stage} {ratio:.2f}x (slower)" if ratio < 1 else f"{stage} {ratio:.2f}x"

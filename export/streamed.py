@@ -1,7 +1,7 @@
 """The float model straight out of the checkpoint: the reference of a quantized export that needs no
 float copy.
 
-Its graphs run in torch. Every weight of a matrix product stays in the checkpoint's file and is
+Its graphs run in torch. Every weight of a matmul stays in the checkpoint's file and is
 brought to float32 a few rows at a time, each time it is used: a token costs a pass over the file,
 and memory for one weight."""
 
@@ -12,20 +12,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, ValueInfoProto, helper
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vpt_edge.export.layers import PlainAttention
+from vpt_edge.export.attention import PlainAttention
 from vpt_edge.export.quantization.recipe import RECIPES
 from vpt_edge.export.spec import OPSET
-from vpt_edge.export.tracing import nested
+from vpt_edge.export.tracing import nest
 from vpt_edge.runtime.bundle import Bundle, Embeddings, sha256
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.sessions import Arrays, Session
 
 IR_VERSION = 9  # the last before opset 20
-NUMBERS = (
-    1 << 21
-)  # of a weight in float32 at a time: they stay in the processor's cache until they are used
+# Of a weight in float32 at a time: they stay in the processor's cache until they are used.
+NUMBERS = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -60,50 +59,46 @@ def streamed_bundle(job: BundleWriter) -> StreamedBundle:
 
     The hashes are those of all files in its folder.
     """
-    plain = replace(
-        job, recipe=RECIPES["fp32"], target="tensorrt", plan=None
-    )  # plain operators: torch runs them too
-    files = {
-        path.name: sha256(path) for path in sorted(job.checkpoint.path.iterdir()) if path.is_file()
-    }
-    return StreamedBundle(job.checkpoint.path, replace(plain.manifest(), files=files), plain)
+    # plain operators: torch runs them too
+    plain = replace(job, recipe=RECIPES["fp32"], target="tensorrt", plan=None)
+    folder = job.checkpoint.path
+    paths = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    files = {path.name: sha256(path) for path in paths}
+    return StreamedBundle(folder, replace(plain.manifest(), files=files), plain)
 
 
 def open_streamed(bundle: Bundle, name: str, observer: Observer | None = None, /) -> Session:
-    """The graph ``name`` of a streamed bundle; ``observer`` is told what flows into its products."""
+    """The graph ``name`` of a streamed bundle; ``observer`` is told what flows into its matmuls."""
     assert isinstance(bundle, StreamedBundle)
     return StreamedSession(bundle.job, name, observer)
 
 
 class StreamedSession:
-    """One graph in torch, its products' weights read as they are needed."""
+    """One graph in torch, its matmuls' weights read as they are needed."""
 
     def __init__(self, job: BundleWriter, name: str, observer: Observer | None) -> None:
-        self._spec, self._observer = job.specs[name], observer
-        spec = self._spec
+        self._spec = job.specs[name]
+        self._observer = observer
+        load = job.loader(self._spec)
         with torch.device("meta"):
-            module = spec.build(_FusedAttention())
-        assert isinstance(module.derived, dict)
-        load = job.loader(spec)
+            module = self._spec.build(_FusedAttention)
         for path, part in list(module.named_modules()):
-            weight = f"{path}.weight"
             if isinstance(part, nn.Linear):
-                derive = module.derived.get(weight, lambda tensor: tensor)
-                read = _reader(job, spec.tensor_name(weight), derive)
-                watch = _watcher(observer, name, weight)
+                weight = f"{path}.weight"
+                read = partial(self._spec.read, weight, job.checkpoint.read)
                 bias = None if part.bias is None else load(f"{path}.bias")
-                parent, _, last = path.rpartition(".")
-                setattr(module.get_submodule(parent), last, StreamedLinear(read, bias, watch))
+                watch = _watcher(observer, name, weight)
+                module.set_submodule(path, StreamedLinear(read, bias, watch))
         module.load_state_dict({name: load(name) for name in module.state_dict()}, assign=True)
         self._module = module.eval()
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
-        arguments = [
-            torch.from_numpy(np.require(inputs[item.name], requirements="W"))
-            for item in self._spec.graph.inputs
-        ]
+        arguments = []
+        for item in self._spec.graph.inputs:
+            array = np.require(inputs[item.name], requirements="W")
+            arguments.append(torch.from_numpy(array))
         with _one_thread(), torch.inference_mode():
-            results = _flat(self._module(*nested(self._spec, arguments)))
+            results = _flat(self._module(*nest(self._spec, arguments)))
         for item, result in zip(self._spec.graph.outputs, results, strict=True):
             if item.name in outputs:
                 outputs[item.name][...] = result.numpy()
@@ -119,7 +114,7 @@ class StreamedSession:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Torch's own threads stay out of the way of those that compute the products."""
+    """Torch's own threads stay out of the way of those that compute the matmuls."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -129,15 +124,8 @@ def _one_thread() -> Iterator[None]:
 
 
 class _FusedAttention(PlainAttention):
-    def full(self, q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-        q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-        return functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
-def _reader(
-    job: BundleWriter, name: str, derive: Callable[[Tensor], Tensor]
-) -> Callable[[], Tensor]:
-    return lambda: derive(job.checkpoint.read(name))
+    def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(q, k, v)
 
 
 def _watcher(observer: Observer | None, graph: str, weight: str) -> Callable[[Tensor], None]:
@@ -149,25 +137,24 @@ def _watcher(observer: Observer | None, graph: str, weight: str) -> Callable[[Te
 def _flat(result: Any) -> list[Tensor]:
     if isinstance(result, Tensor):
         return [result]
-    return [tensor for part in result for tensor in _flat(part)]
+    tensors = []
+    for part in result:
+        tensors += _flat(part)
+    return tensors
 
 
 @cache
-def _product_session() -> Any:
-    """``x W^T`` in ONNX Runtime, whose float32 product is twice as fast as torch's on AMD."""
+def _matmul_session() -> Any:
+    """``x W^T`` in ONNX Runtime, whose float32 matmul is twice as fast as torch's on AMD."""
     import onnxruntime
 
-    shapes = {"x": ["rows", "inputs"], "weight": ["outputs", "inputs"], "y": ["rows", "outputs"]}
-    x, weight, y = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in shapes.items()
-    )
-    graph = helper.make_graph(
-        [helper.make_node("Gemm", ["x", "weight"], ["y"], transB=1)], "product", [x, weight], [y]
-    )
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
-    )
+    x = _value("x", "rows", "inputs")
+    weight = _value("weight", "outputs", "inputs")
+    y = _value("y", "rows", "outputs")
+    gemm = helper.make_node("Gemm", ["x", "weight"], ["y"], transB=1)
+    graph = helper.make_graph([gemm], "matmul", [x, weight], [y])
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
     options = onnxruntime.SessionOptions()
     options.enable_cpu_mem_arena = False
     options.intra_op_num_threads = 1
@@ -176,14 +163,18 @@ def _product_session() -> Any:
     )
 
 
-def _product(x: Tensor, weight: Tensor) -> Tensor:
-    (y,) = _product_session().run(None, {"x": x.numpy(), "weight": weight.numpy()})
+def _value(name: str, *shape: str) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def _matmul(x: Tensor, weight: Tensor) -> Tensor:
+    (y,) = _matmul_session().run(None, {"x": x.numpy(), "weight": weight.numpy()})
     return torch.from_numpy(y)
 
 
 @cache
 def _workers() -> ThreadPoolExecutor:
-    """Each computes parts of a product by itself: threads that wait for each other crawl on a busy
+    """Each computes parts of a matmul by itself: threads that wait for each other crawl on a busy
     machine."""
     return ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
 
@@ -196,16 +187,20 @@ class StreamedLinear(nn.Module):
         self, read: Callable[[], Tensor], bias: Tensor | None, watch: Callable[[Tensor], None]
     ) -> None:
         super().__init__()
-        self._read, self._bias, self._watch = read, bias, watch
+        self._read = read
+        self._bias = bias
+        self._watch = watch
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, rows = self._read(), x.reshape(-1, x.shape[-1])
-        step, out = max(1, NUMBERS // weight.shape[1]), torch.empty(len(rows), len(weight))
+        weight = self._read()
+        rows = x.reshape(-1, x.shape[-1])
+        step = max(1, NUMBERS // weight.shape[1])
+        out = torch.empty(len(rows), len(weight))
 
         @torch.inference_mode()  # a mode of each thread
         def multiply(start: int) -> None:
             part = slice(start, start + step)
-            out[:, part] = _product(rows, weight[part].float())
+            out[:, part] = _matmul(rows, weight[part].float())
 
         watched = _workers().submit(self._watch, x)
         for _ in _workers().map(multiply, range(0, len(weight), step)):

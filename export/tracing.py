@@ -1,40 +1,38 @@
-"""From a torch module without weights to an ONNX file whose weights stream from the checkpoint."""
+"""From a torch module without weights to an ONNX graph."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import logging
-import os
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import torch
-from onnxscript import optimizer
-from torch import Tensor, nn
+from torch import nn
 
-from vpt_edge.export.quantization.rounding import int8_weight
 from vpt_edge.export.spec import OPSET
 from vpt_edge.runtime.errors import ExportError
 
 if TYPE_CHECKING:
-    from vpt_edge.export.layers import Attention
+    from vpt_edge.export.attention import AttentionType
     from vpt_edge.export.spec import Spec
+    from vpt_edge.runtime import bundle
 
-WRITERS = 2  # weights in memory at a time; rounding and reading leave the interpreter
-INLINE_BYTES = 1024  # what is smaller stays inside the .onnx file
-SHAPE_NUMBERS = 32  # arithmetic on shapes is folded; weights have more numbers and are not
 TRACE_SIZES = {"past": 3, "capacity": 16, "sequence": 5, "tokens": 6}
+DTYPES = {
+    "float32": ir.DataType.FLOAT,
+    "float16": ir.DataType.FLOAT16,
+    "int32": ir.DataType.INT32,
+    "int64": ir.DataType.INT64,
+}
 
 
-def trace(spec: Spec, attention: Attention, dtype: torch.dtype) -> ir.Model:
+def trace(spec: Spec, attention: AttentionType, dtype: torch.dtype) -> ir.Model:
     """The graph of ``spec`` with parameters of ``dtype`` that have shapes and names but take no
-    memory."""
+    memory. Raises ExportError."""
     with torch.device("meta"):
         module = spec.build(attention)
     _drop_storage(module.to(dtype).eval())
@@ -51,11 +49,11 @@ def trace(spec: Spec, attention: Attention, dtype: torch.dtype) -> ir.Model:
                 verbose=False,
             )
         except Exception as error:  # whatever the tracer meets
-            raise ExportError(
-                f"torch cannot export {spec.graph.file}: {str(error).splitlines()[0]}"
-            ) from error
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise ExportError(f"torch cannot export {spec.graph.file}: {reason}") from error
     assert program is not None
-    _name_interface(program.model, spec)
+    _name_values(spec, program.model.graph.inputs, spec.graph.inputs)
+    _name_values(spec, program.model.graph.outputs, spec.graph.outputs)
     return program.model
 
 
@@ -70,58 +68,58 @@ def _drop_storage(module: nn.Module) -> None:
 def _example_inputs(spec: Spec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Arguments for the trace and their dynamic axes; the cache's tensors are nested as the module
     takes them."""
-    axes = {
-        axis: torch.export.Dim(axis, min=1, max=high)
-        for axis, (_, _, high) in spec.graph.bounds.items()
-    }
     sizes = dict(TRACE_SIZES)
+    axes = dict[str, Any]()
+    for axis, (_, _, high) in spec.graph.bounds.items():
+        axes[axis] = torch.export.Dim(axis, min=1, max=high)
     for axis, (root, ratio) in spec.ratios.items():
-        axes[axis], sizes[axis] = ratio * axes[root], ratio * sizes[root]
-    flat: list[Any] = []
+        axes[axis] = ratio * axes[root]
+        sizes[axis] = ratio * sizes[root]
+    examples: list[Any] = []
     dynamic: list[Any] = []
     for tensor in spec.graph.inputs:
-        shape = [sizes[size] if isinstance(size, str) else size for size in tensor.shape]
-        flat.append(torch.zeros(shape, dtype=getattr(torch, tensor.dtype)))
-        dynamic.append(
-            {index: axes[size] for index, size in enumerate(tensor.shape) if isinstance(size, str)}
-        )
-    return nested(spec, flat), nested(spec, dynamic)
+        shape = list[int]()
+        dynamic_axes = {}
+        for index, size in enumerate(tensor.shape):
+            if isinstance(size, str):
+                dynamic_axes[index] = axes[size]
+                shape.append(sizes[size])
+            else:
+                shape.append(size)
+        examples.append(torch.zeros(shape, dtype=getattr(torch, tensor.dtype)))
+        dynamic.append(dynamic_axes)
+    return nest(spec, examples), nest(spec, dynamic)
 
 
-def nested(spec: Spec, items: Sequence[Any]) -> tuple[Any, ...]:
+def nest(spec: Spec, items: Sequence[Any]) -> tuple[Any, ...]:
     """``items``, one for each input of the graph, as its module takes them: the cache's layer by
     layer."""
     names = [tensor.name for tensor in spec.graph.inputs]
     past = [index for index, name in enumerate(names) if name.startswith("past.")]
     if not past:
         return tuple(items)
-    pairs = [(items[index], items[index + 1]) for index in past[::2]]
-    lengths = tuple(items[past[-1] + 1 :])
-    return (*items[: past[0]], pairs, lengths) if lengths else (*items[: past[0]], pairs)
+    first = past[0]
+    end = past[-1] + 1
+    pairs = list(zip(items[first:end:2], items[first + 1 : end : 2], strict=True))
+    if end == len(items):
+        return (*items[:first], pairs)
+    return (*items[:first], pairs, tuple(items[end:]))
 
 
-def _name_interface(model: ir.Model, spec: Spec) -> None:
-    """Give inputs, outputs and their axes the names of the spec."""
-    for values, tensors in (
-        (model.graph.inputs, spec.graph.inputs),
-        (model.graph.outputs, spec.graph.outputs),
-    ):
-        if len(values) != len(tensors):
-            raise ExportError(
-                f"{spec.graph.file} has {len(values)} inputs or outputs, expected {len(tensors)}"
-            )
-        for value, tensor in zip(values, tensors, strict=True):
-            value.name = tensor.name
-            value.shape = ir.Shape(tensor.shape)
-            value.dtype = ir.DataType[
-                {"float32": "FLOAT", "float16": "FLOAT16", "int32": "INT32", "int64": "INT64"}[
-                    tensor.dtype
-                ]
-            ]
+def _name_values(spec: Spec, values: Sequence[ir.Value], tensors: Sequence[bundle.Tensor]) -> None:
+    """Give inputs or outputs, and their axes, the names of the spec."""
+    if len(values) != len(tensors):
+        raise ExportError(
+            f"{spec.graph.file} has {len(values)} inputs or outputs, expected {len(tensors)}"
+        )
+    for value, tensor in zip(values, tensors, strict=True):
+        value.name = tensor.name
+        value.shape = ir.Shape(tensor.shape)
+        value.dtype = DTYPES[tensor.dtype]
 
 
 @contextlib.contextmanager
-def _quiet() -> Any:
+def _quiet() -> Iterator[None]:
     """Silence the exporter's remarks about packages that are not needed and names that it chooses
     itself."""
     logger = logging.getLogger("torch.onnx")
@@ -133,132 +131,3 @@ def _quiet() -> Any:
             yield
     finally:
         logger.setLevel(level)
-
-
-def attach_weights(model: ir.Model, load: Callable[[str], Tensor]) -> None:
-    """Let every parameter's initializer come from ``load(name)`` when it is written, and transpose
-    it for MatMul."""
-    for name, value in model.graph.initializers.items():
-        if isinstance(getattr(value.const_value, "raw", None), nn.Parameter):
-            assert value.shape is not None and value.dtype is not None
-            value.const_value = _lazy(name, value.dtype, value.shape, partial(load, name))
-    for node in list(model.graph):
-        source = node.inputs[0] if node.op_type == "Transpose" else None
-        if source is None or source.name not in model.graph.initializers:
-            continue
-        weight, order, name = (
-            source.const_value,
-            node.attributes["perm"].as_ints(),
-            f"{source.name}.transposed",
-        )
-        assert weight is not None
-        shape = ir.Shape([weight.shape.numpy()[axis] for axis in order])
-        turned = ir.Value(name=name, shape=shape, type=source.type)
-        turned.const_value = _lazy(name, weight.dtype, shape, partial(_transposed, weight, order))
-        model.graph.register_initializer(turned)
-        node.outputs[0].replace_all_uses_with(turned)
-        model.graph.remove(node, safe=True)
-    optimizer.fold_constants(model, input_size_limit=SHAPE_NUMBERS)
-    optimizer.remove_unused_nodes(model)
-
-
-def _transposed(weight: ir.TensorProtocol, order: Sequence[int]) -> Tensor:
-    return torch.from_numpy(weight.numpy()).permute(*order)
-
-
-def _lazy(
-    name: str, dtype: ir.DataType, shape: ir.Shape, make: Callable[[], Tensor]
-) -> ir.LazyTensor:
-    return ir.LazyTensor(
-        lambda: ir.tensor(make().contiguous().numpy()), dtype=dtype, shape=shape, name=name
-    )
-
-
-def write(model: ir.Model, path: Path, stored: dict[str, Path]) -> None:
-    """Write ``model`` with its weights in ``<path>.data``, as many at a time as there are writers.
-
-    ``stored`` names initializers whose very bytes lie in another file beside it already: those are
-    pointed at."""
-    large = []
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
-        assert tensor is not None
-        if name in stored:
-            value.const_value = ir.ExternalTensor(
-                stored[name].name,
-                0,
-                tensor.nbytes,
-                tensor.dtype,
-                shape=ir.Shape(tensor.shape.numpy()),
-                name=name,
-                base_dir=path.parent,
-            )
-        elif tensor.nbytes >= INLINE_BYTES:
-            large.append(value)
-    _write_outside(large, path.with_name(f"{path.name}.data"))
-    _strip(model)
-    ir.save(model, path)
-
-
-def _write_outside(values: Sequence[ir.Value], path: Path) -> None:
-    """Write the initializers one behind the other into ``path``, and let them point there.
-
-    The largest begin: the scales of a weight wait until it is rounded, and would hold up a writer.
-    """
-    places, end = list[tuple[ir.TensorProtocol, int]](), 0
-    for value in values:
-        assert value.const_value is not None
-        places.append((value.const_value, end))
-        end += value.const_value.nbytes
-    with path.open("wb") as file, ThreadPoolExecutor(WRITERS) as pool:
-        first = sorted(places, key=lambda place: -place[0].nbytes)
-        for _ in pool.map(lambda place: _put(file.fileno(), *place), first):
-            pass
-    for value, (tensor, offset) in zip(values, places, strict=True):
-        value.const_value = ir.ExternalTensor(
-            path.name,
-            offset,
-            tensor.nbytes,
-            tensor.dtype,
-            shape=ir.Shape(tensor.shape.numpy()),
-            name=value.name or "",
-            base_dir=path.parent,
-        )
-
-
-def _put(file: int, tensor: ir.TensorProtocol, offset: int) -> None:
-    left = memoryview(tensor.tobytes())
-    while left:  # the system takes no more than 2 GiB at once
-        written = os.pwrite(file, left, offset)
-        left, offset = left[written:], offset + written
-
-
-def _strip(model: ir.Model) -> None:
-    """Leave out the exporter's notes on where each node came from: they are larger than the graph."""
-    model.producer_name, model.producer_version = "vpt-edge", None
-    model.metadata_props.clear()
-    model.graph.metadata_props.clear()
-    values = [*model.graph.inputs, *model.graph.initializers.values()]
-    for node in model.graph:
-        node.metadata_props.clear()
-        node.doc_string = None
-        values += node.outputs
-    for value in values:
-        value.metadata_props.clear()
-
-
-def write_int8(matrix: Tensor, path: Path, scales: Path) -> None:
-    """Write a matrix as raw int8 rows, and one float32 scale a row into ``scales``; a block of rows
-    at a time."""
-    with path.open("wb") as file, scales.open("wb") as scale_file:
-        for rows in matrix.split(4096):
-            integers, scale = int8_weight(rows.float().numpy(), axis=0)
-            file.write(integers.tobytes())
-            scale_file.write(scale.tobytes())
-
-
-def write_raw(matrix: Tensor, dtype: torch.dtype, path: Path) -> None:
-    """Write a matrix as raw little-endian rows of ``dtype``, a block at a time."""
-    with path.open("wb") as file:
-        for rows in matrix.split(4096):
-            file.write(rows.to(dtype).contiguous().numpy().tobytes())

@@ -1,31 +1,31 @@
-"""Parity of every graph with eager torch, at several sizes."""
+"""Parity of every graph with eager torch, at several sizes, and a first question to the bundle."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
-from vpt_edge.export.layers import PlainAttention
+from vpt_edge.export.attention import PlainAttention, join_cache
 from vpt_edge.runtime.bundle import Bundle, Parity
 from vpt_edge.runtime.errors import ExportError
 from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.pipeline import Pipeline
 from vpt_edge.runtime.positions import mrope, vision_rope
+from vpt_edge.runtime.sessions.ort import OrtSession
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from torch import nn
-
+    from vpt_edge.export.attention import LayerCache
     from vpt_edge.export.spec import Spec
     from vpt_edge.runtime.bundle import Manifest
     from vpt_edge.runtime.sessions import Session
 
-    Arrays = dict[str, np.ndarray[Any, Any]]
-    Case = tuple[str, Arrays, Arrays]
+Array = np.ndarray[Any, Any]
+Arrays = dict[str, Array]
 
 VISION_GRIDS = ((2, 2), (4, 10), (16, 12))
 PROJECTOR_TOKENS = (1, 40)
@@ -35,130 +35,146 @@ PROBE_QUESTION = "What is this?"
 PROBE_TOKENS = 2  # a prefill and a step
 
 
+class Case(NamedTuple):
+    """One run of a graph: at which size, its outputs, and those of torch."""
+
+    size: str
+    outputs: Arrays
+    expected: Arrays
+
+
 def verify(
     bundle: Bundle, spec: Spec, dtype: str, tolerance: float, load: Callable[[str], torch.Tensor]
 ) -> list[Parity]:
     """Compare the graph of ``spec`` with torch. Raises ExportError where it is out of tolerance."""
-    from vpt_edge.runtime.sessions.ort import OrtSession
-
-    module = _module(spec, dtype, load)
     name = spec.name
+    module = _build(spec, dtype, load)
     cases = {"vision_encoder": _vision, "decoder": _decoder}.get(name, _stateless)
     session = OrtSession(bundle, name)
+    rows = []
     try:
         with torch.inference_mode():
-            rows = [
-                Parity(name, size, output, _difference(got[output], want[output]), tolerance)
-                for size, got, want in cases(bundle, name, module, session)
-                for output in want
-            ]
+            for case in cases(bundle, name, module, session):
+                for output, expected in case.expected.items():
+                    difference = _difference(case.outputs[output], expected)
+                    rows.append(Parity(name, case.size, output, difference, tolerance))
     finally:
         session.close()
     worst = max(rows, key=lambda row: row.difference)
     if not worst.difference <= worst.tolerance:
         raise ExportError(
-            f"{spec.graph.file} differs from torch by {worst.difference:.1e} of its largest value in {worst.output} at "
-            f"{worst.size}; {worst.tolerance:.1e} is allowed. No bundle was written; please report config.json"
+            f"{spec.graph.file} differs from torch by {worst.difference:.1e} of its largest value "
+            f"in {worst.output} at {worst.size}; {worst.tolerance:.1e} is allowed. "
+            "No bundle was written",
+            "please report config.json",
         )
     return rows
 
 
-def _module(spec: Spec, dtype: str, load: Callable[[str], torch.Tensor]) -> nn.Module:
+def _build(spec: Spec, dtype: str, load: Callable[[str], torch.Tensor]) -> nn.Module:
     """The torch module with its weights, in the precision of the graph."""
     with torch.device("meta"):
-        module = spec.build(PlainAttention())
+        module = spec.build(PlainAttention)
     module = module.to(getattr(torch, dtype)).eval()
     module.load_state_dict({name: load(name) for name in module.state_dict()}, assign=True)
     return module
 
 
-def _difference(got: np.ndarray[Any, Any], want: np.ndarray[Any, Any]) -> float:
+def _difference(output: Array, expected: Array) -> float:
     """The largest absolute difference over the largest absolute value; infinite where a number is
     not finite."""
-    got, want = got.astype(np.float64), want.astype(np.float64)
-    scale = float(np.abs(want).max())
-    difference = float(np.abs(got - want).max()) / (scale or 1.0)
+    output = output.astype(np.float64)
+    expected = expected.astype(np.float64)
+    scale = float(np.abs(expected).max())
+    difference = float(np.abs(output - expected).max()) / (scale or 1.0)
     return difference if np.isfinite(difference) else float("inf")
 
 
-def _random(*shape: int) -> np.ndarray[Any, Any]:
+def _random(*shape: int) -> Array:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
 
 
+def _tensors(inputs: Arrays) -> list[torch.Tensor]:
+    return [torch.from_numpy(array) for array in inputs.values()]
+
+
+def _join(past: list[LayerCache], new: list[LayerCache]) -> list[LayerCache]:
+    """All keys and values, layer by layer."""
+    if not past:
+        return new
+    return [join_cache(old, k, v) for old, (k, v) in zip(past, new, strict=True)]
+
+
 def _vision(bundle: Bundle, name: str, module: nn.Module, session: Session) -> Iterator[Case]:
-    spec, head_dim = bundle.graph(name), bundle.manifest.image.vision_head_dim
-    width, hidden = spec.inputs[0].shape[2], spec.outputs[0].shape[2]
+    graph = bundle.graph(name)
+    width = graph.inputs[0].shape[2]
+    hidden = graph.outputs[0].shape[2]
     assert isinstance(width, int) and isinstance(hidden, int)
     for grid in VISION_GRIDS:
         count = grid[0] * grid[1]
-        cos, sin = vision_rope(grid, head_dim)
-        got = {"features": np.empty((1, count // 4, hidden), np.float32)}
+        cos, sin = vision_rope(grid, bundle.manifest.image.vision_head_dim)
         inputs = {"patches": _random(1, count, width), "cos": cos, "sin": sin}
-        session.run(inputs, got)
-        want = module(*(torch.from_numpy(array) for array in inputs.values()))
-        yield f"{grid[0]}x{grid[1]} patches", got, {"features": want.numpy()}
+        outputs = {"features": np.empty((1, count // 4, hidden), np.float32)}
+        session.run(inputs, outputs)
+        expected = module(*_tensors(inputs))
+        yield Case(f"{grid[0]}x{grid[1]} patches", outputs, {"features": expected.numpy()})
 
 
 def _stateless(bundle: Bundle, name: str, module: nn.Module, session: Session) -> Iterator[Case]:
+    """Graphs of one output whose sizes are fixed, but for the number of tokens."""
     graph = bundle.graph(name)
-    dynamic = any(isinstance(size, str) for size in graph.inputs[0].shape)
-    for tokens in PROJECTOR_TOKENS if dynamic else (0,):
-        shapes = [
-            [tokens if isinstance(size, str) else size for size in tensor.shape]
-            for tensor in graph.inputs
-        ]
-        inputs = {
-            tensor.name: _random(*shape) for tensor, shape in zip(graph.inputs, shapes, strict=True)
-        }
-        output = graph.outputs[0]
-        got = {
-            output.name: np.empty(
-                [tokens if isinstance(size, str) else size for size in output.shape], np.float32
-            )
-        }
-        session.run(inputs, got)
-        want = module(*(torch.from_numpy(array) for array in inputs.values()))
-        yield f"{tokens} tokens" if dynamic else "its one size", got, {output.name: want.numpy()}
+    output = graph.outputs[0]
+    is_dynamic = any(isinstance(size, str) for size in graph.inputs[0].shape)
+    for tokens in PROJECTOR_TOKENS if is_dynamic else (0,):
+        inputs = {}
+        for tensor in graph.inputs:
+            inputs[tensor.name] = _random(*_fixed(tensor.shape, tokens))
+        outputs = {output.name: np.empty(_fixed(output.shape, tokens), np.float32)}
+        session.run(inputs, outputs)
+        expected = module(*_tensors(inputs))
+        size = f"{tokens} tokens" if is_dynamic else "its one size"
+        yield Case(size, outputs, {output.name: expected.numpy()})
+
+
+def _fixed(shape: tuple[int | str, ...], tokens: int) -> list[int]:
+    sizes = []
+    for size in shape:
+        sizes.append(tokens if isinstance(size, str) else size)
+    return sizes
 
 
 def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> Iterator[Case]:
     """Runs of several lengths on one cache: logits, hidden state and the last layer's new keys each
     time."""
-    text, cache = bundle.manifest.text, KVCache(bundle.manifest)
+    text = bundle.manifest.text
+    cache = KVCache(bundle.manifest)
     embeddings = bundle.embeddings()
-    past: list[tuple[torch.Tensor, torch.Tensor]] = []
+    names = [tensor.name for tensor in bundle.graph(name).outputs]
+    past: list[LayerCache] = []
     for count in DECODER_RUNS:
         ids = np.random.default_rng(count).integers(0, text.vocab_size, count)
         positions = np.tile(np.arange(cache.length, cache.length + count), (3, 1))
         cos, sin = mrope(positions, text.head_dim, text.rope_theta, text.mrope_section)
         inputs = {"embeds": embeddings.rows(ids)[None], "cos": cos, "sin": sin}
-        got: Arrays = {
+        outputs: Arrays = {
             "logits": np.empty((1, text.vocab_size), np.float32),
             "hidden": np.empty((1, text.hidden_size), np.float32),
         }
-        if "token" in (tensor.name for tensor in bundle.graph(name).outputs):
-            got["token"] = np.empty(1, np.int64)
+        if "token" in names:
+            outputs["token"] = np.empty(1, np.int64)
         cache_inputs, cache_outputs = cache.bindings(count)
-        session.run(
-            {**inputs, **cache.rotations(cos, sin), **cache_inputs}, {**got, **cache_outputs}
-        )
-        logits, hidden, *_, new = module(
-            *(torch.from_numpy(array) for array in inputs.values()), past
-        )
+        rotations = cache.rotations(cos, sin)
+        session.run({**inputs, **rotations, **cache_inputs}, {**outputs, **cache_outputs})
+        logits, hidden, *_, new = module(*_tensors(inputs), past)
         size = f"{count} tokens behind {cache.length}"
         cache.append(count)
-        past = (
-            [
-                (torch.cat((k, a), 1), torch.cat((v, b), 1))
-                for (k, v), (a, b) in zip(past, new, strict=True)
-            ]
-            if past
-            else new
-        )
-        want = {"logits": logits.numpy(), "hidden": hidden.numpy(), "keys": past[-1][0][0].numpy()}
-        if "token" in got:
-            want["token"] = got["logits"].argmax(-1)
-        yield size, {**got, "keys": cache.read(text.layers - 1, "key")}, want
+        past = _join(past, new)
+        expected = {"logits": logits.numpy(), "hidden": hidden.numpy()}
+        expected["keys"] = past[-1][0][0].numpy()
+        if "token" in outputs:
+            expected["token"] = outputs["logits"].argmax(-1)
+        outputs["keys"] = cache.read(text.layers - 1, "key")
+        yield Case(size, outputs, expected)
 
 
 def try_bundle(folder: Path) -> Manifest:
@@ -175,7 +191,8 @@ def try_bundle(folder: Path) -> Manifest:
                 pipeline.ask(picture, PROBE_QUESTION, perception="off", max_new_tokens=PROBE_TOKENS)
     except Exception as error:  # of whichever library
         raise ExportError(
-            f"the exported bundle does not answer ({type(error).__name__}: {error}) and was not kept; check the "
-            "checkpoint's config files"
+            f"the exported bundle does not answer ({type(error).__name__}: {error}) "
+            "and was not kept",
+            "check the checkpoint's config files",
         ) from error
     return bundle.manifest

@@ -1,39 +1,151 @@
-"""DINOv2, the re-encoder of Det checkpoints, made to be exported."""
+"""DINOv2, the re-encoder of Det checkpoints: its geometry, tensors, graph and folds."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vpt_edge.export.layers import Conv2d, LayerNorm, Linear, Parts
+from vpt_edge.calibration.smoothing import Fold
+from vpt_edge.export.attention import Heads
+from vpt_edge.export.config_files import expect_if_given, known_values, read_optional
+from vpt_edge.export.layers import Conv2d, LayerNorm, Linear, Namespace, norm_fold
+from vpt_edge.export.spec import Spec, floats, weight_and_bias
+from vpt_edge.runtime.bundle import Graph
 
 if TYPE_CHECKING:
-    from vpt_edge.export.config_files import Dinov2Config
-    from vpt_edge.export.layers import Attention, Derived
+    from vpt_edge.export.attention import Attention, AttentionType
+    from vpt_edge.export.spec import Shape
+
+CONFIG = "detection_model_config.json"
+EXPECTED = {"use_swiglu_ffn": False, "qkv_bias": True, "hidden_act": "gelu"}
+ROOT = "detection_model"
+PROJECTOR = "detection_projector"
+POSITIONS = f"{ROOT}.embeddings.position_embeddings"
+
+
+@dataclass(frozen=True)
+class Dinov2Config:
+    """Geometry of DINOv2; the defaults are facebook/dinov2-large, which the authors' code hard-
+    wires."""
+
+    hidden_size: int = 1024
+    num_hidden_layers: int = 24
+    num_attention_heads: int = 16
+    mlp_ratio: float = 4
+    patch_size: int = 14
+    image_size: int = 518
+    layer_norm_eps: float = 1e-6
+    image_side = 224  # what it is shown
+
+    @property
+    def mlp_dim(self) -> int:
+        return int(self.hidden_size * self.mlp_ratio)
+
+    @property
+    def grid(self) -> int:
+        """Patches a side."""
+        return self.image_side // self.patch_size
+
+
+def read_config(folder: Path) -> Dinov2Config:
+    """The geometry that a file beside config.json tells, if there is one."""
+    data = read_optional(folder / CONFIG)
+    expect_if_given(data, EXPECTED, folder / CONFIG)
+    return Dinov2Config(**known_values(data, [field.name for field in fields(Dinov2Config)]))
+
+
+def tensors(config: Dinov2Config, hidden_size: int) -> dict[str, Shape]:
+    """Name and shape of every tensor (PROTOCOL 6), the projector's feature half included."""
+    width = config.hidden_size
+    embeddings = f"{ROOT}.embeddings"
+    positions = 1 + (config.image_size // config.patch_size) ** 2
+    patch = (width, 3, config.patch_size, config.patch_size)
+    shapes: dict[str, Shape] = {
+        f"{embeddings}.cls_token": (1, 1, width),
+        f"{embeddings}.mask_token": (1, width),
+        f"{embeddings}.position_embeddings": (1, positions, width),
+    }
+    shapes |= weight_and_bias(f"{embeddings}.patch_embeddings.projection", patch)
+    for index in range(config.num_hidden_layers):
+        shapes |= _layer_tensors(config, f"{ROOT}.encoder.layer.{index}")
+    shapes |= weight_and_bias(f"{ROOT}.layernorm", (width,))
+    shapes |= weight_and_bias(f"{PROJECTOR}.linear_feature", (hidden_size, width))
+    shapes |= weight_and_bias(f"{PROJECTOR}.layernorm_feature", (width,))
+    return shapes
+
+
+def _layer_tensors(config: Dinov2Config, layer: str) -> dict[str, Shape]:
+    width = config.hidden_size
+    shapes: dict[str, Shape] = {}
+    for part in ("attention.query", "attention.key", "attention.value", "output.dense"):
+        shapes |= weight_and_bias(f"{layer}.attention.{part}", (width, width))
+    for index in (1, 2):
+        shapes |= weight_and_bias(f"{layer}.norm{index}", (width,))
+        shapes[f"{layer}.layer_scale{index}.lambda1"] = (width,)
+    shapes |= weight_and_bias(f"{layer}.mlp.fc1", (config.mlp_dim, width))
+    shapes |= weight_and_bias(f"{layer}.mlp.fc2", (width, config.mlp_dim))
+    return shapes
+
+
+def spec(config: Dinov2Config, hidden_size: int) -> Spec:
+    """The graph ``reencoder_features`` of a language model of ``hidden_size``."""
+    side = config.image_side
+    graph = Graph(
+        file="reencoder_features.onnx",
+        inputs=(floats("pixels", 1, 3, side, side),),
+        outputs=(floats("features", 1, config.grid**2, hidden_size),),
+        bounds={},
+    )
+    return Spec(
+        graph,
+        lambda attention: DetectionFeatures(config, hidden_size, attention),
+        lambda name: name,
+        weight_transforms={POSITIONS: lambda table: resample_positions(table, config.grid)},
+        folds=folds(config),
+    )
+
+
+def folds(config: Dinov2Config) -> tuple[Fold, ...]:
+    """Where smoothing folds into the module's parameters."""
+    width = config.hidden_size
+    every = tuple(range(width))
+    places = []
+    for index in range(config.num_hidden_layers):
+        layer = f"{ROOT}.encoder.layer.{index}"
+        attention = f"{layer}.attention.attention"
+        queries = tuple(f"{attention}.{part}.weight" for part in ("query", "key", "value"))
+        value = (f"{attention}.value.weight", f"{attention}.value.bias")
+        places += [
+            norm_fold(f"{layer}.norm1", *queries, width=width),
+            Fold(value, (f"{layer}.attention.output.dense.weight",), every),
+            norm_fold(f"{layer}.norm2", f"{layer}.mlp.fc1.weight", width=width),
+        ]
+    feature = f"{PROJECTOR}.linear_feature.weight"
+    places.append(norm_fold(f"{PROJECTOR}.layernorm_feature", feature, width=width))
+    return tuple(places)
 
 
 class DetectionFeatures(nn.Module):
     """DINOv2 and the projector's feature half: pixels (batch, 3, 224, 224) -> features (batch, 256,
     hidden)."""
 
-    def __init__(self, config: Dinov2Config, hidden_size: int, attention: Attention) -> None:
+    def __init__(self, config: Dinov2Config, hidden_size: int, attention: AttentionType) -> None:
         super().__init__()
         self.detection_model = Dinov2(config, attention)
-        self.detection_projector = Parts()
+        self.detection_projector = Namespace()
         self.detection_projector.layernorm_feature = LayerNorm(config.hidden_size, eps=1e-5)
         self.detection_projector.linear_feature = Linear(config.hidden_size, hidden_size)
-        name = "detection_model.embeddings.position_embeddings"
-        self.derived: Derived = {name: lambda table: resample_positions(table, config.grid)}
 
     def forward(self, pixels: Tensor) -> Tensor:
         projector = self.detection_projector
-        return projector.linear_feature(
-            projector.layernorm_feature(self.detection_model(pixels))
-        ).float()
+        x = projector.layernorm_feature(self.detection_model(pixels))
+        return projector.linear_feature(x).float()
 
 
 def resample_positions(table: Tensor, grid: int) -> Tensor:
@@ -49,27 +161,29 @@ class Dinov2(nn.Module):
     """DINOv2 without its class token at the end: pixels (batch, 3, side, side) -> (batch, patches,
     width)."""
 
-    def __init__(self, config: Dinov2Config, attention: Attention) -> None:
+    def __init__(self, config: Dinov2Config, attention: AttentionType) -> None:
         super().__init__()
-        width, patch = config.hidden_size, config.patch_size
-        self.embeddings = Parts()
+        width = config.hidden_size
+        patch = config.patch_size
+        heads = config.num_attention_heads
+        attend = attention(Heads(heads, heads))
+        self.embeddings = Namespace()
         self.embeddings.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.embeddings.position_embeddings = nn.Parameter(
             torch.zeros(1, 1 + config.grid**2, width)
         )
-        self.embeddings.patch_embeddings = Parts()
+        self.embeddings.patch_embeddings = Namespace()
         self.embeddings.patch_embeddings.projection = Conv2d(3, width, patch, stride=patch)
-        self.encoder = Parts()
+        self.encoder = Namespace()
         self.encoder.layer = nn.ModuleList(
-            Dinov2Layer(config, attention) for _ in range(config.num_hidden_layers)
+            Dinov2Layer(config, attend) for _ in range(config.num_hidden_layers)
         )
         self.layernorm = LayerNorm(width, eps=config.layer_norm_eps)
 
     def forward(self, pixels: Tensor) -> Tensor:
         patches = self.embeddings.patch_embeddings.projection(pixels).flatten(2).transpose(1, 2)
-        x = torch.cat(
-            (self.embeddings.cls_token.float().expand(pixels.shape[0], -1, -1), patches), dim=1
-        )
+        first = self.embeddings.cls_token.float().expand(pixels.shape[0], -1, -1)
+        x = torch.cat((first, patches), dim=1)
         x = x + self.embeddings.position_embeddings.float()
         for layer in self.encoder.layer:
             x = layer(x)
@@ -77,30 +191,32 @@ class Dinov2(nn.Module):
 
 
 class Dinov2Layer(nn.Module):
+    """One layer: x (batch, 1 + patches, width) float32 -> the same."""
+
     def __init__(self, config: Dinov2Config, attention: Attention) -> None:
         super().__init__()
         width = config.hidden_size
         self.norm1 = LayerNorm(width, eps=config.layer_norm_eps)
         self.norm2 = LayerNorm(width, eps=config.layer_norm_eps)
-        self.attention = Parts()
-        self.attention.attention = Parts()
+        self.attention = Namespace()
+        self.attention.attention = Namespace()
         for name in ("query", "key", "value"):
             setattr(self.attention.attention, name, Linear(width, width))
-        self.attention.output = Parts()
+        self.attention.output = Namespace()
         self.attention.output.dense = Linear(width, width)
-        self.layer_scale1, self.layer_scale2 = Parts(), Parts()
+        self.layer_scale1 = Namespace()
         self.layer_scale1.lambda1 = nn.Parameter(torch.ones(width))
+        self.layer_scale2 = Namespace()
         self.layer_scale2.lambda1 = nn.Parameter(torch.ones(width))
-        self.mlp = Parts()
-        self.mlp.fc1, self.mlp.fc2 = Linear(width, config.mlp_dim), Linear(config.mlp_dim, width)
-        self.emitter, self.heads = attention, config.num_attention_heads
+        self.mlp = Namespace()
+        self.mlp.fc1 = Linear(width, config.mlp_dim)
+        self.mlp.fc2 = Linear(config.mlp_dim, width)
+        self.attend = attention
 
     def forward(self, x: Tensor) -> Tensor:
-        h, qkv = self.norm1(x), self.attention.attention
-        out = self.emitter.full(qkv.query(h), qkv.key(h), qkv.value(h), self.heads)
+        h = self.norm1(x)
+        qkv = self.attention.attention
+        out = self.attend.full(qkv.query(h), qkv.key(h), qkv.value(h))
         x = x + self.attention.output.dense(out).float() * self.layer_scale1.lambda1.float()
-        return (
-            x
-            + self.mlp.fc2(F.gelu(self.mlp.fc1(self.norm2(x)))).float()
-            * self.layer_scale2.lambda1.float()
-        )
+        h = self.mlp.fc2(F.gelu(self.mlp.fc1(self.norm2(x))))
+        return x + h.float() * self.layer_scale2.lambda1.float()

@@ -19,7 +19,7 @@ from vpt_edge.calibration.recorder import Observer, Sensitivity
 from vpt_edge.calibration.report import bars, page, paragraph, table
 from vpt_edge.calibration.samples import Samples, read_samples, split
 from vpt_edge.calibration.smoothing import Smoothing, search
-from vpt_edge.export.folds import cache_scales
+from vpt_edge.export.models.qwen2_vl.decoder import cache_scales
 from vpt_edge.export.quantization.plan import EVERY, Plan
 from vpt_edge.export.quantization.recipe import INT4_BLOCK
 from vpt_edge.export.quantization.sensitivity import rounding_errors

@@ -11,14 +11,13 @@ from golden import DEMO, GOLDEN
 
 from vpt_edge.calibration.ranges import Statistics
 from vpt_edge.calibration.smoothing import Fold, Smoothing, search
+from vpt_edge.export.attention import TARGETS, PlainAttention
 from vpt_edge.export.checkpoint import Checkpoint
-from vpt_edge.export.layers import PlainAttention
-from vpt_edge.export.quantization.recipe import RECIPES
 from vpt_edge.export.quantization.rounding import int4_weight
-from vpt_edge.export.spec import TARGETS, Spec, specs
 from vpt_edge.runtime.positions import vision_rope
 
 if TYPE_CHECKING:
+    from vpt_edge.export.spec import Spec
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
@@ -42,16 +41,11 @@ def with_random_folds(spec: Spec, weights: dict[str, torch.Tensor]) -> dict[str,
 @pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.name)
 def test_every_fold_leaves_the_model_as_it_is(path: object) -> None:
     checkpoint = Checkpoint.open(str(path))
-    for spec in specs(checkpoint, RECIPES["fp32"], "onnxruntime", 64).values():
+    for spec in checkpoint.specs("onnxruntime", "float32", 64).values():
         if not spec.folds:
             continue
-        module = spec.build(PlainAttention()).double().eval()
-        derived = module.derived
-        assert isinstance(derived, dict)
-        raw = {name: checkpoint.read(spec.tensor_name(name)) for name in module.state_dict()}
-        weights = {
-            name: derived.get(name, lambda t: t)(tensor).double() for name, tensor in raw.items()
-        }
+        module = spec.build(PlainAttention).double().eval()
+        weights = {name: spec.read(name, checkpoint.read).double() for name in module.state_dict()}
         names = {name for fold in spec.folds for name in (*fold.producers, *fold.consumers)}
         assert names <= set(weights), "a fold names a parameter that is not there"
         outputs = []
@@ -139,8 +133,8 @@ def test_an_unobserved_fold_is_left_alone() -> None:
 
 def test_both_targets_share_the_folds() -> None:
     checkpoint = Checkpoint.open(str(DEMO))
-    folds = [
-        {name: spec.folds for name, spec in specs(checkpoint, RECIPES["int8"], target, 64).items()}
-        for target in TARGETS
-    ]
+    folds = []
+    for target, dtype in zip(TARGETS, ("float32", "float16"), strict=True):
+        specs = checkpoint.specs(target, dtype, 64)
+        folds.append({name: spec.folds for name, spec in specs.items()})
     assert folds[0] == folds[1]

@@ -1,0 +1,74 @@
+"""Qwen2-VL: a vision encoder and a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vpt_edge.export.models.qwen2_vl.config import (
+    SPECIAL_TOKENS,
+    TextConfig,
+    VisionConfig,
+    image_limits,
+    text_config,
+    vision_config,
+)
+from vpt_edge.export.models.qwen2_vl.decoder import (
+    EMBEDDINGS,
+    HEAD,
+    decoder_spec,
+    decoder_tensors,
+)
+from vpt_edge.export.models.qwen2_vl.vision import vision_spec, vision_tensors
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from vpt_edge.export.spec import GraphOptions, Shape, Spec
+    from vpt_edge.runtime.bundle import ImageLimits
+
+
+@dataclass(frozen=True)
+class Qwen2VL:
+    """The tower of a checkpoint. ``special_tokens`` are those that its prompts are made of."""
+
+    vision: VisionConfig
+    text: TextConfig
+    special_tokens = SPECIAL_TOKENS
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], folder: Path) -> Qwen2VL:
+        """From ``config``, which config.json in ``folder`` holds."""
+        text = text_config(config, folder)
+        return cls(vision_config(config, folder), text)
+
+    def image_limits(self, folder: Path) -> ImageLimits:
+        """How large a picture is shown, from the files in ``folder``."""
+        return image_limits(folder, self.vision.head_dim)
+
+    def tensors(self) -> dict[str, Shape]:
+        """Name and shape of every tensor, a separate lm_head included."""
+        return {**vision_tensors(self.vision), **decoder_tensors(self.text)}
+
+    def optional_tensors(self) -> set[str]:
+        """Those that a checkpoint may lack."""
+        return {HEAD} if self.text.tie_word_embeddings else set()
+
+    def embeddings_tensor(self, names: Container[str]) -> str:
+        """The embedding table among the tensors ``names`` of a checkpoint.
+
+        A tied checkpoint with a separate lm_head takes that for both, as the authors' loader does
+        (PROTOCOL 6)."""
+        if self.text.tie_word_embeddings and HEAD in names:
+            return HEAD
+        return EMBEDDINGS
+
+    def specs(self, options: GraphOptions, embeddings: str) -> dict[str, Spec]:
+        """The graphs, in the order in which they are exported; ``embeddings`` is the tensor of the
+        embedding table."""
+        return {
+            "vision_encoder": vision_spec(self.vision, options),
+            "decoder": decoder_spec(self.text, options, embeddings),
+        }

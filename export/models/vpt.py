@@ -1,0 +1,201 @@
+"""Visual Perception Tokens: what a VPT checkpoint has besides its tower.
+
+Its kind says what re-encodes a picture: "clip" the tower's own vision encoder, "detection" DINOv2,
+"seg" SAM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor, nn
+
+from vpt_edge.export.config_files import CONFIG, expect, read_json
+from vpt_edge.export.layers import LayerNorm, Linear
+from vpt_edge.export.models import dinov2, sam
+from vpt_edge.export.spec import Spec, floats, weight_and_bias
+from vpt_edge.runtime import image
+from vpt_edge.runtime.bundle import Graph, ImageLimits, Tokens
+from vpt_edge.runtime.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from vpt_edge.export.spec import GraphOptions, Shape
+
+KINDS = {"clip": "clip", "dino": "detection", "sam": "seg"}  # by the authors' vision_encoder_ls
+SEG_LIMIT = 1024  # longest side of a picture that SAM is shown (PROTOCOL 4)
+FEATURE_TOKENS = 256  # of an encoder of its own
+
+# Whether a released checkpoint waits for the sentence in the question before it looks again
+# (PROTOCOL 1.1).
+RELEASED = {
+    "Qwen2-VL-2b-VPT-CLIP": True,
+    "Qwen2-VL-2b-VPT-Det": True,
+    "Qwen2-VL-2b-VPT-Det-NoPrompt": False,
+    "Qwen2-VL-2b-VPT-Det-Alignment": False,
+    "Qwen2-VL-2b-VPT-Seg": True,
+    "Qwen2-VL-2b-VPT-Seg-Alignment": False,
+    "Qwen2-VL-7b-VPT-CLIP": True,
+}
+HUB_FOLDER = "models--rp-yu--"  # how the Hub's cache begins the name of a released checkpoint
+
+REGION_TOKENS = (
+    "<|region_token_start|>",
+    "<|region_token_end|>",
+    *(f"<|{axis}_{cell}|>" for axis in "xy" for cell in range(8)),
+)
+
+
+class EncoderModule(Protocol):
+    """What a file beside this one offers for an encoder of its own."""
+
+    def read_config(self, folder: Path) -> Any: ...
+
+    def tensors(self, config: Any, hidden_size: int) -> dict[str, Shape]: ...
+
+    def spec(self, config: Any, hidden_size: int) -> Spec: ...
+
+
+ENCODERS: dict[str, EncoderModule] = {"detection": dinov2, "seg": sam}
+
+
+@dataclass(frozen=True)
+class Reencoder:
+    """What encodes a picture a second time, and what the condition does to its features.
+
+    ``kind``: clip, detection or seg; ``encoder``: geometry of DINOv2 or SAM, None for clip;
+    ``hidden_size`` of the language model."""
+
+    kind: str
+    encoder: Any
+    hidden_size: int
+
+    @classmethod
+    def read(cls, kind: str, folder: Path, hidden_size: int) -> Reencoder:
+        """From the files in ``folder``."""
+        if kind not in ENCODERS:
+            return cls(kind, None, hidden_size)
+        return cls(kind, ENCODERS[kind].read_config(folder), hidden_size)
+
+    def tensors(self) -> dict[str, Shape]:
+        """Name and shape of every tensor (PROTOCOL 6), those that the kind never reads included."""
+        size = self.hidden_size
+        projector = f"{self.kind}_projector"
+        if self.kind in ENCODERS:
+            shapes = ENCODERS[self.kind].tensors(self.encoder, size)
+        else:
+            shapes = weight_and_bias(f"{projector}.linear_feature", (size, size))
+            shapes |= weight_and_bias(f"{projector}.layernorm_feature", (size,))
+        shapes |= weight_and_bias(f"{projector}.linear_condition", (size, size))
+        shapes |= weight_and_bias(f"{projector}.layernorm_condition", (size,))
+        return shapes
+
+    def specs(self, options: GraphOptions) -> dict[str, Spec]:
+        """The graphs of re-encoding, in the order in which they are exported."""
+        specs = {}
+        if self.kind in ENCODERS:
+            specs["reencoder_features"] = ENCODERS[self.kind].spec(self.encoder, self.hidden_size)
+        specs["reencoder_projector"] = self._projector(options)
+        return specs
+
+    def _projector(self, options: GraphOptions) -> Spec:
+        size = self.hidden_size
+        most = max(options.image_tokens, FEATURE_TOKENS)
+        graph = Graph(
+            file="reencoder_projector.onnx",
+            inputs=(floats("features", 1, "tokens", size), floats("condition", 1, size)),
+            outputs=(floats("projected", 1, "tokens", size),),
+            bounds={"tokens": (1, FEATURE_TOKENS, most)},
+        )
+        return Spec(
+            graph,
+            lambda attention: Projector(size),
+            lambda name: f"{self.kind}_projector.{name}",
+        )
+
+
+class Projector(nn.Module):
+    """What the condition does to re-encoded features (PROTOCOL 5.1): c = W·LN(h) + b, f + (f·c)·c.
+
+    ``features`` (batch, tokens, hidden) and ``condition`` (batch, hidden), the post-norm hidden
+    state at the action's start token -> (batch, tokens, hidden). No softmax and no scaling, as the
+    authors have it."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.layernorm_condition = LayerNorm(hidden_size, eps=1e-5)
+        self.linear_condition = Linear(hidden_size, hidden_size)
+
+    def forward(self, features: Tensor, condition: Tensor) -> Tensor:
+        c = self.linear_condition(self.layernorm_condition(condition)).float()
+        c = c[:, None]  # (batch, 1, hidden)
+        return features + (features * c).sum(-1, keepdim=True) * c
+
+
+def read_kind(config: Mapping[str, Any], folder: Path) -> str:
+    """clip, detection or seg, from ``config``, which config.json in ``folder`` holds."""
+    names = config.get("vision_encoder_ls")
+    if not isinstance(names, list) or len(names) != 1 or names[0] not in KINDS:
+        raise CheckpointError(
+            f"{folder / CONFIG}: vision_encoder_ls is {names!r}, "
+            f"expected one of {', '.join(KINDS)} in a list"
+        )
+    return KINDS[names[0]]
+
+
+def is_prompt_triggered(names: Iterable[str]) -> bool:
+    """Whether one of ``names``, of folders or of the Hub, is a released checkpoint that looks again
+    only when the question asks for it."""
+    return any(RELEASED.get(name.removeprefix(HUB_FOLDER), False) for name in names)
+
+
+def find_tokens(tokenizer: Tokenizer, kind: str, required: Iterable[str], file: Path) -> Tokens:
+    """Ids by token string: the same numbers mean different words in CLIP, Det and Seg (PROTOCOL
+    1.3).
+
+    ``required`` are the tower's tokens; ``file`` is where ``tokenizer`` was read."""
+    ids = tokenizer.get_vocab()
+    pad = f"<|{kind}_image_pad|>"
+    action_start = f"<|{kind}_action_start|>"
+    action = f"<|{kind}_action|>"
+    names = (*REGION_TOKENS, action_start, action, f"<|{kind}_action_end|>")
+    triggers = [ids[name] for name in names if name in ids]
+    needed = [*required, pad]
+    if triggers:  # an alignment checkpoint has none at all
+        needed += names
+    absent = [name for name in needed if name not in ids]
+    if absent:
+        raise CheckpointError(
+            f"{file} lacks the tokens {', '.join(absent)}",
+            f"this is not the tokenizer of a {kind} checkpoint: copy it again",
+        )
+    turn_end = ids["<|im_end|>"]
+    padding = ids["<|endoftext|>"]
+    end = [turn_end]
+    for number, token in sorted(tokenizer.get_added_tokens_decoder().items()):
+        if token.special and number not in (turn_end, padding):
+            end.append(number)
+    return Tokens(
+        image_pad=ids["<|image_pad|>"],
+        reencode_pad=ids[pad],
+        action_start=ids.get(action_start),
+        action=ids.get(action),
+        end=tuple(end),
+        triggers=tuple(triggers),
+    )
+
+
+def with_reencode_limit(limits: ImageLimits, kind: str, folder: Path) -> ImageLimits:
+    """The tower's limits, and that of a picture to be re-encoded.
+
+    Constants of the kind's preprocessor in ``folder`` must be those of ``image`` (PROTOCOL 4)."""
+    file = folder / f"{kind}_preprocessor_config.json"
+    if file.exists():
+        expected = {"image_mean": list(image.IMAGENET_MEAN), "image_std": list(image.IMAGENET_STD)}
+        expect(read_json(file), expected, file)
+    if kind != "seg":
+        return limits
+    return replace(limits, reencode_limit=SEG_LIMIT)
