@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.pipeline import Pipeline
     from vpt_edge.runtime.result import Answer, Looked
 
-LOGITS_BYTES = (
-    512 << 20
-)  # of one bundle's first logits: 150,000 words over 2,000 samples would be more than a gigabyte
+# Of one bundle's first logits: 150,000 words over 2,000 samples would be more than a gigabyte.
+LOGITS_BYTES = 512 << 20
 
 
 @dataclass(frozen=True)
@@ -103,16 +102,17 @@ class Evaluation:
 
     @property
     def passed(self) -> bool:
-        return (
-            self.agreement is None or self.max_drop is None or self.agreement.within(self.max_drop)
-        )
+        if self.agreement is None or self.max_drop is None:
+            return True
+        return self.agreement.within(self.max_drop)
 
     @property
     def runs(self) -> dict[str, list[Outcome]]:
         """The outcomes by the bundle's name, the judged one first."""
-        return {self.name: self.outcomes} | (
-            {} if self.others is None else {self.other_name: self.others}
-        )
+        runs = {self.name: self.outcomes}
+        if self.others is not None:
+            runs[self.other_name] = self.others
+        return runs
 
 
 class Latency(NamedTuple):
@@ -137,20 +137,11 @@ def evaluate(
     Raises VptError when 5 % of the samples or more cannot be asked, and what the pipeline raises
     beyond that."""
     outcomes: list[Outcome] = []
-    room, failed = LOGITS_BYTES if keep_logits else 0, 0
+    remaining = LOGITS_BYTES if keep_logits else 0
+    failed = 0
     for sample in samples:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", UserWarning
-                )  # the hint at perceptions: the samples have chosen theirs
-                answer = pipeline.ask(
-                    sample.open(),
-                    sample.question,
-                    perception=sample.perception,
-                    max_new_tokens=max_new_tokens,
-                    keep_logits=room > 0,
-                )
+            answer = _ask(pipeline, sample, max_new_tokens, keep_logits=remaining > 0)
         except (ImageError, PromptError) as error:
             failed += 1
             if too_many(failed, len(samples)):
@@ -158,112 +149,139 @@ def evaluate(
                     f"{failed} of {len(samples)} samples cannot be asked, expected less than 5 %; "
                     f"the last is {sample.image}: {error}"
                 ) from error
-            outcomes.append(_failed(sample, error))
+            outcomes.append(_failure(sample, error))
         else:
-            outcomes.append(_outcome(answer, sample, metric, keep_logits=room > 0))
-            room -= pipeline.bundle.manifest.text.vocab_size * 4
+            outcomes.append(_outcome(answer, sample, metric, keep_logits=remaining > 0))
+            remaining -= pipeline.bundle.manifest.text.vocab_size * 4
         progress(len(outcomes))
     return outcomes
 
 
+def _ask(pipeline: Pipeline, sample: Sample, max_new_tokens: int, keep_logits: bool) -> Answer:
+    with warnings.catch_warnings():  # of the hint at perceptions: the samples have chosen theirs
+        warnings.simplefilter("ignore", UserWarning)
+        return pipeline.ask(
+            sample.open(),
+            sample.question,
+            perception=sample.perception,
+            max_new_tokens=max_new_tokens,
+            keep_logits=keep_logits,
+        )
+
+
 def _outcome(answer: Answer, sample: Sample, metric: Metric, keep_logits: bool) -> Outcome:
+    looks = [replace(look, crop=None) for look in answer.looks]
+    score = None if sample.answer is None else metric(answer.text, sample.answer)
     logits = answer.turns[0].logits
+    first_logits = logits[0].copy() if keep_logits and logits is not None else None
     return Outcome(
         text=answer.text,
         raw=answer.raw,
-        looks=tuple(replace(look, crop=None) for look in answer.looks),
-        score=None if sample.answer is None else metric(answer.text, sample.answer),
+        looks=tuple(looks),
+        score=score,
         seconds=answer.usage.seconds,
         finish_reason=answer.finish_reason,
-        first_logits=logits[0].copy() if keep_logits and logits is not None else None,
+        first_logits=first_logits,
     )
 
 
-def _failed(sample: Sample, error: VptError) -> Outcome:
-    return Outcome("", "", (), None if sample.answer is None else 0.0, {}, "failed", str(error))
+def _failure(sample: Sample, error: VptError) -> Outcome:
+    score = None if sample.answer is None else 0.0
+    return Outcome("", "", (), score, {}, "failed", str(error))
 
 
 def compare(outcomes: Sequence[Outcome], others: Sequence[Outcome]) -> Agreement:
     """How far ``outcomes`` agree with ``others``, the reference's for the same samples."""
     if len(outcomes) != len(others) or not outcomes:
         raise VptError(
-            f"found {len(outcomes)} and {len(others)} outcomes, expected as many of each and one at least"
+            f"found {len(outcomes)} and {len(others)} outcomes, "
+            "expected as many of each and one at least"
         )
     pairs = list(zip(outcomes, others, strict=True))
     changed = [float(one.text != other.text) for one, other in pairs]
+    same_triggers = [one.triggers == other.triggers for one, other in pairs]
     regions = [(one.cells, other.cells) for one, other in pairs if one.cells or other.cells]
-    scores = [(a.score, b.score) for a, b in pairs if a.score is not None and b.score is not None]
-    losses = [100 * (other - score) for score, other in scores] or [
-        100 * share for share in changed
-    ]
-    kls = [
-        divergence(b.first_logits, a.first_logits)
-        for a, b in pairs
-        if a.first_logits is not None
-        and b.first_logits is not None
-        and a.first_logits.shape == b.first_logits.shape
-    ]
+    same_cells = [cells == other_cells for cells, other_cells in regions]
+    ious = [overlap(cells, other_cells) for cells, other_cells in regions]
+    scores, other_scores = _common_scores(pairs)
+    losses = _losses(scores, other_scores, changed)
+    divergences = _first_token_divergences(pairs)
     return Agreement(
         count=len(pairs),
         answers_equal=1 - _mean(changed),
-        triggers_equal=_mean([one.triggers == other.triggers for one, other in pairs]),
-        cells_equal=_mean([one == other for one, other in regions]) if regions else 1.0,
-        cells_iou=_mean([overlap(one, other) for one, other in regions]) if regions else 1.0,
+        triggers_equal=_mean(same_triggers),
+        cells_equal=_mean(same_cells or [True]),
+        cells_iou=_mean(ious or [1.0]),
         regions=len(regions),
         labelled=len(scores),
-        accuracy=_mean([score for score, _ in scores]) if scores else None,
-        other_accuracy=_mean([other for _, other in scores]) if scores else None,
+        accuracy=_mean_or_none(scores),
+        other_accuracy=_mean_or_none(other_scores),
         drop=_mean(losses),
         drop_interval=interval(losses),
-        first_token_kl=_mean(kls) if kls else None,
-        first_tokens=len(kls),
+        first_token_kl=_mean_or_none(divergences),
+        first_tokens=len(divergences),
     )
+
+
+def _common_scores(pairs: Sequence[tuple[Outcome, Outcome]]) -> tuple[list[float], list[float]]:
+    """The scores of both, over the samples with a true answer."""
+    scores = []
+    other_scores = []
+    for one, other in pairs:
+        if one.score is not None and other.score is not None:
+            scores.append(one.score)
+            other_scores.append(other.score)
+    return scores, other_scores
+
+
+def _losses(
+    scores: Sequence[float], other_scores: Sequence[float], changed: Sequence[float]
+) -> list[float]:
+    """Of each sample: points that are lost, or without labels 100 where the answer has changed."""
+    if not scores:
+        return [100 * share for share in changed]
+    return [100 * (other - one) for one, other in zip(scores, other_scores, strict=True)]
+
+
+def _first_token_divergences(pairs: Sequence[tuple[Outcome, Outcome]]) -> list[float]:
+    divergences = []
+    for one, other in pairs:
+        logits = one.first_logits
+        reference = other.first_logits
+        if logits is None or reference is None or logits.shape != reference.shape:
+            continue
+        divergences.append(divergence(reference, logits))
+    return divergences
 
 
 def latency(outcomes: Sequence[Outcome]) -> dict[str, Latency]:
     """Median and 95th percentile of each stage's seconds over the samples that were answered."""
-    stages = next((outcome.seconds for outcome in outcomes if outcome.seconds), {})
-    found = {
-        stage: [outcome.seconds[stage] for outcome in outcomes if outcome.seconds]
-        for stage in stages
-    }
-    return {
-        stage: Latency(*map(float, np.percentile(values, (50, 95))))
-        for stage, values in found.items()
-    }
+    answered = [outcome.seconds for outcome in outcomes if outcome.seconds]
+    if not answered:
+        return {}
+    latencies = {}
+    for stage in answered[0]:
+        median, p95 = np.percentile([seconds[stage] for seconds in answered], (50, 95))
+        latencies[stage] = Latency(float(median), float(p95))
+    return latencies
 
 
 def accuracy(outcomes: Sequence[Outcome]) -> tuple[float, tuple[float, float]] | None:
     """The mean score and its 95 % interval; None where no true answer is known."""
     scores = [outcome.score for outcome in outcomes if outcome.score is not None]
-    return (_mean(scores), interval(scores)) if scores else None
+    if not scores:
+        return None
+    return _mean(scores), interval(scores)
 
 
-def worst(
-    outcomes: Sequence[Outcome], others: Sequence[Outcome] | None = None, count: int = 20
-) -> list[int]:
-    """The indices of the ``count`` samples that lost most against ``others``, or that are most
-    wrong; worst first.
-
-    First by score, then by answer, triggers and cells. A sample with nothing wrong is not among
-    them."""
-
-    def badness(index: int) -> tuple[float, ...]:
-        one = outcomes[index]
-        if others is None:
-            return (one.finish_reason == "failed", 0.0 if one.score is None else 1 - one.score)
-        other = others[index]
-        loss = (other.score or 0.0) - (one.score or 0.0)
-        differs = (
-            one.text != other.text,
-            one.triggers != other.triggers,
-            one.finish_reason != other.finish_reason,
-        )
-        return loss, *differs, 1 - overlap(one.cells, other.cells)
-
-    ranked = sorted(range(len(outcomes)), key=badness, reverse=True)
-    return [index for index in ranked if any(badness(index))][:count]
+def looked_again(outcomes: Sequence[Outcome]) -> float:
+    """The share of the samples in which the model looked again."""
+    return sum(bool(outcome.looks) for outcome in outcomes) / len(outcomes)
 
 
 def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
+
+
+def _mean_or_none(values: Sequence[float]) -> float | None:
+    return _mean(values) if values else None

@@ -36,7 +36,8 @@ def normalise(text: str) -> str:
     A text of articles only keeps them: "A" is the answer where letters are asked for.
     """
     words = _words(text)
-    return " ".join([word for word in words if word not in ARTICLES] or words)
+    without_articles = [word for word in words if word not in ARTICLES]
+    return " ".join(without_articles or words)
 
 
 def _words(text: str) -> list[str]:
@@ -51,9 +52,10 @@ def exact(answer: str, truth: str) -> float:
 
 def vqa(answer: str, truth: str) -> float:
     """1 for the same words after VQA's normalisation."""
-    return (
-        float(normalise(answer) == normalise(truth)) if normalise(truth) else exact(answer, truth)
-    )
+    words = normalise(truth)
+    if not words:
+        return exact(answer, truth)
+    return float(normalise(answer) == words)
 
 
 def contains(answer: str, truth: str) -> float:
@@ -61,17 +63,19 @@ def contains(answer: str, truth: str) -> float:
     words = normalise(truth)
     if not words:
         return float(truth.strip() in answer)
-    return float(
-        any(f" {words} " in f" {text} " for text in (normalise(answer), " ".join(_words(answer))))
-    )
+    texts = (normalise(answer), " ".join(_words(answer)))
+    return float(any(f" {words} " in f" {text} " for text in texts))
 
 
 def anls(answer: str, truth: str) -> float:
     """1 less the edit distance over the longer length, in lower case; 0 from half of that length
     on."""
-    first, second = (" ".join(text.lower().split()) for text in (answer, truth))
+    first = " ".join(answer.lower().split())
+    second = " ".join(truth.lower().split())
     distance = levenshtein(first, second) / max(len(first), len(second), 1)
-    return 1 - distance if distance < ANLS_THRESHOLD else 0.0
+    if distance >= ANLS_THRESHOLD:
+        return 0.0
+    return 1 - distance
 
 
 def yesno(answer: str, truth: str) -> float:
@@ -79,12 +83,13 @@ def yesno(answer: str, truth: str) -> float:
 
     Raises VptError for a truth that is neither.
     """
-    expected, found = YES_NO.search(truth.lower()), YES_NO.search(answer.lower())
+    expected = YES_NO.search(truth.lower())
     if expected is None:
         raise VptError(
-            f"the true answer {truth!r} is neither yes nor no; choose another metric than yesno"
+            f"the true answer {truth!r} is neither yes nor no", "choose another metric than yesno"
         )
-    return float(found is not None and found[1] == expected[1])
+    match = YES_NO.search(answer.lower())
+    return float(match is not None and match[1] == expected[1])
 
 
 METRICS: dict[str, Metric] = {
@@ -100,10 +105,12 @@ def levenshtein(first: str, second: str) -> int:
     """How many letters must be put in, taken out or changed to make one text the other."""
     row = list(range(len(second) + 1))
     for index, letter in enumerate(first, 1):
-        corner, row[0] = row[0], index
+        corner = row[0]
+        row[0] = index
         for column, other in enumerate(second, 1):
             step = min(row[column] + 1, row[column - 1] + 1, corner + (letter != other))
-            corner, row[column] = row[column], step
+            corner = row[column]
+            row[column] = step
     return row[-1]
 
 
@@ -112,7 +119,8 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     time."""
     if not values:
         raise VptError("no values to take a mean of, expected one at least")
-    array, rng = np.asarray(values, np.float64), np.random.default_rng(0)
+    array = np.asarray(values, np.float64)
+    rng = np.random.default_rng(0)
     means = [array[rng.integers(0, len(array), len(array))].mean() for _ in range(DRAWS)]
     low, high = np.percentile(means, (2.5, 97.5))
     return float(low), float(high)
@@ -127,7 +135,8 @@ def paired_interval(values: Sequence[float], others: Sequence[float]) -> tuple[f
 def divergence(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
     """Kullback-Leibler divergence of softmax(logits) from softmax(reference), both (vocabulary,),
     in nats."""
-    log_p, log_q = _log_softmax(reference), _log_softmax(logits)
+    log_p = _log_softmax(reference)
+    log_q = _log_softmax(logits)
     return max(0.0, float((np.exp(log_p) * (log_p - log_q)).sum()))
 
 
@@ -142,12 +151,14 @@ def overlap(cells: Sequence[Box], others: Sequence[Box]) -> float:
     overlaps by 0."""
     if not cells and not others:
         return 1.0
-    ious = [_iou(one, other) if one and other else 0.0 for one, other in zip_longest(cells, others)]
+    ious = [_iou(one, other) for one, other in zip_longest(cells, others)]
     return sum(ious) / len(ious)
 
 
-def _iou(one: Box, other: Box) -> float:
+def _iou(one: Box | None, other: Box | None) -> float:
     """Of cells (x0, y0, x1, y1), inclusive."""
+    if one is None or other is None:
+        return 0.0
     width = min(one[2], other[2]) - max(one[0], other[0]) + 1
     height = min(one[3], other[3]) - max(one[1], other[1]) + 1
     common = max(width, 0) * max(height, 0)

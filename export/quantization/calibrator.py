@@ -13,10 +13,11 @@ import numpy as np
 
 from vpt_edge.calibration.collect import Cache, cache_key, collect
 from vpt_edge.calibration.evaluation import Agreement, Evaluation, compare, evaluate, latency
+from vpt_edge.calibration.html import bars, paragraph, table
 from vpt_edge.calibration.metrics import METRICS
 from vpt_edge.calibration.ranges import OBSERVERS, minmax
 from vpt_edge.calibration.recorder import Observer, Sensitivity
-from vpt_edge.calibration.report import bars, page, paragraph, table
+from vpt_edge.calibration.report import page
 from vpt_edge.calibration.samples import Samples, read_samples, split
 from vpt_edge.calibration.smoothing import Smoothing, search
 from vpt_edge.export.models.qwen2_vl.decoder import cache_scales
