@@ -28,8 +28,8 @@ from vpt_edge.export.attention import TARGETS
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.exporter import CACHE_TOKENS, export
 from vpt_edge.export.models import Model
-from vpt_edge.export.quantization.calibrator import Calibration
-from vpt_edge.export.quantization.plan import Plan
+from vpt_edge.export.quantization.options import Calibration
+from vpt_edge.export.quantization.plan import QuantizationPlan
 from vpt_edge.export.quantization.recipe import INT4_BLOCK, RECIPES
 from vpt_edge.export.writer import EMBEDDINGS, BundleWriter
 from vpt_edge.runtime.bundle import sha256, write_manifest
@@ -53,7 +53,10 @@ def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Pa
         inputs = {(graph, name): size for graph in names for name, size in products(job, graph)}
         ones = {key: np.ones(size, np.float32) for key, size in inputs.items()}
         job = replace(
-            job, plan=Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK)
+            job,
+            plan=QuantizationPlan(
+                job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK
+            ),
         )
     for name in names:
         model = job.build_graph(name)

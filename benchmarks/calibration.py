@@ -12,8 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from vpt_edge.calibration.collect import Cache, cache_key, collect
-from vpt_edge.calibration.recorder import Observer
+from vpt_edge.calibration.collect import Collector
+from vpt_edge.calibration.model import BundleModel
+from vpt_edge.calibration.recorder import ActivationRecorder
 from vpt_edge.calibration.samples import read_samples
 from vpt_edge.runtime import Bundle
 
@@ -23,8 +24,8 @@ def observe(bundle: Bundle, data: str, count: int) -> int:
     samples = read_samples(data).samples[:count]
     assert len(samples) == count, f"only {len(samples)} samples in {data}"
     with tempfile.TemporaryDirectory() as folder:
-        cache = Cache(Path(folder) / "ranges.json", cache_key(bundle, samples))
-        collect(bundle, samples, Observer(), cache, "ranges")
+        collector = Collector(BundleModel(bundle), samples, Path(folder) / "ranges.json")
+        collector.run("ranges", ActivationRecorder())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from vpt_edge.export.attention import PlainAttention
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.models import Model
-from vpt_edge.export.quantization.plan import Plan
+from vpt_edge.export.quantization.plan import QuantizationPlan
 from vpt_edge.export.quantization.recipe import INT4_BLOCK, RECIPES
 from vpt_edge.export.writer import BundleWriter
 from vpt_edge.runtime.bundle import Bundle
@@ -96,7 +96,9 @@ def write_bundle(
                 for layer in range(text.num_hidden_layers)
                 for part in ("key", "value")
             }
-        plan = Plan(job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK, steps)
+        plan = QuantizationPlan(
+            job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK, steps
+        )
         job = replace(job, plan=plan)
     job.write_tables()
     for graph in job.specs:

@@ -1,4 +1,4 @@
-"""Runs calibration samples through a float bundle and keeps the statistics, so that a stopped run
+"""Runs calibration samples through a float model and keeps the statistics, so that a stopped run
 goes on."""
 
 from __future__ import annotations
@@ -13,127 +13,141 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vpt_edge.calibration.model import open_pipeline
 from vpt_edge.calibration.ranges import Statistics
 from vpt_edge.runtime.bundle import sha256
 from vpt_edge.runtime.errors import ImageError, PromptError
 from vpt_edge.runtime.files import write_file
-from vpt_edge.runtime.pipeline import Pipeline
 
 if TYPE_CHECKING:
-    from vpt_edge.calibration.recorder import Observer
+    from vpt_edge.calibration.model import RecordableModel
+    from vpt_edge.calibration.recorder import ActivationRecorder
     from vpt_edge.calibration.samples import Sample
-    from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.pipeline import Pipeline
 
-SAVE_EVERY, SAVE_SECONDS = 16, 120  # samples, or the time after which the next one saves
+SAVE_EVERY = 16  # samples
+SAVE_SECONDS = 120  # after which the next sample saves, too
 FORMAT = 3  # raised when the entries change
 MAX_NEW_TOKENS = 64  # an answer's first words say enough about the ranges
 
 
-@dataclass
-class Cache:
+@dataclass(frozen=True)
+class StatisticsFile:
     """The file in which statistics wait for the next run; another ``key`` makes them worthless."""
 
     path: Path
     key: str
 
     def load(self) -> dict[str, Any]:
+        """The passes by name; nothing where the file is missing, damaged or of another key."""
         try:
             data = json.loads(self.path.read_text("utf-8"))
         except (OSError, ValueError):
             return {}
-        return (
-            data.get("passes", {}) if isinstance(data, dict) and data.get("key") == self.key else {}
-        )
+        if not isinstance(data, dict) or data.get("key") != self.key:
+            return {}
+        return data.get("passes", {})
 
     def save(self, name: str, entry: dict[str, Any]) -> None:
+        """Put ``entry`` among the passes."""
         text = json.dumps({"key": self.key, "passes": {**self.load(), name: entry}})
         write_file(self.path, text.encode())
 
 
-def cache_key(
-    bundle: Bundle, samples: Sequence[Sample], max_new_tokens: int = MAX_NEW_TOKENS
-) -> str:
+def statistics_key(model: RecordableModel, samples: Sequence[Sample], max_new_tokens: int) -> str:
     """Of what every pass depends on: the weights, what is asked and how, and where a conversation
     ends."""
-    asked = [
-        (sha256(sample.image), sample.question, sample.perception, sample.box) for sample in samples
-    ]
-    manifest = bundle.manifest
-    model = [manifest.files, repr(manifest.image), repr(manifest.tokens), repr(manifest.cache)]
-    what = [FORMAT, manifest.kind, *model, asked, max_new_tokens]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    manifest = model.manifest
+    questions = []
+    for sample in samples:
+        questions.append((sha256(sample.image), sample.question, sample.perception, sample.box))
+    weights = [manifest.files, repr(manifest.image), repr(manifest.tokens), repr(manifest.cache)]
+    parts = [FORMAT, manifest.kind, *weights, questions, max_new_tokens]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _divisors_key(observer: Observer) -> str:
-    """Of what a pass depends on beside the cache's key; plain passes have it in common."""
+class Collector:
+    """Asks ``model`` every sample through the whole loop, as often as there are passes.
+
+    What a pass has recorded waits in the file ``path``; answers end after ``max_new_tokens``."""
+
+    def __init__(
+        self,
+        model: RecordableModel,
+        samples: Sequence[Sample],
+        path: Path,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+    ) -> None:
+        self._model = model
+        self._samples = samples
+        self._max_new_tokens = max_new_tokens
+        self.file = StatisticsFile(path, statistics_key(model, samples, max_new_tokens))
+
+    def run(
+        self,
+        name: str,
+        recorder: ActivationRecorder,
+        progress: Callable[[int], object] = lambda done: None,
+    ) -> int:
+        """Let ``recorder`` watch the pass ``name``; returns in how many samples the model looked
+        again.
+
+        A pass of that name with other divisors is worthless, and is replaced. ``progress`` is told
+        how many samples are done."""
+        divisors = _divisors_key(recorder)
+        done, looks = self._resume(name, recorder, divisors)
+        saved = time.monotonic()
+        with open_pipeline(self._model, recorder) as pipeline:
+            for sample in self._samples[done:]:
+                looks += self._ask(pipeline, sample)
+                done += 1
+                progress(done)
+                is_late = time.monotonic() - saved > SAVE_SECONDS
+                if is_late or done % SAVE_EVERY == 0 or done == len(self._samples):
+                    state = {"divisors": divisors, "done": done, "looks": looks}
+                    self.file.save(name, {**state, **_to_dict(recorder)})
+                    saved = time.monotonic()
+        return looks
+
+    def _resume(self, name: str, recorder: ActivationRecorder, divisors: str) -> tuple[int, int]:
+        """Give ``recorder`` what an earlier run has recorded; returns samples done, and looks."""
+        entry = self.file.load().get(name)
+        if entry is None or entry["divisors"] != divisors:
+            return 0, 0
+        for graph, weights in entry["statistics"].items():
+            for weight, data in weights.items():
+                recorder.statistics[graph, weight] = Statistics.from_dict(data)
+        for part, largest in entry["largest"].items():
+            recorder.largest[part] = np.array(largest, np.float32)
+        return entry["done"], entry["looks"]
+
+    def _ask(self, pipeline: Pipeline, sample: Sample) -> int:
+        """1 where the model looked again, 0 elsewhere."""
+        pipeline.forget()  # each sample shows all of its tokens, wherever a stopped pass went on
+        try:
+            answer = pipeline.ask(
+                sample.open(),
+                sample.question,
+                perception=sample.perception,
+                max_new_tokens=self._max_new_tokens,
+            )
+        except (ImageError, PromptError):
+            return 0  # counted when the samples were read; a prompt that does not fit has no range
+        return int(bool(answer.looks))
+
+
+def _divisors_key(recorder: ActivationRecorder) -> str:
+    """Of what a pass depends on beside the file's key; plain passes have it in common."""
     digest = hashlib.sha256()
-    for key, divisor in sorted(observer.divisors.items()):
+    for key, divisor in sorted(recorder.divisors.items()):
         digest.update(json.dumps([*key, len(divisor)]).encode())
         digest.update(np.asarray(divisor, np.float64).tobytes())
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class Collected:
-    """``looks`` counts the samples in which the model looked again."""
-
-    observer: Observer
-    looks: int
-
-
-def collect(
-    bundle: Bundle,
-    samples: Sequence[Sample],
-    observer: Observer,
-    cache: Cache,
-    name: str,
-    progress: Callable[[int], object] = lambda done: None,
-    max_new_tokens: int = MAX_NEW_TOKENS,
-) -> Collected:
-    """Let ``observer`` watch every sample, each through the whole loop; the pass is kept as
-    ``name`` in ``cache``.
-
-    A pass of that name that was observed with other divisors is worthless, and is replaced.
-    """
-    divisors = _divisors_key(observer)
-    kept = cache.load().get(name)
-    if kept is None or kept["divisors"] != divisors:
-        kept = {"done": 0, "looks": 0, "statistics": {}, "largest": {}}
-    done, looks = kept["done"], kept["looks"]
-    for graph, weights in kept["statistics"].items():
-        observer.statistics |= {
-            (graph, weight): Statistics.from_dict(data) for weight, data in weights.items()
-        }
-    observer.largest |= {part: np.array(most, np.float32) for part, most in kept["largest"].items()}
-    saved = time.monotonic()
-    with Pipeline(bundle, opener=observer) as pipeline:
-        for sample in samples[done:]:
-            pipeline.forget()  # each sample shows all of its tokens, wherever a stopped pass went on
-            try:
-                answer = pipeline.ask(
-                    sample.open(),
-                    sample.question,
-                    perception=sample.perception,
-                    max_new_tokens=max_new_tokens,
-                )
-                looks += bool(answer.looks)
-            except (ImageError, PromptError):
-                pass  # counted when the samples were read; a prompt that does not fit has no range
-            done += 1
-            progress(done)
-            late = time.monotonic() - saved > SAVE_SECONDS
-            if late or done % SAVE_EVERY == 0 or done == len(samples):
-                state = {"divisors": divisors, "done": done, "looks": looks}
-                cache.save(name, {**state, **_found(observer)})
-                saved = time.monotonic()
-    return Collected(observer, looks)
-
-
-def _found(observer: Observer) -> dict[str, Any]:
-    nested: dict[str, dict[str, Any]] = {}
-    for (graph, weight), found in observer.statistics.items():
-        nested.setdefault(graph, {})[weight] = found.to_dict()
-    return {
-        "statistics": nested,
-        "largest": {part: most.tolist() for part, most in observer.largest.items()},
-    }
+def _to_dict(recorder: ActivationRecorder) -> dict[str, Any]:
+    statistics: dict[str, dict[str, Any]] = {}
+    for (graph, weight), of_weight in recorder.statistics.items():
+        statistics.setdefault(graph, {})[weight] = of_weight.to_dict()
+    largest = {part: values.tolist() for part, values in recorder.largest.items()}
+    return {"statistics": statistics, "largest": largest}

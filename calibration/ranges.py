@@ -1,5 +1,5 @@
-"""What flows into each quantized matrix product: streaming statistics, and the clipping threshold
-of each observer."""
+"""What flows into each quantized matmul: streaming statistics, and the methods that choose where an
+activation's range is clipped."""
 
 from __future__ import annotations
 
@@ -43,8 +43,6 @@ class Statistics:
             return
         if self.top == 0:
             self.top = 2.0 ** np.ceil(np.log2(largest))
-            self.bins[0], zeros = 0, self.bins[0]
-            self.bins[0] += zeros
         while self.top < largest:
             self.bins = np.concatenate((self.bins.reshape(-1, 2).sum(1), np.zeros(BINS // 2)))
             self.top *= 2
@@ -67,11 +65,14 @@ class Statistics:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Statistics:
-        made = cls(len(data["maxima"]))
-        made.count, made.top = data["count"], data["top"]
-        made.bins[: len(data["bins"])] = data["bins"]
-        made.maxima, made.squares = np.array(data["maxima"]), np.array(data["squares"])
-        return made
+        """What ``to_dict`` gave, to the bit."""
+        statistics = cls(len(data["maxima"]))
+        statistics.count = data["count"]
+        statistics.top = data["top"]
+        statistics.bins[: len(data["bins"])] = data["bins"]
+        statistics.maxima = np.array(data["maxima"])
+        statistics.squares = np.array(data["squares"])
+        return statistics
 
 
 def minmax(statistics: Statistics) -> float:
@@ -107,11 +108,14 @@ def entropy(statistics: Statistics) -> float:
         clipped = statistics.bins[:edge].copy()
         filled = clipped > 0
         group = np.arange(edge) * LEVELS // edge
-        mass, members = (np.bincount(group, weights, LEVELS) for weights in (clipped, filled))
+        mass = np.bincount(group, clipped, LEVELS)
+        members = np.bincount(group, filled, LEVELS)
         spread = np.where(filled, (mass / np.maximum(members, 1))[group], 0)
         clipped[-1] += statistics.bins[edge:].sum()
-        p, q = clipped / clipped.sum(), spread / max(spread.sum(), 1)
-        return float((p[p > 0] * np.log(p[p > 0] / np.maximum(q[p > 0], 1e-12))).sum())
+        p = clipped / clipped.sum()
+        q = spread / max(spread.sum(), 1)
+        ratio = p[p > 0] / np.maximum(q[p > 0], 1e-12)
+        return float((p[p > 0] * np.log(ratio)).sum())
 
     return _best(statistics, divergence)
 
@@ -122,7 +126,7 @@ def _best(statistics: Statistics, loss: Callable[[float], float]) -> float:
     return float(min(candidates, key=loss)) if top else 0.0
 
 
-OBSERVERS: dict[str, Callable[[Statistics], float]] = {
+RANGE_METHODS: dict[str, Callable[[Statistics], float]] = {
     "minmax": minmax,
     "percentile": percentile,
     "entropy": entropy,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from vpt_edge.runtime.bundle import sha256
 from vpt_edge.runtime.chat import SENTENCES, question_text
 from vpt_edge.runtime.errors import ImageError, VptError
 from vpt_edge.runtime.image import open_picture, regularize
@@ -39,8 +37,10 @@ QUESTIONS: dict[Perception, tuple[str, ...]] = {
     ),
 }
 KEYS = ("image", "question", "answer", "perception")
-LONGEST_SIDE = 512  # what the model's own preprocessing shrinks to; a picture that this leaves without pixels is no use
+# What the model's own preprocessing shrinks to; what this leaves without pixels is no use.
+LONGEST_SIDE = 512
 LISTED = 5
+EXPECTED = "a folder of pictures, a .jsonl file or the authors' dataset .json"
 
 
 @dataclass(frozen=True)
@@ -89,27 +89,16 @@ def read_samples(path: str | os.PathLike[str]) -> Samples:
     if source.is_dir():
         samples = _folder(source)
     elif not source.is_file():
-        raise VptError(
-            f"no data at {source}: expected a folder of pictures, a .jsonl or the authors' dataset .json"
-        )
+        raise VptError(f"no data at {source}, expected {EXPECTED}")
     elif source.suffix.lower() == ".jsonl":
-        lines = enumerate(
-            _text(source).split("\n"), 1
-        )  # splitlines would cut at U+2028, too, which JSON allows
-        samples = _each(
-            ((f"line {number}", line) for number, line in lines if line.strip()), _line, source
-        )
+        samples = _each(_lines(source), _line, source)
     elif source.suffix.lower() == ".json":
-        samples = _each(
-            ((f"entry {i}", entry) for i, entry in enumerate(_dataset(source), 1)), _entry, source
-        )
+        samples = _each(_entries(source), _entry, source)
     else:
-        raise VptError(
-            f"{source} is of an unknown kind: expected a folder of pictures, a .jsonl or a .json file"
-        )
+        raise VptError(f"{source} is of an unknown kind, expected {EXPECTED}")
     if not samples:
         raise VptError(
-            f"{source} holds no samples: expected pictures ({', '.join(PICTURES)}) or entries"
+            f"{source} holds no samples, expected pictures ({', '.join(PICTURES)}) or entries"
         )
     return _readable(samples, source)
 
@@ -117,31 +106,6 @@ def read_samples(path: str | os.PathLike[str]) -> Samples:
 def too_many(failed: int, count: int) -> bool:
     """Whether 5 % or more of ``count`` samples failed."""
     return failed * 20 >= count
-
-
-def split(
-    samples: Sequence[Sample], held_out: float = 0.25
-) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
-    """Divide into (calibration, gate) by content: the same samples are parted alike in any order
-    and any folder.
-
-    The questions about one picture stay together, but for the picture at the border. The gate gets
-    the share ``held_out``, and of two samples or more each part gets one at least."""
-    if not 0 < held_out < 1:
-        raise VptError(f"held_out is {held_out}, expected a share between 0 and 1")
-    pictures = {path: sha256(path) for path in {sample.image for sample in samples}}
-
-    def key(index: int) -> tuple[str, str]:
-        sample = samples[index]
-        text = repr((sample.box, sample.question, sample.perception, sample.answer))
-        return pictures[sample.image], hashlib.sha256(text.encode()).hexdigest()
-
-    size = min(max(round(held_out * len(samples)), 1), len(samples) - 1)
-    gate = set(sorted(range(len(samples)), key=key)[: max(size, 0)])
-    calibration, held = (
-        tuple(s for i, s in enumerate(samples) if (i in gate) == part) for part in (False, True)
-    )
-    return calibration, held
 
 
 def crop_suffix(path: str) -> tuple[str, Box | None]:
@@ -157,48 +121,63 @@ def crop_suffix(path: str) -> tuple[str, Box | None]:
     except ValueError:
         raise VptError(
             f"{path} ends with {suffix!r}, expected a crop such as picture.png_10,20,200,180; "
-            "a name without an extension must have no underscore: rename the file"
+            "a name without an extension must have no underscore",
+            "rename the file",
         ) from None
     if right < left or bottom < top:
         raise VptError(
-            f"{path} ends inside out: expected left,top,right,bottom with left <= right and top <= bottom"
+            f"{path} ends inside out, expected left,top,right,bottom with left <= right and "
+            "top <= bottom"
         )
     return name, (left, top, right, bottom)
 
 
 def _folder(folder: Path) -> list[Sample]:
-    files = (
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in PICTURES and path.is_file()
-    )
-    pictures = [path for path in files if not path.name.startswith(".")]
-    return [
-        Sample(picture, questions[index % len(questions)], None, perception)
-        for index, picture in enumerate(pictures)
-        for perception, questions in QUESTIONS.items()
-    ]
+    """For each picture, hidden files apart, one question of each kind."""
+    pictures = [path for path in sorted(folder.rglob("*")) if _is_picture(path)]
+    samples = []
+    for index, picture in enumerate(pictures):
+        for perception, questions in QUESTIONS.items():
+            question = questions[index % len(questions)]
+            samples.append(Sample(picture, question, None, perception))
+    return samples
+
+
+def _is_picture(path: Path) -> bool:
+    hidden = path.name.startswith(".")
+    return path.suffix.lower() in PICTURES and not hidden and path.is_file()
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise VptError(f"{path} is no UTF-8 text ({error}); save it as UTF-8") from error
+        raise VptError(f"{path} is not UTF-8 text ({error})", "save it as UTF-8") from error
 
 
-def _dataset(path: Path) -> list[Any]:
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Each line that is not empty, and what to call it."""
+    lines = _text(path).split("\n")  # splitlines would cut at U+2028, too, which JSON allows
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield f"line {number}", line
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Any]]:
+    """Each object of the authors' dataset, and what to call it."""
     try:
         entries = json.loads(_text(path))
     except (ValueError, RecursionError) as error:
         raise VptError(
-            f"{path} is no JSON ({error}); a file with one object a line is to be named .jsonl"
+            f"{path} is not JSON ({error})", "a file with one object a line is to be named .jsonl"
         ) from error
     if not isinstance(entries, list):
         raise VptError(
-            f"{path} holds {type(entries).__name__}, expected a list of objects with messages and images"
+            f"{path} holds {type(entries).__name__}, expected a list of objects with messages and "
+            "images"
         )
-    return entries
+    for number, entry in enumerate(entries, 1):
+        yield f"entry {number}", entry
 
 
 def _each(
@@ -209,11 +188,10 @@ def _each(
     for where, entry in entries:
         try:
             sample = make(entry, source.parent)
-            question_text(
-                sample.question, sample.perception, KINDS[0]
-            )  # any kind: the same placeholders are refused
+            # Of any kind of checkpoint: the same placeholders are refused.
+            question_text(sample.question, sample.perception, KINDS[0])
         except VptError as error:
-            raise VptError(f"{source}, {where}: {error}") from error
+            raise VptError(f"{source}, {where}: {error.problem}", error.fix) from error
         samples.append(sample)
     return samples
 
@@ -222,7 +200,7 @@ def _line(text: str, folder: Path) -> Sample:
     try:
         entry = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise VptError(f"no JSON ({error}), expected one object a line") from error
+        raise VptError(f"this is not JSON ({error}), expected one object a line") from error
     if not isinstance(entry, dict):
         raise VptError(f"found {type(entry).__name__}, expected an object with {', '.join(KEYS)}")
     if unknown := sorted(set(entry) - set(KEYS)):
@@ -230,40 +208,57 @@ def _line(text: str, folder: Path) -> Sample:
     perception = entry.get("perception", "free")
     if perception not in tuple(SENTENCES):
         raise VptError(f"perception is {perception!r}, expected one of: {', '.join(SENTENCES)}")
-    answer = None if entry.get("answer") is None else _filled(entry, "answer")
-    return Sample(folder / _filled(entry, "image"), _filled(entry, "question"), answer, perception)
+    answer = None if entry.get("answer") is None else _required_text(entry, "answer")
+    return Sample(
+        folder / _required_text(entry, "image"),
+        _required_text(entry, "question"),
+        answer,
+        perception,
+    )
 
 
-def _filled(entry: dict[str, Any], key: str) -> str:
+def _required_text(entry: dict[str, Any], key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value.strip():
-        raise VptError(
-            f"{key} is {'missing' if key not in entry else repr(value)}, expected text that is not empty"
-        )
+        state = repr(value) if key in entry else "missing"
+        raise VptError(f"{key} is {state}, expected text that is not empty")
     return value
 
 
 def _entry(entry: Any, folder: Path) -> Sample:
     """The authors' conversation: the first question, the last answer, the first picture."""
     fields = entry if isinstance(entry, dict) else {}
-    messages, images = fields.get("messages"), fields.get("images")
+    messages = fields.get("messages")
+    images = fields.get("images")
     if not isinstance(messages, list) or not isinstance(images, list):
         raise VptError("expected an object with a list of messages and a list of images")
-    if not all(
-        isinstance(m, dict) and isinstance(m.get("content"), str) and "role" in m for m in messages
-    ):
-        raise VptError("a message is no object with role and content, both text")
-    questions, answers = (
-        [m["content"] for m in messages if m["role"] == role] for role in ("user", "assistant")
-    )
-    if not questions or not images or not isinstance(images[0], str):
-        missing = "picture in images" if questions else "message of the user"
-        raise VptError(f"there is no {missing}, expected one at least")
+    if not all(_is_message(message) for message in messages):
+        raise VptError("a message is not an object with role and content, both text")
+    questions = _contents(messages, "user")
+    if not questions:
+        raise VptError("there is no message of the user, expected one at least")
+    if not images or not isinstance(images[0], str):
+        raise VptError("there is no picture in images, expected one at least")
     name, box = crop_suffix(images[0])
-    answer = (
-        answers[-1] if answers and answers[-1].strip() and not TRIGGER.search(answers[-1]) else None
-    )
-    return Sample(folder / name, questions[0], answer, "free", box)
+    return Sample(folder / name, questions[0], _true_answer(messages), "free", box)
+
+
+def _is_message(message: Any) -> bool:
+    if not isinstance(message, dict) or "role" not in message:
+        return False
+    return isinstance(message.get("content"), str)
+
+
+def _contents(messages: Sequence[dict[str, Any]], role: str) -> list[str]:
+    return [message["content"] for message in messages if message["role"] == role]
+
+
+def _true_answer(messages: Sequence[dict[str, Any]]) -> str | None:
+    """The last thing that the assistant says; None where that is nothing, or a trigger."""
+    answers = _contents(messages, "assistant")
+    if not answers or not answers[-1].strip() or TRIGGER.search(answers[-1]):
+        return None
+    return answers[-1]
 
 
 def _readable(samples: Sequence[Sample], source: Path) -> Samples:
@@ -272,13 +267,15 @@ def _readable(samples: Sequence[Sample], source: Path) -> Samples:
         if (sample.image, sample.box) not in faults:
             faults[sample.image, sample.box] = _fault(sample)
     good = tuple(sample for sample in samples if not faults[sample.image, sample.box])
-    lines, bad = tuple(filter(None, faults.values())), len(samples) - len(good)
+    lines = tuple(fault for fault in faults.values() if fault)
+    bad = len(samples) - len(good)
     if too_many(bad, len(samples)):
-        named = "; ".join(lines[:LISTED]) + (
-            f"; and {len(lines) - LISTED} more" if len(lines) > LISTED else ""
-        )
+        listed = "; ".join(lines[:LISTED])
+        if len(lines) > LISTED:
+            listed += f"; and {len(lines) - LISTED} more"
         raise VptError(
-            f"{bad} of {len(samples)} samples in {source} have no readable picture, 5 % or more: {named}"
+            f"{bad} of {len(samples)} samples in {source} have no readable picture, 5 % or more: "
+            f"{listed}"
         )
     return Samples(good, lines)
 

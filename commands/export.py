@@ -18,7 +18,7 @@ from vpt_edge.runtime.errors import ExportError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vpt_edge.export.quantization.calibrator import Calibration
+    from vpt_edge.export.quantization.options import Calibration
     from vpt_edge.runtime.bundle import Bundle, Gate
 
 
@@ -113,11 +113,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _calibration(options: argparse.Namespace) -> Calibration | None:
     """The options of a quantized export. One that would be ignored is an error."""
-    from vpt_edge.export.quantization.calibrator import Calibration
+    from vpt_edge.export.quantization.options import Calibration
 
     given = Calibration(
         data=options.calibration_data or "",
-        observer=options.observer,
+        range_method=options.observer,
         smoothing=not options.no_smoothing,
         max_drop=options.max_drop,
         metric=options.metric,

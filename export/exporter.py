@@ -10,15 +10,22 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from vpt_edge.calibration.model import BundleModel
 from vpt_edge.export.attention import TARGETS
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.destination import check_destination
-from vpt_edge.export.quantization.calibrator import Calibration, Planner
+from vpt_edge.export.progress import Progress
+from vpt_edge.export.quantization.calibrator import Calibrator, Draft
+from vpt_edge.export.quantization.gate import Judgement, QualityGate
+from vpt_edge.export.quantization.quality import quality_report
 from vpt_edge.export.quantization.recipe import RECIPES
-from vpt_edge.export.streamed import streamed_bundle
+from vpt_edge.export.quantization.selection import select_samples
+from vpt_edge.export.quantization.sensitivity import Sensitivity
+from vpt_edge.export.streamed import stream_checkpoint
 from vpt_edge.export.verify import try_bundle
-from vpt_edge.export.writer import RANGES, REPORT, BundleWriter, Progress
+from vpt_edge.export.writer import RANGES, REPORT, BundleWriter
 from vpt_edge.runtime.bundle import (
     EXPORT_AGAIN,
     MANIFEST,
@@ -30,9 +37,15 @@ from vpt_edge.runtime.bundle import (
 from vpt_edge.runtime.errors import BundleError, CheckpointError, ExportError
 from vpt_edge.runtime.files import replace_folder
 
+if TYPE_CHECKING:
+    from vpt_edge.calibration.model import RecordableModel
+    from vpt_edge.export.progress import Listener
+    from vpt_edge.export.quantization.options import Calibration
+    from vpt_edge.runtime.bundle import Gate
+
 STREAMED_ABOVE = 2 << 30  # bytes of the float model
 CACHE_TOKENS = 4096  # prompts of up to 2048 (the authors' cut-off), a second look and an answer
-KV_CACHES = ("float", "int8")
+ATTEMPT = 0.7  # of what progress is left, for the next candidate
 
 
 def export(
@@ -43,7 +56,7 @@ def export(
     target: str = "onnxruntime",
     cache_tokens: int = CACHE_TOKENS,
     calibration: Calibration | None = None,
-    progress: Progress = lambda stage, done: None,
+    progress: Listener = lambda stage, done: None,
 ) -> Bundle:
     """Write the checkpoint ``source`` (a folder or a Hub id) as the bundle folder ``bundle``.
 
@@ -64,7 +77,8 @@ def export(
         if calibration is None:
             job.run(progress)
         else:
-            _quantized(job, calibration, path.with_name(f"{path.name}.ranges.json"), progress)
+            ranges = path.with_name(f"{path.name}.ranges.json")
+            _quantize(job, calibration, ranges, Progress(progress, 0.0, 0.99))
         progress("asking the new bundle", 0.99)
         manifest = try_bundle(folder)
         check_destination(path)  # what the user has put there meanwhile
@@ -86,10 +100,7 @@ def _check_options(
         raise ExportError(
             f"{precision} {needs}: vpt-export … --precision int8 --calibration-data DATA"
         )
-    if calibration is None:
-        return
-    _check_choice("kv_cache", calibration.kv_cache, KV_CACHES)
-    if calibration.kv_cache == "int8" and target != "onnxruntime":
+    if calibration and calibration.kv_cache == "int8" and target != "onnxruntime":
         raise ExportError(
             f"graphs for {target} keep keys and values in float", "leave out --kv-cache int8"
         )
@@ -113,54 +124,90 @@ def _check_values(record: Manifest | ImageLimits, source: str) -> None:
         ) from error
 
 
-def _quantized(
-    job: BundleWriter, calibration: Calibration, cache: Path, progress: Progress
+def _quantize(
+    writer: BundleWriter, calibration: Calibration, ranges: Path, progress: Progress
 ) -> None:
     """A float reference, a plan from the samples, and candidates until one passes the gate.
 
     The gate runs ONNX Runtime's dialect whatever the target: the numbers are the same.
     """
-    with tempfile.TemporaryDirectory(prefix=".reference.", dir=job.folder.parent) as work:
-        candidate = Path(work) / "candidate"
-        reference = _reference(job, Path(work) / "float", calibration.streamed, progress)
-        planner = Planner(job, reference, calibration, cache, progress)
-        plan = planner.plan()
-        while True:
-            shutil.rmtree(candidate, ignore_errors=True)
-            candidate.mkdir()
-            tried = replace(job, target="onnxruntime", folder=candidate, plan=plan)
-            tried.run(lambda stage, done: progress(f"candidate: {stage}", 0.5 + 0.2 * done))
-            bundle = Bundle.read(candidate)
-            gate = planner.judge(bundle, plan)
-            if gate.held:
-                break
-            plan = planner.relieved(plan, gate)
-        (job.folder / "report.html").write_text(planner.page(plan), "utf-8")
-        made = replace(job, plan=plan)
-        if job.target == "onnxruntime":  # the candidate is what was asked for
-            hashes = {}
-            for path in candidate.iterdir():
-                if path.name not in (MANIFEST, REPORT, RANGES):
-                    path.rename(job.folder / path.name)
-                    hashes[path.name] = bundle.manifest.files[path.name]
-            made.seal(replace(made.manifest(), gate=gate), hashes)
+    folder = writer.folder
+    with tempfile.TemporaryDirectory(prefix=".reference.", dir=folder.parent) as work:
+        streamed = _is_streamed(writer, calibration)
+        reference = _reference(writer, Path(work) / "float", streamed, progress.part(0.0, 0.3))
+        selection = select_samples(calibration, streamed)
+        draft = Draft.of(writer)
+        calibrator = Calibrator(draft, reference, calibration, selection, ranges)
+        plan = calibrator.calibrate(progress.part(0.3, 0.5))
+        selection = replace(selection, notes=tuple(calibrator.notes))
+        sensitivity = Sensitivity(plan, draft.read)
+        gate = QualityGate(reference, calibration, selection, sensitivity, streamed)
+        candidate = replace(
+            writer, target="onnxruntime", folder=Path(work) / "candidate", plan=plan
+        )
+        candidate, judgement = _pass_gate(candidate, gate, progress.part(0.5, 0.9))
+        progress.tell("measuring sensitivity", 0.9)
+        errors = gate.measure_errors()
+        assert candidate.plan is not None
+        report = quality_report(judgement.evaluation, candidate.plan, calibrator.statistics, errors)
+        (folder / "report.html").write_text(report, "utf-8")
+        bundle = replace(writer, plan=candidate.plan)
+        if writer.target == candidate.target:
+            _adopt(candidate, bundle, judgement.gate)
         else:
-            made.run(progress, gate)
+            bundle.run(progress.part(0.9, 1.0).tell, judgement.gate)
+
+
+def _pass_gate(
+    candidate: BundleWriter, gate: QualityGate, progress: Progress
+) -> tuple[BundleWriter, Judgement]:
+    """Candidates with ever more in float until one holds; each takes its share of what is left of
+    ``progress``. Raises ExportError where none holds."""
+    while True:
+        assert candidate.plan is not None
+        shutil.rmtree(candidate.folder, ignore_errors=True)
+        candidate.folder.mkdir()
+        attempt = progress.part(0.0, ATTEMPT)
+        progress = progress.part(ATTEMPT, 1.0)
+        candidate.run(attempt.part(0.0, 0.5, "candidate: ").tell)
+        bundle = BundleModel(Bundle.read(candidate.folder))
+        judgement = gate.compare_with_float(bundle, candidate.plan, attempt.part(0.5, 1.0))
+        if judgement.gate.held:
+            return candidate, judgement
+        candidate = replace(candidate, plan=gate.fall_back(candidate.plan, judgement.gate))
+
+
+def _adopt(candidate: BundleWriter, bundle: BundleWriter, gate: Gate) -> None:
+    """Move the files of a candidate that is what was asked for."""
+    known = Bundle.read(candidate.folder).manifest.files
+    hashes = {}
+    for path in candidate.folder.iterdir():
+        if path.name not in (MANIFEST, REPORT, RANGES):
+            hashes[path.name] = known[path.name]
+            path.rename(bundle.folder / path.name)
+    bundle.seal(replace(bundle.manifest(), gate=gate), hashes)
+
+
+def _is_streamed(writer: BundleWriter, calibration: Calibration) -> bool:
+    """Whether the float model is large, unless the user says what to do with it."""
+    if calibration.streamed is not None:
+        return calibration.streamed
+    shapes = writer.checkpoint.model.tensors().values()
+    return 4 * sum(math.prod(shape) for shape in shapes) > STREAMED_ABOVE
 
 
 def _reference(
-    job: BundleWriter, folder: Path, streamed: bool | None, progress: Progress
-) -> Bundle:
-    """The float model that a quantized one is held against: exported to ``folder``, or streamed
-    where it is large."""
-    if streamed is None:
-        shapes = job.checkpoint.model.tensors().values()
-        numbers = sum(math.prod(shape) for shape in shapes)
-        streamed = 4 * numbers > STREAMED_ABOVE
+    writer: BundleWriter, folder: Path, streamed: bool, progress: Progress
+) -> RecordableModel:
+    """The float model that a quantized one is held against: exported to ``folder``, or
+    ``streamed``."""
     if streamed:
-        progress("reading the checkpoint", 0.1)
-        return streamed_bundle(job)
+        progress.tell("reading the checkpoint", 0.3)
+        return stream_checkpoint(writer)
     folder.mkdir()
-    made = BundleWriter(job.checkpoint, RECIPES["fp32"], "onnxruntime", job.cache_tokens, folder)
-    made.run(lambda stage, done: progress(f"float reference: {stage}", 0.3 * done))
-    return Bundle.open(folder)
+    checkpoint = writer.checkpoint
+    reference = BundleWriter(
+        checkpoint, RECIPES["fp32"], "onnxruntime", writer.cache_tokens, folder
+    )
+    reference.run(progress.part(0.0, 1.0, "float reference: ").tell)
+    return BundleModel(Bundle.open(folder))

@@ -22,17 +22,21 @@ from onnx import TensorProto, ValueInfoProto, helper
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vpt_edge.calibration.cpu_session import open_cpu_session
 from vpt_edge.export.attention import PlainAttention
 from vpt_edge.export.quantization.recipe import RECIPES
 from vpt_edge.export.spec import OPSET
 from vpt_edge.export.tracing import nest
-from vpt_edge.runtime.bundle import Bundle, Embeddings, sha256
+from vpt_edge.runtime.bundle import Embeddings, sha256
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-    from vpt_edge.calibration.recorder import Observer
+    from vpt_edge.calibration.recorder import ActivationRecorder
     from vpt_edge.export.writer import BundleWriter
+    from vpt_edge.runtime.bundle import Manifest
     from vpt_edge.runtime.sessions import Arrays, Session
 
 IR_VERSION = 9  # the last before opset 20
@@ -41,53 +45,58 @@ NUMBERS = 1 << 21
 
 
 @dataclass(frozen=True)
-class StreamedBundle(Bundle):
-    """A float bundle whose graphs and embeddings are the checkpoint's own files; ``job`` describes
-    them."""
+class StreamedModel:
+    """The float model whose graphs and embeddings are the checkpoint's own files; ``writer``
+    describes them, for plain operators, which torch runs too."""
 
-    job: BundleWriter
+    writer: BundleWriter
+    manifest: Manifest
+
+    @property
+    def tokenizer_file(self) -> Path:
+        return self.writer.checkpoint.tokenizer_file
 
     def embeddings(self) -> Embeddings:
-        table = self.job.checkpoint.read(self.job.checkpoint.embeddings_tensor)
+        checkpoint = self.writer.checkpoint
+        table = checkpoint.read(checkpoint.embeddings_tensor)
         if table.dtype == torch.bfloat16:
             return Embeddings(table.view(torch.uint16).numpy().view(ml_dtypes.bfloat16), None)
         return Embeddings(table.numpy(), None)
 
-
-def streamed_bundle(job: BundleWriter) -> StreamedBundle:
-    """The checkpoint of ``job`` as a float bundle.
-
-    The hashes are those of all files in its folder.
-    """
-    # plain operators: torch runs them too
-    plain = replace(job, recipe=RECIPES["fp32"], target="tensorrt", plan=None)
-    folder = job.checkpoint.path
-    paths = [path for path in sorted(folder.iterdir()) if path.is_file()]
-    files = {path.name: sha256(path) for path in paths}
-    return StreamedBundle(folder, replace(plain.manifest(), files=files), plain)
+    def open_session(self, name: str, recorder: ActivationRecorder | None = None) -> Session:
+        return StreamedSession(self.writer, name, recorder)
 
 
-def open_streamed(bundle: Bundle, name: str, observer: Observer | None = None, /) -> Session:
-    """The graph ``name`` of a streamed bundle; ``observer`` is told what flows into its matmuls."""
-    assert isinstance(bundle, StreamedBundle)
-    return StreamedSession(bundle.job, name, observer)
+def stream_checkpoint(writer: BundleWriter) -> StreamedModel:
+    """The checkpoint of ``writer`` as a float model.
+
+    The hashes in its manifest are those of all files in its folder."""
+    plain = replace(writer, recipe=RECIPES["fp32"], target="tensorrt", plan=None)
+    files = {}
+    for path in sorted(writer.checkpoint.path.iterdir()):
+        if path.is_file():
+            files[path.name] = sha256(path)
+    return StreamedModel(plain, replace(plain.manifest(), files=files))
 
 
 class StreamedSession:
-    """One graph in torch, its matmuls' weights read as they are needed."""
+    """One graph in torch, its matmuls' weights read as they are needed; ``recorder`` is told what
+    flows into them."""
 
-    def __init__(self, job: BundleWriter, name: str, observer: Observer | None) -> None:
-        self._spec = job.specs[name]
-        self._observer = observer
-        load = job.loader(self._spec)
+    def __init__(
+        self, writer: BundleWriter, name: str, recorder: ActivationRecorder | None
+    ) -> None:
+        self._spec = writer.specs[name]
+        self._recorder = recorder
+        load = writer.loader(self._spec)
         with torch.device("meta"):
             module = self._spec.build(_FusedAttention)
         for path, part in list(module.named_modules()):
             if isinstance(part, nn.Linear):
                 weight = f"{path}.weight"
-                read = partial(self._spec.read, weight, job.checkpoint.read)
+                read = partial(self._spec.read, weight, writer.checkpoint.read)
                 bias = None if part.bias is None else load(f"{path}.bias")
-                watch = _watcher(observer, name, weight)
+                watch = _watcher(recorder, name, weight)
                 module.set_submodule(path, StreamedLinear(read, bias, watch))
         module.load_state_dict({name: load(name) for name in module.state_dict()}, assign=True)
         self._module = module.eval()
@@ -102,8 +111,8 @@ class StreamedSession:
         for item, result in zip(self._spec.graph.outputs, results, strict=True):
             if item.name in outputs:
                 outputs[item.name][...] = result.numpy()
-        if self._observer and self._spec.name == "decoder":
-            self._observer.remember(inputs, outputs)
+        if self._recorder and self._spec.name == "decoder":
+            self._recorder.record_cache(inputs, outputs)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> NDArray[Any]:
         return np.zeros(shape, dtype)
@@ -128,10 +137,12 @@ class _FusedAttention(PlainAttention):
         return functional.scaled_dot_product_attention(q, k, v)
 
 
-def _watcher(observer: Observer | None, graph: str, weight: str) -> Callable[[Tensor], None]:
-    if observer is None:
+def _watcher(
+    recorder: ActivationRecorder | None, graph: str, weight: str
+) -> Callable[[Tensor], None]:
+    if recorder is None:
         return lambda x: None
-    return lambda x: observer.watch((graph, weight), x.numpy())
+    return lambda x: recorder.record((graph, weight), x.numpy())
 
 
 def _flat(result: Any) -> list[Tensor]:
@@ -146,8 +157,6 @@ def _flat(result: Any) -> list[Tensor]:
 @cache
 def _matmul_session() -> Any:
     """``x W^T`` in ONNX Runtime, whose float32 matmul is twice as fast as torch's on AMD."""
-    import onnxruntime
-
     x = _value("x", "rows", "inputs")
     weight = _value("weight", "outputs", "inputs")
     y = _value("y", "rows", "outputs")
@@ -155,11 +164,8 @@ def _matmul_session() -> Any:
     graph = helper.make_graph([gemm], "matmul", [x, weight], [y])
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
-    options = onnxruntime.SessionOptions()
-    options.enable_cpu_mem_arena = False
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    return open_cpu_session(
+        model.SerializeToString(), enable_cpu_mem_arena=False, intra_op_num_threads=1
     )
 
 

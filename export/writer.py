@@ -13,7 +13,7 @@ import torch
 
 from vpt_edge.export import weights
 from vpt_edge.export.attention import TARGETS
-from vpt_edge.export.quantization.matmuls import check_fused
+from vpt_edge.export.quantization.onnxruntime import check_fused
 from vpt_edge.export.report import report
 from vpt_edge.export.spec import with_cache
 from vpt_edge.export.tracing import trace
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from vpt_edge.calibration.smoothing import Smoothing
     from vpt_edge.export.checkpoint import Checkpoint
-    from vpt_edge.export.quantization.plan import Plan
+    from vpt_edge.export.progress import Listener
+    from vpt_edge.export.quantization.plan import QuantizationPlan
     from vpt_edge.export.quantization.recipe import Recipe
     from vpt_edge.export.spec import Spec
     from vpt_edge.runtime.bundle import Gate
@@ -44,8 +45,6 @@ EMBEDDING_SCALES = "embedding_scales.bin"
 TOKENIZER = "tokenizer.json"
 REPORT = "report.md"
 RANGES = "ranges.json"
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass
@@ -60,7 +59,7 @@ class BundleWriter:
     target: str
     cache_tokens: int
     folder: Path
-    plan: Plan | None = None
+    plan: QuantizationPlan | None = None
     specs: dict[str, Spec] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -174,7 +173,7 @@ class BundleWriter:
         rows = verify(bundle, spec, self.dtype, self.recipe.tolerance, self.loader(spec))
         return replace(manifest, parity=(*manifest.parity, *rows))
 
-    def run(self, progress: Progress, gate: Gate | None = None) -> None:
+    def run(self, progress: Listener, gate: Gate | None = None) -> None:
         """Fill the folder; ``progress`` is told each stage and the share that is done."""
         manifest = replace(self.manifest(), gate=gate)
         stages = 2 * len(self.specs) + 3
@@ -208,6 +207,6 @@ def _smooth(
     smoothed = torch.empty(tensor.shape, dtype=dtype)
     for first in range(0, len(tensor), SMOOTHED_ROWS):
         part = slice(first, first + SMOOTHED_ROWS)
-        rows = smoothing.scaled(name, tensor[part].double().numpy(), first)
+        rows = smoothing.apply(name, tensor[part].double().numpy(), first)
         smoothed[part] = torch.from_numpy(rows)
     return smoothed

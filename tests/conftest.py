@@ -42,7 +42,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Exporter:
     Blocks of 64 go into the golden models' widths.
     """
     from vpt_edge.export.exporter import export
-    from vpt_edge.export.quantization.calibrator import Calibration
+    from vpt_edge.export.quantization.options import Calibration
     from vpt_edge.export.quantization.recipe import RECIPES
 
     root, made = tmp_path_factory.mktemp("bundles"), dict[tuple[str, ...], Bundle]()

@@ -1,15 +1,13 @@
-"""The matrix products of a graph, and whether ONNX Runtime computes them as they are written."""
+"""The matrix products of a graph that have a stored weight."""
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from vpt_edge.runtime.errors import ExportError
+from vpt_edge.calibration.recorder import MATMULS, weight_name
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -17,13 +15,11 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
-TURNED = ".transposed"
-
 
 @dataclass(frozen=True)
-class Product:
-    """A matrix product with a stored weight; ``axis`` is that of the output channels in the weight
-    as stored."""
+class Matmul:
+    """A MatMul or Gemm with a stored weight; ``axis`` is that of the output channels in the weight
+    as stored: 1 for (inputs, outputs), 0 for (outputs, inputs)."""
 
     node: ir.Node
     weight: ir.Value
@@ -31,59 +27,47 @@ class Product:
 
     @property
     def name(self) -> str:
-        return (self.weight.name or "").removesuffix(TURNED)
+        """The weight's name in the module, whatever way it is stored."""
+        return weight_name(self.weight.name or "")
+
+    @property
+    def activation(self) -> ir.Value:
+        """What is multiplied with the weight: (..., inputs)."""
+        return cast("ir.Value", self.node.inputs[0])
+
+    @property
+    def inputs(self) -> int:
+        return self._sizes[1 - self.axis]
+
+    @property
+    def outputs(self) -> int:
+        return self._sizes[self.axis]
 
     def read(self) -> Array:
         """The weight as stored, float32."""
         assert self.weight.const_value is not None
         return self.weight.const_value.numpy().astype(np.float32, copy=False)
 
+    def read_inputs_first(self) -> Array:
+        """The weight as (inputs, outputs), float32."""
+        weight = self.read()
+        return weight if self.axis == 1 else weight.T
+
     @property
-    def sizes(self) -> tuple[int, int]:
-        """Numbers of inputs and outputs."""
-        rows, columns = (int(size) for size in self.weight.shape)  # type: ignore[union-attr, arg-type]
-        return (rows, columns) if self.axis == 1 else (columns, rows)
+    def _sizes(self) -> tuple[int, int]:
+        rows, columns = cast("ir.Shape", self.weight.shape)
+        return int(cast("int", rows)), int(cast("int", columns))
 
 
-def products(model: ir.Model) -> list[Product]:
-    """Every MatMul and Gemm of ``model`` whose right side is a stored weight."""
-    found = []
+def find_matmuls(model: ir.Model) -> list[Matmul]:
+    """Every matmul of ``model`` whose right side is a stored weight, in the graph's order."""
+    matmuls = []
     for node in model.graph:
-        weight = node.inputs[1] if node.op_type in ("MatMul", "Gemm") else None
+        weight = node.inputs[1] if node.op_type in MATMULS else None
         if weight is not None and weight.name in model.graph.initializers:
-            turned = "transB" in node.attributes and node.attributes["transB"].as_int() == 1
-            found.append(Product(node, weight, 0 if turned else 1))
-    return found
+            matmuls.append(Matmul(node, weight, axis=0 if _is_transposed(node) else 1))
+    return matmuls
 
 
-def check_fused(path: Path) -> None:
-    """Raise ExportError where ONNX Runtime would still compute a quantized product in float."""
-    import onnx
-    import onnxruntime
-
-    with tempfile.TemporaryDirectory(dir=path.parent.parent) as folder:
-        optimized = Path(folder) / "optimized.onnx"
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.optimized_model_filepath = str(optimized)
-        options.add_session_config_entry(
-            "session.optimized_model_external_initializers_file_name", "optimized.data"
-        )
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        graph = onnx.load(str(optimized), load_external_data=False).graph
-    dequantized = {
-        output
-        for node in graph.node
-        if node.op_type == "DequantizeLinear"
-        for output in node.output
-    }
-    loose = [
-        node.name
-        for node in graph.node
-        if node.op_type in ("MatMul", "Gemm") and dequantized & set(node.input)
-    ]
-    if loose:
-        raise ExportError(
-            f"ONNX Runtime {onnxruntime.__version__} does not fuse {len(loose)} quantized products of {path.name}, "
-            f"which would make them slower than float: {', '.join(loose[:5])}; use the version in constraints.txt"
-        )
+def _is_transposed(node: ir.Node) -> bool:
+    return "transB" in node.attributes and node.attributes["transB"].as_int() == 1

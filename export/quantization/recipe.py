@@ -14,7 +14,7 @@ class Recipe:
     cache.
 
     ``tolerance`` of a float graph's difference from torch, relative to the largest value of an
-    output. ``products`` says, for a quantized recipe, what becomes of each graph's matrix products:
+    output. ``matmuls`` says, for a quantized recipe, what becomes of each graph's matmuls:
     "int8" (weights and activations) or "int4" (weights alone, in blocks); ``exceptions`` are
     weights that are treated otherwise. Norms, softmax, rotary embedding, the residual stream and
     the condition's projector compute in float in every precision."""
@@ -22,16 +22,16 @@ class Recipe:
     name: str
     dtype: Mapping[str, str]
     tolerance: float = 0.0
-    products: Mapping[str, str] = field(default_factory=dict)
+    matmuls: Mapping[str, str] = field(default_factory=dict)
     exceptions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def quantized(self) -> bool:
-        return bool(self.products)
+        return bool(self.matmuls)
 
     def kind(self, graph: str, weight: str) -> str | None:
-        """ "int8", "int4" or None for the product of ``graph`` with ``weight``."""
-        return self.exceptions.get(weight, self.products.get(graph))
+        """ "int8", "int4" or None for the matmul of ``graph`` with ``weight``."""
+        return self.exceptions.get(weight, self.matmuls.get(graph))
 
 
 def _everywhere(dtype: str) -> Mapping[str, str]:
@@ -47,11 +47,11 @@ RECIPES = {
     for recipe in (
         Recipe("fp32", _everywhere("float32"), tolerance=2e-5),
         Recipe("fp16", _everywhere("float16"), tolerance=1e-2),
-        Recipe("int8", _FLOAT, products={**_ENCODERS, "decoder": "int8"}),
+        Recipe("int8", _FLOAT, matmuls={**_ENCODERS, "decoder": "int8"}),
         Recipe(
             "int4",
             _FLOAT,
-            products={**_ENCODERS, "decoder": "int4"},
+            matmuls={**_ENCODERS, "decoder": "int4"},
             exceptions={"lm_head.weight": "int8"},
         ),
     )

@@ -1,4 +1,4 @@
-"""Streaming statistics and the thresholds that observers take from them."""
+"""Streaming statistics and the thresholds that range methods take from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from vpt_edge.calibration.ranges import (
     BINS,
-    OBSERVERS,
+    RANGE_METHODS,
     Statistics,
     entropy,
     minmax,
@@ -20,7 +20,7 @@ from vpt_edge.calibration.ranges import (
     percentile,
 )
 
-Observer = Callable[[Statistics], float]
+RangeMethod = Callable[[Statistics], float]
 
 
 def seen(*tensors: np.ndarray) -> Statistics:
@@ -58,7 +58,9 @@ def test_memory_does_not_grow_with_what_is_observed() -> None:
 
 def test_zeros_are_a_range_too() -> None:
     statistics = seen(np.zeros((3, 2)), np.zeros((3, 2)))
-    assert [observe(statistics) for observe in OBSERVERS.values()] == [0.0] * len(OBSERVERS)
+    assert [threshold(statistics) for threshold in RANGE_METHODS.values()] == [0.0] * len(
+        RANGE_METHODS
+    )
     statistics.observe(np.ones((1, 2), np.float32))
     assert minmax(statistics) == 1
     assert statistics.bins.sum() == 14
@@ -76,11 +78,11 @@ def test_minmax_keeps_the_outlier(outlier: Statistics) -> None:
     assert minmax(outlier) == 60
 
 
-@pytest.mark.parametrize(("observe", "most"), [(mse, 35), (entropy, 15)])
-def test_clipping_observers_cut_the_outlier(
-    observe: Observer, most: float, outlier: Statistics
+@pytest.mark.parametrize(("threshold", "most"), [(mse, 35), (entropy, 15)])
+def test_clipping_methods_cut_the_outlier(
+    threshold: RangeMethod, most: float, outlier: Statistics
 ) -> None:
-    assert 3 < observe(outlier) < most
+    assert 3 < threshold(outlier) < most
 
 
 def test_percentile_leaves_its_share_outside(outlier: Statistics) -> None:

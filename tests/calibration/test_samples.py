@@ -1,4 +1,4 @@
-"""Pictures with questions: the three sources, the authors' crop suffix, and how samples are parted."""
+"""Pictures with questions: the three sources, and the authors' crop suffix."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tables import table
 
-from vpt_edge.calibration.samples import QUESTIONS, Sample, crop_suffix, read_samples, split
+from vpt_edge.calibration.samples import QUESTIONS, Sample, crop_suffix, read_samples
 from vpt_edge.runtime.errors import ImageError, VptError
 from vpt_edge.runtime.image import regularize
 
@@ -101,7 +101,7 @@ def test_lines_are_samples(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "fault"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[1]", "found list"),
         ({"image": "a.png"}, "question is missing"),
         ({"image": "a.png", "question": " "}, "question is ' '"),
@@ -124,7 +124,8 @@ def test_a_bad_line_is_named(line: Any, fault: str, tmp_path: Path) -> None:
 
 def test_a_conversation_of_the_authors_is_a_sample(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
-    asked = "<image>\nWhat? \nIdentify the region that can help you answer the question, and then answer the question."
+    sentence = "Identify the region that can help you answer the question"
+    asked = f"<image>\nWhat? \n{sentence}, and then answer the question."
     talk = [
         ("system", "Be kind."),
         ("user", asked),
@@ -249,38 +250,3 @@ def test_many_unreadable_pictures_are_counted_and_the_first_named(tmp_path: Path
     assert str(error.value).endswith("and 3 more")
     with pytest.raises(ImageError):
         Sample(tmp_path / "none0.png", "Q").open()
-
-
-def questions(folder: Path, pictures: int, each: int, names: str = "abcdefgh") -> list[Sample]:
-    paths = [draw(folder / f"{names[index]}.png", index) for index in range(pictures)]
-    return [Sample(path, f"Question {index}") for path in paths for index in range(each)]
-
-
-def test_the_parts_depend_on_the_content_alone(tmp_path: Path) -> None:
-    samples = questions(tmp_path / "here", 8, 2)
-    calibration, gate = split(samples)
-    assert (len(calibration), len(gate)) == (12, 4)
-    assert [sample for sample in samples if sample in calibration] == list(calibration)
-    assert set(calibration) | set(gate) == set(samples)
-    again = split(samples[::-1])
-    assert set(again[1]) == set(gate)
-    moved = questions(tmp_path / "there", 8, 2, "hgfedcba")
-    assert [moved.index(sample) for sample in split(moved)[1]] == [
-        samples.index(sample) for sample in gate
-    ]
-    assert not {sample.image for sample in gate} & {sample.image for sample in calibration}
-
-
-@pytest.mark.parametrize("count", range(8))
-@pytest.mark.parametrize("share", [0.01, 0.25, 0.99])
-def test_no_part_is_empty_where_two_are_possible(count: int, share: float, tmp_path: Path) -> None:
-    samples = questions(tmp_path, 1, count)
-    calibration, gate = split(samples, share)
-    assert len(calibration) + len(gate) == count
-    assert (len(calibration) > 0, len(gate) > 0) == (count > 0, count > 1)
-
-
-@pytest.mark.parametrize("share", [0, 1, -1, float("nan")])
-def test_a_share_is_between_none_and_all(share: float) -> None:
-    with pytest.raises(VptError, match="held_out"):
-        split([], share)

@@ -10,15 +10,16 @@ import torch
 from golden import DEMO, GOLDEN
 
 from vpt_edge.calibration.ranges import Statistics
-from vpt_edge.calibration.smoothing import Fold, Smoothing, search
+from vpt_edge.calibration.smoothing import Fold, Smoothing, SmoothingSearch
 from vpt_edge.export.attention import TARGETS, PlainAttention
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.quantization.rounding import int4_weight
 from vpt_edge.runtime.positions import vision_rope
 
 if TYPE_CHECKING:
-    from vpt_edge.export.spec import Spec
     from numpy.typing import NDArray
+
+    from vpt_edge.export.spec import Spec
 
     Array = NDArray[np.float64]
 
@@ -33,7 +34,7 @@ def with_random_folds(spec: Spec, weights: dict[str, torch.Tensor]) -> dict[str,
         smoothing.rows |= dict.fromkeys(fold.producers, (fold.start, scale))
         smoothing.columns |= {name: scale[np.array(fold.channel)] for name in fold.consumers}
     return {
-        name: torch.from_numpy(smoothing.scaled(name, tensor.numpy()))
+        name: torch.from_numpy(smoothing.apply(name, tensor.numpy()))
         for name, tensor in weights.items()
     }
 
@@ -79,20 +80,32 @@ def inputs(spec: Spec, checkpoint: Checkpoint) -> list[torch.Tensor]:
     return [torch.randn(*(int(size) for size in spec.graph.inputs[0].shape), generator=generator)]
 
 
+def search(
+    fold: Fold, statistics: Statistics, weight: Array, int4_block: int | None = None
+) -> Smoothing:
+    """The smoothing of one matmul, which becomes INT8 or INT4."""
+    is_int4 = int4_block is not None
+    chosen = SmoothingSearch(
+        {"matmul": statistics}, lambda name: weight, lambda name: is_int4, int4_block or 32
+    )
+    return chosen.run([fold])
+
+
 def test_a_loud_channel_is_smoothed_and_an_even_tensor_is_left_alone() -> None:
     rng = np.random.default_rng(0)
     even, weight = rng.standard_normal((400, 16)), rng.standard_normal((8, 16))
     loud, quiet = even.copy(), weight.copy()
     loud[:, 3] *= 200
     quiet[:, 3] /= 200
-    fold = Fold(("norm",), ("product",), tuple(range(16)))
+    fold = Fold(("norm",), ("matmul",), tuple(range(16)))
     for values, matrix, strong in ((loud, quiet, True), (even, weight, False)):
         statistics = Statistics(16)
         statistics.observe(values.astype(np.float32))
-        found = search(
-            (fold,), {"product": statistics}, lambda name, m=matrix: m, lambda name: False, 32
-        )  # type: ignore[misc]
-        spread = found.rows["norm"][1][3] / np.median(found.rows["norm"][1]) if found.rows else 1.0
+        smoothing = search(fold, statistics, matrix)
+        spread = 1.0
+        if smoothing.rows:
+            _, scale = smoothing.rows["norm"]
+            spread = scale[3] / np.median(scale)
         assert (spread > 20) == strong
 
 
@@ -108,27 +121,24 @@ def int4_error(weight: Array, squares: Array, scale: Array, block: int) -> float
 def test_int4_is_smoothed_for_its_own_blocks() -> None:
     """A block's step is that of its largest weight: the longer the block, the less may one column
     grow."""
-    rng, fold = np.random.default_rng(3), Fold(("norm",), ("product",), tuple(range(128)))
+    rng, fold = np.random.default_rng(3), Fold(("norm",), ("matmul",), tuple(range(128)))
     values, weight = rng.standard_normal((400, 128)), rng.standard_normal((64, 128))
     values *= rng.lognormal(0, 1, 128)
     seen = Statistics(128)
     seen.observe(values.astype(np.float32))
-    short, long = (
-        search((fold,), {"product": seen}, lambda name: weight, lambda name: True, block).columns[
-            "product"
-        ]
-        for block in (32, 128)
-    )
+    short = search(fold, seen, weight, int4_block=32).columns["matmul"]
+    long = search(fold, seen, weight, int4_block=128).columns["matmul"]
     for block, own, other in ((32, short, long), (128, long, short)):
         own_error = int4_error(weight, seen.mean_squares, own, block)
         assert own_error < int4_error(weight, seen.mean_squares, other, block)
 
 
 def test_an_unobserved_fold_is_left_alone() -> None:
-    fold = Fold(("norm",), ("product",), tuple(range(4)))
-    found = search((fold,), {}, lambda name: np.ones((2, 4)), lambda name: False, 32)
-    assert not found.touches("norm")
-    assert not found.touches("product")
+    fold = Fold(("norm",), ("matmul",), tuple(range(4)))
+    search = SmoothingSearch({}, lambda name: np.ones((2, 4)), lambda name: False, 32)
+    smoothing = search.run([fold])
+    assert not smoothing.touches("norm")
+    assert not smoothing.touches("matmul")
 
 
 def test_both_targets_share_the_folds() -> None:

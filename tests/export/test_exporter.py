@@ -14,6 +14,7 @@ from golden import DEMO, GOLDEN, Exporter, needs_golden
 
 from vpt_edge.export import exporter, verify
 from vpt_edge.export.quantization import recipe
+from vpt_edge.export.writer import BundleWriter
 from vpt_edge.runtime import Bundle, Pipeline
 from vpt_edge.runtime.bundle import Manifest, read_as, sha256, write_manifest
 from vpt_edge.runtime.errors import CheckpointError, ExportError
@@ -189,12 +190,12 @@ def test_a_bundle_that_does_not_answer_replaces_nothing(
     tmp_path: Path, exported: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = Path(shutil.copytree(exported(DEMO, "fp16").path, tmp_path / "bundle"))
-    seal = exporter.Export.seal
+    seal = BundleWriter.seal
 
-    def seal_badly(self: exporter.Export, manifest: Manifest) -> None:
+    def seal_badly(self: BundleWriter, manifest: Manifest) -> None:
         seal(self, replace(manifest, tokens=replace(manifest.tokens, image_pad=10**6)))
 
-    monkeypatch.setattr(exporter.Export, "seal", seal_badly)
+    monkeypatch.setattr(BundleWriter, "seal", seal_badly)
     with pytest.raises(ExportError, match=r"does not answer"):
         exporter.export(str(DEMO), place, precision="fp32")
     assert Bundle.open(place).manifest.precision == "fp16"

@@ -10,38 +10,33 @@ import pytest
 import torch
 from golden import DEMO, GOLDEN, Exporter, needs_golden, own_samples
 
-from vpt_edge.calibration.collect import Cache, cache_key, collect
-from vpt_edge.calibration.recorder import Observer
+from vpt_edge.calibration.collect import Collector
+from vpt_edge.calibration.model import BundleModel, RecordableModel, open_pipeline
+from vpt_edge.calibration.recorder import ActivationRecorder
 from vpt_edge.calibration.samples import Sample, read_samples
 from vpt_edge.export import exporter
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.exporter import export
-from vpt_edge.export.quantization.calibrator import STREAMED_TOKENS, Calibration
+from vpt_edge.export.quantization.options import Calibration
 from vpt_edge.export.quantization.recipe import RECIPES
-from vpt_edge.export.streamed import (
-    NUMBERS,
-    StreamedBundle,
-    StreamedLinear,
-    open_streamed,
-    streamed_bundle,
-)
+from vpt_edge.export.quantization.selection import STREAMED_TOKENS
+from vpt_edge.export.streamed import NUMBERS, StreamedLinear, StreamedModel, stream_checkpoint
 from vpt_edge.export.writer import BundleWriter
-from vpt_edge.runtime import Bundle, Pipeline
+from vpt_edge.runtime import Bundle
 
 MODELS = [DEMO, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
 
 
-def streamed(checkpoint: Path, folder: Path) -> StreamedBundle:
-    return streamed_bundle(
+def streamed(checkpoint: Path, folder: Path) -> StreamedModel:
+    return stream_checkpoint(
         BundleWriter(Checkpoint.open(str(checkpoint)), RECIPES["int8"], "onnxruntime", 1024, folder)
     )
 
 
-def observed(
-    bundle: Bundle, samples: tuple[Sample, ...], observer: Observer, file: Path
-) -> Observer:
-    collect(bundle, samples, observer, Cache(file, cache_key(bundle, samples)), "ranges")
-    return observer
+def record(model: RecordableModel, samples: tuple[Sample, ...], file: Path) -> ActivationRecorder:
+    recorder = ActivationRecorder()
+    Collector(model, samples, file).run("ranges", recorder)
+    return recorder
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda path: path.name)
@@ -49,8 +44,9 @@ def test_it_answers_and_is_observed_as_its_float_bundle(
     model: Path, data: Path, tmp_path: Path, exported: Exporter
 ) -> None:
     samples = read_samples(data if model == DEMO else own_samples(model, tmp_path)).samples[:3]
-    bundle, plain = streamed(model, tmp_path), exported(model)
-    with Pipeline(bundle, opener=open_streamed) as ours, Pipeline(plain) as theirs:
+    ours_model = streamed(model, tmp_path)
+    theirs_model = BundleModel(exported(model))
+    with open_pipeline(ours_model) as ours, open_pipeline(theirs_model) as theirs:
         for sample in samples:
             one, other = (
                 p.ask(
@@ -66,8 +62,8 @@ def test_it_answers_and_is_observed_as_its_float_bundle(
             for turn, same in zip(one.turns, other.turns, strict=True):
                 assert turn.logits is not None and same.logits is not None
                 np.testing.assert_allclose(turn.logits, same.logits, atol=1e-3)
-    one_seen = observed(bundle, samples, Observer(session=open_streamed), tmp_path / "ours")
-    other_seen = observed(plain, samples, Observer(), tmp_path / "theirs")
+    one_seen = record(ours_model, samples, tmp_path / "ours")
+    other_seen = record(theirs_model, samples, tmp_path / "theirs")
     assert one_seen.largest.keys() == other_seen.largest.keys() != set()
     for part, largest in one_seen.largest.items():
         np.testing.assert_allclose(

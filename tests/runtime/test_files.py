@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vpt_edge.calibration.collect import Cache
+from vpt_edge.calibration.collect import StatisticsFile
 from vpt_edge.runtime import files
 from vpt_edge.runtime.errors import VptError
 from vpt_edge.runtime.files import (
@@ -125,14 +125,14 @@ def test_files_are_on_the_disk_before_they_are_renamed(
         (folder / "name").write_text("new")
     assert synced == ["name False", "beside False", f"{tmp_path.name} True"]
     synced.clear()
-    Cache(tmp_path / "ranges.json", "key").save("pass", {"done": 1})
+    StatisticsFile(tmp_path / "ranges.json", "key").save("pass", {"done": 1})
     assert synced == ["beside True", f"{tmp_path.name} True"]
 
 
 def test_the_ranges_are_kept_where_a_later_save_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache = Cache(tmp_path / "ranges.json", "key")
+    cache = StatisticsFile(tmp_path / "ranges.json", "key")
     cache.save("one", {"done": 1})
 
     def fail(handle: int) -> None:

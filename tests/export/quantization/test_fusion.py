@@ -1,4 +1,4 @@
-"""Queries, keys and values from one product: the same numbers, or the layer stays as it is."""
+"""Queries, keys and values from one matmul: the same numbers, or the layer stays as it is."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from vpt_edge.export.quantization.fusion import fuse_qkv
-from vpt_edge.export.quantization.matmuls import products
-from vpt_edge.export.quantization.plan import Quantizer
+from vpt_edge.export.quantization.matmuls import find_matmuls
+from vpt_edge.export.quantization.onnxruntime import OnnxRuntimeDialect
 
 HEADS, KV_HEADS, HEAD_DIM, CAPACITY, PAST, NEW = 4, 2, 32, 16, 6, 3
 HIDDEN = HEADS * HEAD_DIM
@@ -22,7 +22,7 @@ WIDTHS = {"q": HIDDEN, "k": KV_HEADS * HEAD_DIM, "v": KV_HEADS * HEAD_DIM}
 
 
 def layer() -> ir.Model:
-    """Three products of x (1, new, hidden) with their biases, and the attention that takes them."""
+    """Three matmuls of x (1, new, hidden) with their biases, and the attention that takes them."""
     random, nodes, stored = np.random.default_rng(0), list[Any](), list[Any]()
     for part, width in WIDTHS.items():
         for name, shape in (
@@ -75,14 +75,14 @@ def quantized(
     kind: str, fused: bool, thresholds: tuple[float, float, float] = (3.0, 3.0, 3.0)
 ) -> ir.Model:
     model = layer()
-    quantizer = Quantizer(model, "onnxruntime", "float32")
-    for product, threshold in zip(products(model), thresholds, strict=True):
+    dialect = OnnxRuntimeDialect(model, "float32")
+    for matmul, threshold in zip(find_matmuls(model), thresholds, strict=True):
         if kind == "int8":
-            quantizer.int8(product, threshold)
-        elif kind == "int4" or product.name.startswith("q"):
-            quantizer.int4(product, 32, np.ones(HIDDEN, np.float32))
+            dialect.int8(matmul, threshold)
+        elif kind == "int4" or matmul.name.startswith("q"):
+            dialect.int4(matmul, 32, np.ones(HIDDEN, np.float32))
         elif kind == "mixed":
-            quantizer.int8(product, threshold)
+            dialect.int8(matmul, threshold)
     if fused:
         fuse_qkv(model)
     return model
@@ -110,7 +110,7 @@ def run(model: ir.Model) -> list[np.ndarray[Any, Any]]:
 
 
 @pytest.mark.parametrize("kind", ["int8", "int4"])
-def test_one_product_gives_the_same_numbers(kind: str) -> None:
+def test_one_matmul_gives_the_same_numbers(kind: str) -> None:
     fused = quantized(kind, fused=True)
     operators = [node.op_type for node in fused.graph]
     assert len(operators) == (3 if kind == "int8" else 2), operators  # int8 rounds what goes in
@@ -138,7 +138,7 @@ def test_nothing_is_stored_twice(kind: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "thresholds"), [("mixed", (3.0, 3.0, 3.0)), ("int8", (3.0, 3.0, 2.0))]
 )
-def test_products_that_differ_stay_apart(kind: str, thresholds: tuple[float, float, float]) -> None:
+def test_matmuls_that_differ_stay_apart(kind: str, thresholds: tuple[float, float, float]) -> None:
     before, after = (quantized(kind, fused, thresholds) for fused in (False, True))
     assert [node.op_type for node in before.graph] == [node.op_type for node in after.graph]
     assert set(before.graph.initializers) == set(after.graph.initializers)

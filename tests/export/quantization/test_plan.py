@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
@@ -15,9 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vpt_edge.export.quantization import rounding
-from vpt_edge.export.quantization.matmuls import check_fused, products
-from vpt_edge.export.quantization.plan import Quantizer
+from vpt_edge.export.quantization.matmuls import find_matmuls
+from vpt_edge.export.quantization.onnxruntime import OnnxRuntimeDialect, check_fused
+from vpt_edge.export.quantization.plan import DIALECTS
+from vpt_edge.export.quantization.qdq import QdqDialect
 from vpt_edge.export.quantization.rounding import int4_weight, int8_weight
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 INPUTS, OUTPUTS = 128, 24
 
@@ -102,10 +106,12 @@ def test_a_bias_is_part_of_its_quantized_product(size: int, fused: bool, kind: s
     model.graph.append(add)
     model.graph.outputs[0], y.name, add.outputs[0].name = add.outputs[0], "product", "y"
     add.outputs[0].type, add.outputs[0].shape = y.type, y.shape
-    quantizer, (product,) = Quantizer(model, "onnxruntime", "float32"), products(model)
-    quantizer.int8(product, 1.0) if kind == "int8" else quantizer.int4(
-        product, 32, np.ones(INPUTS, np.float32)
-    )
+    dialect = OnnxRuntimeDialect(model, "float32")
+    (matmul,) = find_matmuls(model)
+    if kind == "int8":
+        dialect.int8(matmul, 1.0)
+    else:
+        dialect.int4(matmul, 32, np.ones(INPUTS, np.float32))
     assert ("Add" in {node.op_type for node in model.graph}) != fused
     assert [value.name for value in model.graph.outputs] == ["y"]
     assert (
@@ -120,7 +126,7 @@ def test_a_product_of_extremes_is_exact(rows: int, gemm: bool) -> None:
     """Where an AVX2 processor without VNNI would clamp the sum of two products."""
     matrix = np.where(weight() > 0, np.float32(1), np.float32(-1)) * (1 - 1e-3 * np.abs(weight()))
     model = graph(gemm=gemm, matrix=matrix)
-    Quantizer(model, "onnxruntime", "float32").int8(products(model)[0], threshold=1.0)
+    OnnxRuntimeDialect(model, "float32").int8(find_matmuls(model)[0], threshold=1.0)
     x = np.where(
         np.random.default_rng(1).random((rows, INPUTS)) < 0.9, np.float32(1), np.float32(-1)
     )
@@ -164,7 +170,7 @@ def test_int4_spends_its_error_where_little_flows() -> None:
 @pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
 def test_int8_computes_what_it_says(target: str, gemm: bool) -> None:
     model = graph(gemm=gemm)
-    Quantizer(model, target, "float32").int8(products(model)[0], threshold=3.0)
+    DIALECTS[target](model, "float32").int8(find_matmuls(model)[0], threshold=3.0)
     x = np.random.default_rng(1).uniform(-3, 3, (5, INPUTS)).astype(np.float32)
     integers, scale = int8_weight(weight(), axis=1)
     step = np.float32(3.0 / 127)
@@ -174,8 +180,8 @@ def test_int8_computes_what_it_says(target: str, gemm: bool) -> None:
 
 def test_int4_computes_what_it_says() -> None:
     model = graph()
-    Quantizer(model, "onnxruntime", "float32").int4(
-        products(model)[0], 32, np.ones(INPUTS, np.float32)
+    OnnxRuntimeDialect(model, "float32").int4(
+        find_matmuls(model)[0], 32, np.ones(INPUTS, np.float32)
     )
     x = np.random.default_rng(1).standard_normal((5, INPUTS)).astype(np.float32)
     integers, scales = int4_weight(weight(), 32, np.ones(INPUTS, np.float32))
@@ -187,7 +193,7 @@ def test_int4_computes_what_it_says() -> None:
 @pytest.mark.parametrize("gemm", [False, True])
 def test_tensorrt_gets_signed_symmetric_numbers_and_scales_of_its_own_type(gemm: bool) -> None:
     model = graph("float16", gemm)
-    Quantizer(model, "tensorrt", "float16").int8(products(model)[0], threshold=3.0)
+    QdqDialect(model, "float16").int8(find_matmuls(model)[0], threshold=3.0)
     stored = model.graph.initializers
     (quantize,) = (node for node in model.graph if node.op_type == "QuantizeLinear")
     scale, zero = quantize.inputs[1], quantize.inputs[2]
@@ -201,7 +207,9 @@ def test_tensorrt_gets_signed_symmetric_numbers_and_scales_of_its_own_type(gemm:
 
 
 @pytest.mark.parametrize("outputs", [20, 1000])
-def test_int8_decides_between_the_largest_that_int4_names(outputs: int, tmp_path: Path) -> None:
+def test_int8_decides_between_the_candidates_that_int4_chooses(
+    outputs: int, tmp_path: Path
+) -> None:
     (tmp_path / "folder").mkdir()
     random = np.random.default_rng(3)
     matrix = random.standard_normal((INPUTS, outputs)).astype(np.float32)
@@ -210,25 +218,23 @@ def test_int8_decides_between_the_largest_that_int4_names(outputs: int, tmp_path
     for model in models:
         model.graph.inputs[0].shape = ir.Shape([1, INPUTS])
         model.graph.outputs[0].shape = ir.Shape([1, outputs])
-    fine, rough, both = (Quantizer(model, "onnxruntime", "float32") for model in models)
-    fine.int8(products(models[0])[0], 1.0)
-    rough.int4(products(models[1])[0], 64, np.ones(INPUTS, np.float32))
-    both.shortlist(products(models[2])[0], 64, 1.0)
-    exact, coarse, found = (run(model, x)[0] for model in models)
-    named = np.argsort(-coarse)[:64]
-    np.testing.assert_allclose(found[named], exact[named], rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(np.delete(found, named), np.delete(coarse, named))
+    int8, int4, both = (OnnxRuntimeDialect(model, "float32") for model in models)
+    int8.int8(find_matmuls(models[0])[0], 1.0)
+    int4.int4(find_matmuls(models[1])[0], 64, np.ones(INPUTS, np.float32))
+    both.int8_candidates(find_matmuls(models[2])[0], 1.0, 64)
+    exact, coarse, chosen = (run(model, x)[0] for model in models)
+    candidates = np.argsort(-coarse)[:64]
+    np.testing.assert_allclose(chosen[candidates], exact[candidates], rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(np.delete(chosen, candidates), np.delete(coarse, candidates))
     assert np.abs(coarse - exact).max() > 0.1
-    assert found.argmax() == exact.argmax()
+    assert chosen.argmax() == exact.argmax()
     ir.save(models[2], tmp_path / "folder" / "graph.onnx")
     check_fused(tmp_path / "folder" / "graph.onnx")
 
 
 def test_int4_for_tensorrt_is_a_block_dequantize_of_opset_21() -> None:
     model = graph("float16")
-    Quantizer(model, "tensorrt", "float16").int4(
-        products(model)[0], 64, np.ones(INPUTS, np.float32)
-    )
+    QdqDialect(model, "float16").int4(find_matmuls(model)[0], 64, np.ones(INPUTS, np.float32))
     (node,) = (node for node in model.graph if node.op_type == "DequantizeLinear")
     assert node.attributes["block_size"].as_int() == 64
     assert model.graph.initializers["w.int4"].dtype == ir.DataType.INT4
@@ -236,16 +242,42 @@ def test_int4_for_tensorrt_is_a_block_dequantize_of_opset_21() -> None:
     onnx.checker.check_model(ir.to_proto(model))
 
 
-def test_products_of_one_activation_share_its_rounding() -> None:
+@pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
+def test_each_threshold_of_one_activation_clips_for_itself(target: str) -> None:
     model = graph()
-    first = products(model)[0].node
+    value = ir.Value(
+        name="v.transposed", const_value=ir.tensor(weight()), shape=ir.Shape([INPUTS, OUTPUTS])
+    )
+    model.graph.register_initializer(value)
+    second = ir.node("MatMul", [model.graph.inputs[0], value])
+    second.outputs[0].name = "z"
+    second.outputs[0].type = model.graph.outputs[0].type
+    second.outputs[0].shape = model.graph.outputs[0].shape
+    model.graph.append(second)
+    model.graph.outputs.append(second.outputs[0])
+    dialect = DIALECTS[target](model, "float32")
+    for matmul, threshold in zip(find_matmuls(model), (3.0, 0.5), strict=True):
+        dialect.int8(matmul, threshold)
+    x = np.random.default_rng(1).uniform(-3, 3, (5, INPUTS)).astype(np.float32)
+    session = onnxruntime.InferenceSession(
+        ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    wide, narrow = session.run(None, {"x": x})
+    for outputs, threshold in ((wide, 3.0), (narrow, 0.5)):
+        expected = np.clip(x, -threshold, threshold) @ weight()
+        assert np.abs(np.asarray(outputs) - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_matmuls_of_one_activation_share_its_rounding() -> None:
+    model = graph()
+    first = find_matmuls(model)[0].node
     value = ir.Value(
         name="v.transposed", const_value=ir.tensor(weight()), shape=ir.Shape([INPUTS, OUTPUTS])
     )
     model.graph.register_initializer(value)
     second = ir.node("MatMul", [first.inputs[0], value])
     model.graph.append(second)
-    quantizer = Quantizer(model, "onnxruntime", "float32")
-    for product in products(model):
-        quantizer.int8(product, threshold=3.0)
+    dialect = OnnxRuntimeDialect(model, "float32")
+    for matmul in find_matmuls(model):
+        dialect.int8(matmul, threshold=3.0)
     assert sum(node.op_type == "QuantizeLinear" for node in model.graph) == 1

@@ -1,0 +1,65 @@
+"""Statistics of samples: a stopped run goes on, and worthless ones are not taken."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from golden import DEMO, Exporter
+
+from vpt_edge.calibration.collect import Collector, statistics_key
+from vpt_edge.calibration.model import BundleModel
+from vpt_edge.calibration.recorder import ActivationRecorder
+from vpt_edge.calibration.samples import read_samples
+
+
+def test_a_stopped_calibration_goes_on_where_it_was(
+    data: Path, exported: Exporter, tmp_path: Path
+) -> None:
+    model = BundleModel(exported(DEMO))
+    samples = read_samples(data).samples[:36]
+
+    def run(name: str, stop_at: int | None = None) -> ActivationRecorder:
+        def progress(done: int) -> None:
+            if done == stop_at:
+                raise KeyboardInterrupt
+
+        recorder = ActivationRecorder()
+        Collector(model, samples, tmp_path / name).run("ranges", recorder, progress)
+        return recorder
+
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped", stop_at=21)
+    assert json.loads((tmp_path / "stopped").read_text())["passes"]["ranges"]["done"] == 16
+    again = run("stopped")
+    assert whole.statistics.keys() == again.statistics.keys()
+    for key, statistics in whole.statistics.items():
+        assert statistics.to_dict() == again.statistics[key].to_dict()
+    assert whole.largest.keys() == again.largest.keys() != set()
+    for part, largest in whole.largest.items():
+        assert largest.tolist() == again.largest[part].tolist()
+
+
+def test_other_samples_make_the_file_worthless(
+    data: Path, exported: Exporter, tmp_path: Path
+) -> None:
+    model = BundleModel(exported(DEMO))
+    samples = read_samples(data).samples
+    path = tmp_path / "ranges.json"
+    collector = Collector(model, samples[:4], path)
+    collector.run("ranges", ActivationRecorder())
+    assert collector.file.load()
+    assert not Collector(model, samples[:5], path).file.load()
+
+
+def test_another_capacity_makes_the_file_worthless(data: Path, exported: Exporter) -> None:
+    """A prompt that does not fit is not recorded, and an answer ends where the cache does."""
+    bundle = exported(DEMO)
+    samples = read_samples(data).samples[:1]
+    cache = replace(bundle.manifest.cache, capacity=64)
+    other = replace(bundle, manifest=replace(bundle.manifest, cache=cache))
+    keys = {statistics_key(BundleModel(model), samples, 8) for model in (bundle, other)}
+    assert len(keys) == 2
