@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import onnx_ir as ir
 
-from vpt_edge.export.quantization.initializers import add_lazy, drop_unused
+from vpt_edge.export.quantization.initializers import drop_unused
+from vpt_edge.export.weights import add_initializer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,4 +107,4 @@ def _stack(graph: ir.Graph, values: Sequence[ir.Value], axis: int) -> ir.Value:
     def concatenate() -> NDArray[Any]:
         return np.concatenate([tensor.numpy() for tensor in tensors], axis)
 
-    return add_lazy(graph, _fused_name(values[0].name), tensors[0].dtype, sizes, concatenate)
+    return add_initializer(graph, _fused_name(values[0].name), tensors[0].dtype, sizes, concatenate)

@@ -17,8 +17,9 @@ import onnx_ir as ir
 from vpt_edge.calibration.cpu_session import open_cpu_session
 from vpt_edge.export.quantization.activations import Activations
 from vpt_edge.export.quantization.fusion import fuse_qkv
-from vpt_edge.export.quantization.initializers import add_constant, add_lazy, drop_unused
+from vpt_edge.export.quantization.initializers import add_constant, drop_unused
 from vpt_edge.export.quantization.rounding import RoundedWeight, int4_weight, int8_weight, pack
+from vpt_edge.export.weights import add_initializer
 from vpt_edge.runtime.errors import ExportError
 
 if TYPE_CHECKING:
@@ -113,10 +114,10 @@ class OnnxRuntimeDialect:
         if matmul.axis == 0:
             sizes.reverse()
         int8 = ir.DataType.INT8
-        weight = add_lazy(self._graph, f"{name}.int8", int8, sizes, rounded.take_integers)
+        weight = add_initializer(self._graph, f"{name}.int8", int8, sizes, rounded.take_integers)
         scale_sizes = [matmul.outputs]
         scale_name = f"{name}.scale"
-        scale = add_lazy(
+        scale = add_initializer(
             self._graph, scale_name, self._scale_type, scale_sizes, rounded.take_scales
         )
         return weight, scale
@@ -125,14 +126,14 @@ class OnnxRuntimeDialect:
         name = matmul.name
         blocks = -(-matmul.inputs // block)
         rounded = RoundedWeight(lambda: int4_weight(matmul.read_inputs_first(), block, importance))
-        weight = add_lazy(
+        weight = add_initializer(
             self._graph,
             f"{name}.int4",
             ir.DataType.UINT8,
             [matmul.outputs, blocks, block // 2],
             lambda: pack(rounded.take_integers(), block),
         )
-        scale = add_lazy(
+        scale = add_initializer(
             self._graph,
             f"{name}.int4.scale",
             self._scale_type,

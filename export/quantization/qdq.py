@@ -10,8 +10,9 @@ import numpy as np
 import onnx_ir as ir
 
 from vpt_edge.export.quantization.activations import Activations, add_dequantize
-from vpt_edge.export.quantization.initializers import add_lazy, drop_unused
+from vpt_edge.export.quantization.initializers import drop_unused
 from vpt_edge.export.quantization.rounding import RoundedWeight, int4_weight, int8_weight
+from vpt_edge.export.weights import add_initializer
 from vpt_edge.runtime.errors import ExportError
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ class QdqDialect:
         rounded = RoundedWeight(lambda: int8_weight(matmul.read(), matmul.axis))
         shape = matmul.weight.shape
         assert shape is not None
-        weight = add_lazy(
+        weight = add_initializer(
             graph, f"{name}.int8", ir.DataType.INT8, shape.numpy(), rounded.take_integers
         )
-        scale = add_lazy(
+        scale = add_initializer(
             graph, f"{name}.scale", self._scale_type, [matmul.outputs], rounded.take_scales
         )
         activation = self._activations.dequantize(matmul.node, threshold)
@@ -58,7 +59,7 @@ class QdqDialect:
         name = matmul.name
         rounded = RoundedWeight(lambda: int4_weight(matmul.read_inputs_first(), block, importance))
         self._model.graph.opset_imports[""] = INT4_OPSET
-        weight = add_lazy(
+        weight = add_initializer(
             graph,
             f"{name}.int4",
             ir.DataType.INT4,
@@ -66,7 +67,7 @@ class QdqDialect:
             lambda: rounded.take_integers().astype(ml_dtypes.int4),
         )
         blocks = -(-matmul.inputs // block)
-        scale = add_lazy(
+        scale = add_initializer(
             graph, f"{name}.scale", self._scale_type, [blocks, matmul.outputs], rounded.take_scales
         )
         dequantized = add_dequantize(matmul.node, [weight, scale], axis=0, block_size=block)
