@@ -174,6 +174,7 @@ def _pass_gate(
         judgement = gate.compare_with_float(bundle, candidate.plan, attempt.part(0.5, 1.0))
         if judgement.gate.held:
             return candidate, judgement
+        attempt.tell("measuring sensitivity", 1.0)
         candidate = replace(candidate, plan=gate.fall_back(candidate.plan, judgement.gate))
 
 
