@@ -19,7 +19,7 @@ from vpt_edge.runtime.image import most_tokens
 if TYPE_CHECKING:
     import torch
 
-    from vpt_edge.export.models.qwen2_vl.config import TextConfig, VisionConfig
+    from vpt_edge.export.models.tower import TextGeometry
 
 LISTED = 20  # tensors that an error names
 HUB_ID = r"\w[\w.-]*/[\w.-]+"
@@ -67,12 +67,9 @@ class Checkpoint:
         return self.model.reencoder.kind
 
     @property
-    def text(self) -> TextConfig:
+    def text(self) -> TextGeometry:
+        """Geometry of the language model."""
         return self.model.tower.text
-
-    @property
-    def vision(self) -> VisionConfig:
-        return self.model.tower.vision
 
     @property
     def prompt_triggered(self) -> bool:

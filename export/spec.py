@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor, nn
 
 from vpt_edge.runtime import bundle
 
 if TYPE_CHECKING:
-    from vpt_edge.calibration.smoothing import Fold
+    from numpy.typing import NDArray
+
+    from vpt_edge.calibration.smoothing import Fold, Smoothing
     from vpt_edge.export.attention import AttentionType, Target
 
+    Array = NDArray[np.float32]
+
 OPSET = 19  # the newest that TensorRT 10.3 takes in full; FP16 scales of Q/DQ need it
+
+CACHE_FLOOR = 1e-6  # the least that a channel of the cache is taken to reach
 
 Shape = tuple[int, ...]
 WeightTransforms = dict[str, Callable[[Tensor], Tensor]]
@@ -39,7 +46,8 @@ class Spec:
     ``build`` makes the module for an attention; ``tensor_name`` gives a parameter's name in the
     checkpoint, ``weight_transforms`` by parameter what brings a tensor into the module's shape.
     ``ratios`` names dynamic axes that are multiples of another: {"patches": ("tokens", 4)};
-    ``folds`` are where quantization may smooth outliers."""
+    ``folds`` are where quantization may smooth outliers; ``value_weights`` by part of the cache
+    ("0.value") the parameter that makes it."""
 
     graph: bundle.Graph
     build: Callable[[AttentionType], nn.Module]
@@ -47,6 +55,7 @@ class Spec:
     weight_transforms: WeightTransforms = field(default_factory=dict)
     ratios: dict[str, tuple[str, int]] = field(default_factory=dict)
     folds: tuple[Fold, ...] = ()
+    value_weights: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -58,6 +67,24 @@ class Spec:
         if parameter not in self.weight_transforms:
             return tensor
         return self.weight_transforms[parameter](tensor)
+
+    def cache_scales(
+        self, largest: Mapping[str, Array], smoothing: Smoothing | None
+    ) -> dict[str, Array]:
+        """The steps of an int8 cache by part and channel, from the ``largest`` that the float model
+        wrote.
+
+        Smoothing changes the values: what it divides in the weight that makes them is multiplied
+        again behind the cache."""
+        rows = {} if smoothing is None else smoothing.rows
+        scales = {}
+        for part, most in largest.items():
+            weight = self.value_weights.get(part)
+            if weight in rows:
+                _, divisor = rows[weight]
+                most = most / divisor
+            scales[part] = (np.maximum(most, CACHE_FLOOR) / 127).astype(np.float32)
+        return scales
 
 
 def floats(name: str, *shape: int | str) -> bundle.Tensor:

@@ -12,16 +12,17 @@ from vpt_edge.export.models.qwen2_vl import Qwen2VL
 from vpt_edge.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
+    from vpt_edge.export.models.tower import Tower
     from vpt_edge.export.spec import GraphOptions, Shape, Spec
 
-TOWERS = {"qwen2_vl_vpt": Qwen2VL}  # by model_type of config.json
+TOWERS: dict[str, type[Tower]] = {"qwen2_vl_vpt": Qwen2VL}  # by model_type of config.json
 
 
 @dataclass(frozen=True)
 class Model:
     """What the config files of a checkpoint describe: a tower, and what re-encodes."""
 
-    tower: Qwen2VL
+    tower: Tower
     reencoder: vpt.Reencoder
 
     @classmethod

@@ -14,7 +14,6 @@ from vpt_edge.calibration.collect import Collector
 from vpt_edge.calibration.ranges import RANGE_METHODS
 from vpt_edge.calibration.recorder import ActivationRecorder
 from vpt_edge.calibration.smoothing import Smoothing, SmoothingSearch
-from vpt_edge.export.models.qwen2_vl.decoder import cache_scales
 from vpt_edge.export.quantization.plan import EVERY, QuantizationPlan
 from vpt_edge.runtime.errors import ExportError
 
@@ -156,7 +155,8 @@ class Calibrator:
                 "no calibration sample ran the decoder: --kv-cache int8 has no ranges",
                 "give other samples",
             )
-        return cache_scales(recorder.largest, plan.smoothing.get("decoder"))
+        decoder = self._draft.specs["decoder"]
+        return decoder.cache_scales(recorder.largest, plan.smoothing.get("decoder"))
 
 
 def _is_int4(

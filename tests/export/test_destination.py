@@ -76,7 +76,8 @@ def test_what_the_manifest_does_not_list_is_named(old: Path) -> None:
     (old / "NOTES.txt").write_text("mine")
     refused(
         old,
-        "holds NOTES.txt, which is not part of a bundle and would be lost; move it, or choose another folder",
+        "holds NOTES.txt, which is not part of a bundle and would be lost; "
+        "move it, or choose another folder",
     )
     for name in "abcdef":
         (old / name).mkdir()

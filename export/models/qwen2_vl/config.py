@@ -146,7 +146,8 @@ def vision_config(config: Mapping[str, Any], folder: Path) -> VisionConfig:
         raise CheckpointError(f"{folder / CONFIG} lacks vision_config", DOWNLOAD_AGAIN)
     values: dict[str, Any] = {"hidden_size": 3584, "hidden_act": "quick_gelu"}
     for key, value in data.items():
-        values[ALIASES.get(key, key)] = value
+        name = str(key)
+        values[ALIASES.get(name, name)] = value
     known = [field.name for field in fields(VisionConfig)]
     vision = VisionConfig(**{name: values[name] for name in known if name in values})
     expected = {

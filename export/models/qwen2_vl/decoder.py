@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,9 +16,6 @@ from vpt_edge.runtime import bundle
 from vpt_edge.runtime.kv_cache import BLOCK, whole_blocks
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from vpt_edge.calibration.smoothing import Smoothing
     from vpt_edge.export.attention import Attention, AttentionType, LayerCache, Rope
     from vpt_edge.export.models.qwen2_vl.config import TextConfig
     from vpt_edge.export.spec import Shape
@@ -62,12 +58,16 @@ def decoder_spec(config: TextConfig, options: GraphOptions, embeddings: str) -> 
             return f"model.{name}"
         return embeddings if config.tie_word_embeddings else HEAD
 
+    value_weights = {}
+    for index in range(config.num_hidden_layers):
+        value_weights[f"{index}.value"] = f"layers.{index}.self_attn.v_proj.weight"
     return Spec(
         _decoder_graph(config, options),
         # on a CPU the logits need no journey, and numpy finds the largest
         lambda attention: Decoder(config, attention, argmax=is_appended),
         tensor_name,
         folds=decoder_folds(config),
+        value_weights=value_weights,
     )
 
 
@@ -144,26 +144,6 @@ def _value_channels(config: TextConfig) -> tuple[int, ...]:
         start = (head // group) * config.head_dim
         channels += range(start, start + config.head_dim)
     return tuple(channels)
-
-
-def cache_scales(
-    largest: Mapping[str, NDArray[np.float32]], smoothing: Smoothing | None
-) -> dict[str, NDArray[np.float32]]:
-    """The steps of an int8 cache by part ("0.key") and channel, from the ``largest`` that the float
-    model wrote.
-
-    Smoothing changes the values: what it divides in v_proj is multiplied again in o_proj.
-    """
-    rows = {} if smoothing is None else smoothing.rows
-    scales = {}
-    for part, most in largest.items():
-        layer, _, kind = part.partition(".")
-        weight = f"layers.{layer}.self_attn.v_proj.weight"
-        if kind == "value" and weight in rows:
-            _, divisor = rows[weight]
-            most = most / divisor
-        scales[part] = (np.maximum(most, 1e-6) / 127).astype(np.float32)
-    return scales
 
 
 class Decoder(nn.Module):
