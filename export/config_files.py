@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def expect_if_given(data: Mapping[str, Any], expected: Mapping[str, Any], path: 
     expect(data, given, path)
 
 
-def known_values(data: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+def known_values(data: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
     """Those values of ``data`` whose keys are ``known``, lists as tuples."""
     values = {}
     for key in known:

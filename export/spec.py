@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor, nn
@@ -80,10 +80,11 @@ class Spec:
         scales = {}
         for part, most in largest.items():
             weight = self.value_weights.get(part)
+            reach: NDArray[Any] = most
             if weight in rows:
                 _, divisor = rows[weight]
-                most = most / divisor
-            scales[part] = (np.maximum(most, CACHE_FLOOR) / 127).astype(np.float32)
+                reach = most / divisor
+            scales[part] = (np.maximum(reach, CACHE_FLOOR) / 127).astype(np.float32)
         return scales
 
 
