@@ -314,7 +314,7 @@ def main() -> None:
     work = options.work / f"layers-{options.layers}"
     work.mkdir(parents=True, exist_ok=True)
     table = Table()
-    said = f"{datetime.date.today()}, {machine.cpu().found}; {options.layers} layers, {options.rounds} rounds; "
+    said = f"{datetime.date.today()}, {machine.check_cpu().found}; {options.layers} layers, {options.rounds} rounds; "
     said += f"load before {os.getloadavg()[0]:.1f}; " + ", ".join(
         f"{name} {version(name)}" for name in LIBRARIES
     )

@@ -17,6 +17,7 @@ import numpy as np
 from vpt_edge.runtime.bundle import MANIFEST, Bundle, Manifest, read_as, sha256, write_manifest
 from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.sessions import Session, cuda, open_session
+from vpt_edge.runtime.sessions.stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -190,7 +191,7 @@ def bytes_of_a_step(bundle: Bundle, cached: int) -> int:
 def bandwidth(seconds: Callable[[Run, int], float]) -> float:
     """Bytes a second that the device reads and writes while it copies within its memory."""
     device = cuda.Device.open()
-    stream = cuda.Stream(device)
+    stream = Stream(device)
     try:
         rows = min(RESERVE, device.memory()[0] // 4) >> 20
         source, target = (stream.zeros((rows, 1 << 20), np.uint8) for _ in range(2))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from vpt_edge.commands.console import exit_code
-from vpt_edge.device.bench import QUESTION, RUNS, measure
+from vpt_edge.commands.console import Bar, Parser, exit_code, say, say_json
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,19 +17,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(lambda: _run(_parser().parse_args(arguments)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vpt-bench", description="Measure how fast a VPT bundle answers here."
-    )
+def _parser() -> Parser:
+    parser = Parser("vpt-bench", "Measure how fast a VPT bundle answers here.")
     parser.add_argument("bundle", help="folder written by vpt-export")
     parser.add_argument(
         "--image", metavar="PATH", help="a picture (default: one of 640x480 that the command draws)"
     )
-    parser.add_argument("--question", default=QUESTION, metavar="TEXT", help=f"default: {QUESTION}")
-    parser.add_argument("--device", default="cpu", help="where the graphs run (default cpu)")
-    parser.add_argument(
-        "--runs", type=int, default=RUNS, metavar="N", help=f"answers to time (default {RUNS})"
-    )
+    parser.add_argument("--question", metavar="TEXT", help="default: What does the picture show?")
+    parser.add_device()
+    parser.add_argument("--runs", type=int, metavar="N", help="answers to time (default 10)")
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
         "--json", action="store_true", help="print one JSON object instead of the tables"
@@ -38,17 +35,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    report = measure(
-        options.bundle,
-        device=options.device,
-        image=options.image,
-        question=options.question,
-        runs=options.runs,
-    )
+    from vpt_edge.device.bench import QUESTION, RUNS, Prompt, measure
+
+    question = QUESTION if options.question is None else options.question
+    with Bar() as bar:
+        report = measure(
+            options.bundle,
+            device=options.device,
+            prompt=Prompt(question, options.image),
+            runs=RUNS if options.runs is None else options.runs,
+            progress=bar.show,
+        )
     if options.json:
-        print(json.dumps(report.to_dict(), ensure_ascii=False))
+        say_json(report.to_dict())
+    elif options.markdown:
+        say(report.markdown(), end="")
     else:
-        print(report.markdown() if options.markdown else report.text(), end="")
+        say(report.text(), end="")
 
 
 if __name__ == "__main__":

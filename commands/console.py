@@ -1,27 +1,221 @@
-"""How a command ends."""
+"""How a command reads its options, shows progress, prints, and ends.
+
+Nothing heavy is imported here, and nothing by a command before ``exit_code`` runs it: Ctrl-C while
+libraries load ends it as at any other time."""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
+import json
 import os
+import re
+import shutil
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, TextIO
 
-from vpt_edge.runtime.errors import VptError
+BAD_INPUT = 2
+INTERRUPTED = 130
+METRICS = ("exact", "vqa", "anls", "yesno", "contains")  # of calibration.metrics
+WIDTH = 24  # of the bar, in characters
+SETTLED = 5.0  # seconds until an estimate of the time left is worth showing
+# What moves a terminal's cursor, or worse: all control characters but tab and newline.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def exit_code(command: Callable[[], object]) -> int:
     """Run ``command``: 0 when it returns, 2 after one line for bad input or a full disk, 130 after
     Ctrl-C."""
+    prepare_streams()
     try:
         command()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (VptError, OSError, MemoryError) as error:
-        text = str(error) or type(error).__name__
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
-        return 2
+        _discard_output()
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+        warn("stopped")
+        return INTERRUPTED
+    except Exception as error:
+        if not _is_expected(error):
+            raise
+        if isinstance(error, OSError):  # what could not be written is not tried again at the end
+            _discard_unwritten()
+        text = str(error) or type(error).__name__
+        warn(f"error: {' '.join(text.split())}")
+        return BAD_INPUT
     return 0
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether one line says enough."""
+    from vpt_edge.runtime.errors import VptError
+
+    return isinstance(error, VptError | OSError | MemoryError | UsageError)
+
+
+def prepare_streams() -> None:
+    """Make the standard streams take any text, where they are closed as well.
+
+    A closed one is opened on nothing: the next file would get its number, and what a library
+    prints. What the encoding lacks is written as an escape, as \\u7b54."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no stand-in
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_output() -> None:
+    """Let what is still to be printed go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _discard_unwritten() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _discard_output()
+
+
+class UsageError(Exception):
+    """An option or argument that the command does not take."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and which knows --version."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description)
+        self.add_argument(
+            "--version", action=_Version, nargs=0, help="print the version of vpt-edge and end"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}, see {self.prog} --help")
+
+    def add_device(self) -> None:
+        self.add_argument("--device", default="cpu", help="where the graphs run (default cpu)")
+
+    def add_json(self, text: str = "print one JSON object instead of the text") -> None:
+        self.add_argument("--json", action="store_true", help=text)
+
+    def add_renamed(self, old: str, new: str) -> None:
+        """Take the option ``new`` by its ``old`` name as well, with a warning."""
+        (action,) = (each for each in self._actions if new in each.option_strings)
+        self.add_argument(
+            old,
+            dest=action.dest,
+            default=action.default,
+            choices=action.choices,
+            action=_Renamed,
+            new=new,
+            help=argparse.SUPPRESS,
+        )
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *rest: object) -> None:
+        say(f"vpt-edge {version()}")
+        parser.exit()
+
+
+class _Renamed(argparse.Action):
+    def __init__(self, *arguments: Any, new: str, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._new = new
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        warn(
+            f"warning: {option_string} is now {self._new}; the old name goes with the next version"
+        )
+        setattr(namespace, self.dest, values)
+
+
+def version() -> str:
+    """The version of vpt-edge that is installed."""
+    import importlib.metadata
+
+    return importlib.metadata.version("vpt-edge")
+
+
+def say(text: str = "", end: str = "\n") -> None:
+    """Print what may come from a model, a manifest or a file name: its control characters never
+    reach a terminal."""
+    print(printable(text), end=end, flush=True)
+
+
+def warn(text: str) -> None:
+    """The same to the standard error, where somebody reads it."""
+    with contextlib.suppress(OSError):
+        print(printable(text), file=sys.stderr, flush=True)
+
+
+def say_json(data: object) -> None:
+    """Print one JSON object in one line, in ASCII where the stream's encoding lacks letters."""
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    say(json.dumps(data, ensure_ascii=not unicode))
+
+
+def printable(text: str) -> str:
+    """``text`` with its control characters as escapes that JSON takes too; tab and newline stay."""
+    return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+class Bar:
+    """The progress of a command: one line on a terminal, written over and over.
+
+    Nothing where the standard error is not a terminal. The line goes when the block ends."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._shown = self._stream.isatty()
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Bar:
+        self.begin()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._shown:
+            self._write("")
+
+    def begin(self) -> None:
+        """Count the time from here."""
+        self._began = time.monotonic()
+
+    def show(self, stage: str, done: float, detail: str = "") -> None:
+        """``done``: the share of the whole, from 0 to 1."""
+        if not self._shown:
+            return
+        full = round(done * WIDTH)
+        elapsed = time.monotonic() - self._began
+        line = f"{stage} [{'#' * full}{'-' * (WIDTH - full)}] {done:4.0%} {clock(elapsed)}"
+        if done > 0 and elapsed > SETTLED:
+            line += f", about {clock(elapsed / done - elapsed)} left"
+        if detail:
+            line += f"  {detail}"
+        self._write(printable(line)[: shutil.get_terminal_size().columns - 1])
+
+    def _write(self, line: str) -> None:
+        self._stream.write(f"\r{line}\x1b[K")
+        self._stream.flush()
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, as 4:05."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

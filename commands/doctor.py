@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import json
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from vpt_edge.commands.console import exit_code
-from vpt_edge.device.doctor import examine
-from vpt_edge.runtime.errors import SessionError
+from vpt_edge.commands.console import Parser, exit_code, say, say_json
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from vpt_edge.device.machine import Finding
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,37 +19,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(lambda: _run(_parser().parse_args(arguments)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vpt-doctor",
-        description="Say what this machine can run, and how to mend what is missing.",
-    )
+def _parser() -> Parser:
+    parser = Parser("vpt-doctor", "Say what this machine can run, and how to mend what is missing.")
     parser.add_argument("bundle", nargs="?", help="folder written by vpt-export: can it run here?")
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object instead of the lines"
-    )
+    parser.add_json("print one JSON object instead of the lines")
     return parser
 
 
 def _run(options: argparse.Namespace) -> None:
+    import dataclasses
+
+    from vpt_edge.device.doctor import examine
+    from vpt_edge.runtime.errors import SessionError
+
     findings, devices = examine(options.bundle)
     if options.json:
-        print(
-            json.dumps(
-                {"findings": [dataclasses.asdict(each) for each in findings], "devices": devices}
-            )
-        )
+        rows = [dataclasses.asdict(finding) for finding in findings]
+        say_json({"findings": rows, "devices": devices})
     else:
-        width = max(len(finding.check) for finding in findings)
-        for finding in findings:
-            print(f"{finding.state:7}  {finding.check:{width}}  {finding.found}")
-            if finding.mend:
-                print(f"{'':7}  {'':{width}}  -> {finding.mend}")
-        print(f"runs here: {', '.join(devices) or 'nothing'}")
+        _print_findings(findings)
+        say(f"runs here: {', '.join(devices) or 'nothing'}")
     if not devices:
         raise SessionError(
-            f"{options.bundle or 'a bundle'} cannot run here; mend what is missing above"
+            f"{options.bundle or 'a bundle'} cannot run here", "mend what is missing above"
         )
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    width = max(len(finding.check) for finding in findings)
+    for finding in findings:
+        say(f"{finding.state:7}  {finding.check:{width}}  {finding.found}")
+        if finding.fix:
+            say(f"{'':7}  {'':{width}}  -> {finding.fix}")
 
 
 if __name__ == "__main__":

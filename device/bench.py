@@ -12,14 +12,14 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from vpt_edge.device import libraries, machine
-from vpt_edge.device.power import Meter, clocks
+from vpt_edge.device.power import Meter, read_clocks
 from vpt_edge.device.tables import Figure, Report
 from vpt_edge.runtime import host
 from vpt_edge.runtime.errors import VptError
@@ -27,25 +27,35 @@ from vpt_edge.runtime.image import open_picture
 from vpt_edge.runtime.overlay import describe
 from vpt_edge.runtime.pipeline import Pipeline
 from vpt_edge.runtime.result import STAGES
-from vpt_edge.runtime.sessions import trt
+from vpt_edge.runtime.sessions import tensorrt
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
     from vpt_edge.runtime.result import Answer
     from vpt_edge.runtime.sessions import SessionOpener
+    from vpt_edge.runtime.sessions.cuda import Device
 
-RUNS, WARM_UP = 10, 2
+RUNS = 10
+WARM_UP = 2  # answers that are not timed
 SIZE = (640, 480)  # of the picture that is drawn
 QUESTION = "What does the picture show?"
 REGION = "<|region_token_start|><|x_3|><|y_3|><|x_4|><|y_4|><|region_token_end|>"
 MAX_NEW_TOKENS = 64  # for each turn
-MODULES = (
-    "numpy",
-    "PIL",
-    "tokenizers",
-    "onnxruntime",
-    *(name for names in trt.MODULES.values() for name in names),
-)
+MODULES = ["numpy", "PIL", "tokenizers", "onnxruntime"]
+for names in tensorrt.MODULES.values():
+    MODULES += names
+
+Progress = Callable[[str, float], object]
+
+
+class Prompt(NamedTuple):
+    """What is asked; ``image``: a path, None for the picture that is drawn."""
+
+    question: str = QUESTION
+    image: str | None = None
+
+
+STANDARD = Prompt()
 
 
 class Run(NamedTuple):
@@ -57,53 +67,69 @@ def measure(
     bundle: str | os.PathLike[str] | Bundle,
     *,
     device: str = "cpu",
-    image: str | None = None,
-    question: str = QUESTION,
+    prompt: Prompt = STANDARD,
     runs: int = RUNS,
     opener: SessionOpener | None = None,
+    progress: Progress = lambda stage, done: None,
 ) -> Report:
-    """Open ``bundle``, answer ``question`` WARM_UP times, then ``runs`` times under the clock."""
+    """Open ``bundle``, answer ``prompt`` WARM_UP times, then ``runs`` times under the clock.
+
+    ``progress`` is told each stage and the share that is done. Raises VptError for what cannot be
+    opened, read or answered.
+    """
     if runs < 1:
-        raise VptError(f"found {runs} runs, expected 1 or more; --runs {RUNS} is the default")
-    picture = drawn() if image is None else open_picture(image)
-    here = _machine()
+        raise VptError(f"found {runs} runs, expected 1 or more", f"--runs {RUNS} is the default")
+    picture = draw_picture() if prompt.image is None else open_picture(prompt.image)
+    here = _describe_machine()
     start = time.perf_counter()
     pipeline = Pipeline(bundle, device, opener=opener)
     start_up = time.perf_counter() - start
-    with pipeline, _progress():
-        for _ in _counted("warm-up", WARM_UP):
-            _answer(pipeline, picture, question)
-        with Meter() as meter:
-            timed = [_answer(pipeline, picture, question) for _ in _counted("run", runs)]
+    with pipeline:
+        for index in range(WARM_UP):
+            progress(f"warm-up {index + 1} of {WARM_UP}", index / (WARM_UP + runs))
+            _answer(pipeline, picture, prompt.question)
+        meter = Meter()
+        with meter:
+            timed = _time(pipeline, picture, prompt.question, runs, progress)
         gpu = None if device == "cpu" else libraries.open_gpu()
-        free, total = gpu.memory() if gpu else (0, 0)
+        device_memory = _used_memory(gpu)
     last = timed[-1].answer
+    device_text = f"{device}, {libraries.check_driver().found}" if gpu else device
     return Report(
-        bundle=_bundle(pipeline.bundle),
-        request=_request(pipeline.bundle, picture, image, question, last),
-        tokens=_tokens(pipeline.bundle, last),
+        bundle=_describe_bundle(pipeline.bundle),
+        request=_describe_request(pipeline.bundle, picture, prompt, last),
+        tokens=_count_tokens(pipeline.bundle, last),
         runs=runs,
         warm_up=WARM_UP,
         figures={"start_up": Figure.of([start_up]), **figures(timed)},
         shares=shares(timed),
         peak_memory=_peak_memory(),
-        device_memory=total - free if gpu else None,
-        joules={rail: joules / runs for rail, joules in meter.joules.items()},
-        watts={rail: joules / meter.seconds for rail, joules in meter.joules.items()},
-        machine={"device": f"{device}, {libraries.driver().found}" if gpu else device, **here},
+        device_memory=device_memory,
+        joules=_divided(meter.joules, runs),
+        watts=_divided(meter.joules, meter.seconds),
+        machine={"device": device_text, **here},
         versions=_versions(),
     )
 
 
-def drawn() -> Image.Image:
+def _time(
+    pipeline: Pipeline, picture: Image.Image, question: str, runs: int, progress: Progress
+) -> list[Run]:
+    timed = list[Run]()
+    for index in range(runs):
+        progress(f"run {index + 1} of {runs}", (WARM_UP + index) / (WARM_UP + runs))
+        timed.append(_answer(pipeline, picture, question))
+    return timed
+
+
+def draw_picture() -> Image.Image:
     """The picture of SIZE that is asked about unless another is given: a chequered slope of
     colours."""
     width, height = SIZE
     row, column = np.mgrid[:height, :width]
     chequers = (row // 40 + column // 40) % 2 * 255
-    return Image.fromarray(
-        np.dstack([column * 255 // width, row * 255 // height, chequers]).astype(np.uint8)
-    )
+    colours = np.dstack([column * 255 // width, row * 255 // height, chequers])
+    return Image.fromarray(colours.astype(np.uint8))
 
 
 def _answer(pipeline: Pipeline, picture: Image.Image, question: str) -> Run:
@@ -111,16 +137,32 @@ def _answer(pipeline: Pipeline, picture: Image.Image, question: str) -> Run:
 
     Where the model can look, a region is put into its mouth: what it would say itself is not known.
     """
-    looks = bool(pipeline.bundle.manifest.tokens.triggers)
+    perception = "off"
+    prefix = ""
+    if pipeline.bundle.manifest.tokens.triggers:
+        perception = "region"
+        prefix = REGION
     start = time.perf_counter()
     answer = pipeline.ask(
         picture,
         question,
-        perception="region" if looks else "off",
-        assistant_prefix=REGION if looks else "",
+        perception=perception,
+        assistant_prefix=prefix,
         max_new_tokens=MAX_NEW_TOKENS,
     )
     return Run(time.perf_counter() - start, answer)
+
+
+def _used_memory(gpu: Device | None) -> int | None:
+    """Bytes in use on the GPU, by all programs."""
+    if gpu is None:
+        return None
+    free, total = gpu.memory()
+    return total - free
+
+
+def _divided(joules: dict[str, float], divisor: float) -> dict[str, float]:
+    return {rail: value / divisor for rail, value in joules.items()}
 
 
 def figures(runs: Sequence[Run]) -> dict[str, Figure | None]:
@@ -128,124 +170,122 @@ def figures(runs: Sequence[Run]) -> dict[str, Figure | None]:
 
     An encode is the mean of a run's; a turn's first token is of the prefill.
     """
-    usages = [run.answer.usage for run in runs]
-    steps = [
-        usage.generated_tokens - len(run.answer.turns)
-        for run, usage in zip(runs, usages, strict=True)
-    ]
-    decode = [
-        usage.seconds["decode"] / count if count else None
-        for usage, count in zip(usages, steps, strict=True)
-    ]
+    answers = [run.answer for run in runs]
+    first_tokens = [answer.usage.waits[0] for answer in answers]
+    steps = [_step_seconds(answer) for answer in answers]
+    encodes = [answer.usage.seconds["vision"] / answer.usage.vision_runs for answer in answers]
+    looks = [_look_seconds(answer) for answer in answers]
     return {
-        "first_token": Figure.of([usage.waits[0] for usage in usages]),
-        "decode": Figure.of(decode, rate=True),
-        "vision_encode": Figure.of(
-            [usage.seconds["vision"] / usage.vision_runs for usage in usages]
-        ),
-        "look": Figure.of([usage.waits[1] if len(usage.waits) > 1 else None for usage in usages]),
+        "first_token": Figure.of(first_tokens),
+        "decode": Figure.of(steps, rate=True),
+        "vision_encode": Figure.of(encodes),
+        "look": Figure.of(looks),
         "answer": Figure.of([run.seconds for run in runs]),
     }
+
+
+def _step_seconds(answer: Answer) -> float | None:
+    """A token's, of those that the decoder made one at a time; None where there are none."""
+    steps = answer.usage.generated_tokens - len(answer.turns)
+    return answer.usage.seconds["decode"] / steps if steps else None
+
+
+def _look_seconds(answer: Answer) -> float | None:
+    """From the look to the token after it; None where there was no look."""
+    waits = answer.usage.waits
+    return waits[1] if len(waits) > 1 else None
 
 
 def shares(runs: Sequence[Run]) -> dict[str, float]:
     """Each stage's share in the time of all ``runs``; the rest is the ``host``'s: prompts, crops,
     tokens to text."""
     whole = sum(run.seconds for run in runs)
-    stages = {
-        stage: sum(run.answer.usage.seconds[stage] for run in runs) / whole for stage in STAGES
-    }
-    return {**stages, "host": 1 - sum(stages.values())}
+    parts = dict[str, float]()
+    for stage in STAGES:
+        parts[stage] = sum(run.answer.usage.seconds[stage] for run in runs) / whole
+    return {**parts, "host": 1 - sum(parts.values())}
 
 
-def _machine() -> dict[str, str]:
+def _describe_machine() -> dict[str, str]:
     """The machine as vpt-doctor finds it, before anything runs; what the system does not tell is
     left out."""
-    jetson = (machine.jetpack, machine.power_mode) if machine.is_jetson() else ()
-    found = dict[str, str]()
-    for look in (machine.board, machine.cpu, machine.memory, *jetson):
+    checks = [machine.check_board, machine.check_cpu, machine.check_memory]
+    if machine.is_jetson():
+        checks += [machine.check_jetpack, machine.check_power_mode]
+    texts = dict[str, str]()
+    for check in checks:
         with contextlib.suppress(KeyError):  # of a system without /proc
-            finding = look()
-            found[finding.check] = finding.found
-    if clock := clocks():
-        found["clocks"] = clock
+            finding = check()
+            texts[finding.check] = finding.found
+    clocks = read_clocks()
+    if clocks:
+        texts["clocks"] = clocks
     if hasattr(os, "getloadavg"):
-        found["load before"] = f"{os.getloadavg()[0]:.1f}"
-    return found
+        texts["load before"] = f"{os.getloadavg()[0]:.1f}"
+    return texts
 
 
-def _bundle(bundle: Bundle) -> dict[str, str]:
+def _describe_bundle(bundle: Bundle) -> dict[str, str]:
     manifest = bundle.manifest
-    of_manifest = {
+    return {
+        "path": str(bundle.path),
         "source": manifest.source,
         "kind": manifest.kind,
         "precision": manifest.precision,
+        "target": manifest.target,
+        "cache": f"{manifest.cache.capacity} tokens of {manifest.cache.dtype}",
     }
-    cache = f"{manifest.cache.capacity} tokens of {manifest.cache.dtype}"
-    return {"path": str(bundle.path), **of_manifest, "target": manifest.target, "cache": cache}
 
 
-def _request(
-    bundle: Bundle, picture: Image.Image, image: str | None, question: str, answer: Answer
+def _describe_request(
+    bundle: Bundle, picture: Image.Image, prompt: Prompt, answer: Answer
 ) -> dict[str, Any]:
     width, height = picture.size
-    if answer.looks:
-        first, *others = map(describe, answer.looks)
-        look = "; ".join([f"{first}: this region was given, the model did not choose it", *others])
-    else:
-        look = f"none: {answer.finish_reason if bundle.manifest.tokens.triggers else 'the checkpoint has no triggers'}"
     return {
-        "picture": f"{image or 'drawn by vpt-bench'}, {width}x{height}",
-        "question": question,
-        "look": look,
+        "picture": f"{prompt.image or 'drawn by vpt-bench'}, {width}x{height}",
+        "question": prompt.question,
+        "look": _describe_looks(bundle, answer),
         "max_new_tokens": MAX_NEW_TOKENS,
         "finish_reason": answer.finish_reason,
     }
 
 
-def _tokens(bundle: Bundle, answer: Answer) -> dict[str, int | list[int]]:
+def _describe_looks(bundle: Bundle, answer: Answer) -> str:
+    if not bundle.manifest.tokens.triggers:
+        return "none: the checkpoint has no triggers"
+    if not answer.looks:
+        return f"none: {answer.finish_reason}"
+    texts = [describe(look) for look in answer.looks]
+    texts[0] += ": this region was given, the model did not choose it"
+    return "; ".join(texts)
+
+
+def _count_tokens(bundle: Bundle, answer: Answer) -> dict[str, int | list[int]]:
     """Of the last turn's prompt and what its pictures take of it, and those that each turn
     generated."""
     first = answer.turns[0].prompt_ids
+    generated = [len(turn.generated_ids) for turn in answer.turns]
     return {
         "prompt": answer.usage.prompt_tokens,
         "picture": first.count(bundle.manifest.tokens.image_pad),
         "look": sum(look.tokens for look in answer.looks),
-        "generated": [len(turn.generated_ids) for turn in answer.turns],
+        "generated": generated,
     }
 
 
 def _peak_memory() -> int | None:
     """Bytes that were resident at once, at most; None where the system does not tell."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB", host.text_of("proc/self/status"), re.MULTILINE)
-    return int(found[1]) << 10 if found else None
+    peak = re.search(r"^VmHWM:\s+(\d+) kB", host.text_of("proc/self/status"), re.MULTILINE)
+    return int(peak[1]) << 10 if peak else None
 
 
 def _versions() -> dict[str, str]:
     """Of Python, of this package and of the libraries that the runs have loaded."""
-    found = {"Python": platform.python_version()}
+    versions = {"Python": platform.python_version()}
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        found["vpt-edge"] = importlib.metadata.version("vpt-edge")
-    loaded = {name: getattr(sys.modules.get(name), "__version__", None) for name in MODULES}
-    return {**found, **{name: version for name, version in loaded.items() if version}}
-
-
-def _counted(name: str, count: int) -> Iterator[None]:
-    for index in range(count):
-        _say(f"{name} {index + 1} of {count}")
-        yield
-
-
-def _say(text: str) -> None:
-    """Progress in one line, for a person alone."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[None]:
-    """Leaves no line of progress behind."""
-    try:
-        yield
-    finally:
-        _say("")
+        versions["vpt-edge"] = importlib.metadata.version("vpt-edge")
+    for name in MODULES:
+        version = getattr(sys.modules.get(name), "__version__", None)
+        if version:
+            versions[name] = version
+    return versions

@@ -12,22 +12,24 @@ from vpt_edge.device.machine import GIB, Finding
 from vpt_edge.runtime import host
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import BundleError, SessionError
-from vpt_edge.runtime.sessions import trt
 from vpt_edge.runtime.sessions.plan import find_plan
+from vpt_edge.runtime.sessions.tensorrt import read_platform
 
-CHECKS: dict[str, Callable[[], Finding | Iterable[Finding]]] = {
-    "JetPack": machine.jetpack,
-    "board": machine.board,
-    "power mode": lambda: [machine.power_mode()] if machine.is_jetson() else [],
-    "CPU": machine.cpu,
-    "memory": machine.memory,
-    "CUDA driver": libraries.driver,
-    "CUDA runtime": libraries.cuda_runtime,
-    "TensorRT": lambda: libraries.tensorrt("TensorRT", "tensorrt"),
-    "TensorRT-RTX": lambda: libraries.tensorrt("TensorRT-RTX", "tensorrt-rtx"),
-    "ONNX Runtime": libraries.onnxruntime,
-    "OpenCV": libraries.opencv,
-    "cameras": machine.cameras,
+Check = Callable[[], Finding | Iterable[Finding]]
+
+CHECKS: dict[str, Check] = {
+    "JetPack": machine.check_jetpack,
+    "board": machine.check_board,
+    "power mode": lambda: [machine.check_power_mode()] if machine.is_jetson() else [],
+    "CPU": machine.check_cpu,
+    "memory": machine.check_memory,
+    "CUDA driver": libraries.check_driver,
+    "CUDA runtime": libraries.check_cuda_runtime,
+    "TensorRT": lambda: libraries.check_tensorrt("TensorRT", "tensorrt"),
+    "TensorRT-RTX": lambda: libraries.check_tensorrt("TensorRT-RTX", "tensorrt-rtx"),
+    "ONNX Runtime": libraries.check_onnxruntime,
+    "OpenCV": libraries.check_opencv,
+    "cameras": machine.check_cameras,
 }
 NEEDS = {  # the check that must be ok for a device to run; all but the CPU need a GPU as well
     "cpu": "CPUExecutionProvider",
@@ -40,117 +42,132 @@ TARGETS = {"onnxruntime": ("cpu", "cuda"), "tensorrt": ("tensorrt", "tensorrt-rt
 
 def examine(bundle: str | None = None) -> tuple[list[Finding], list[str]]:
     """All findings, and the devices that can run here: for ``bundle`` if it is given."""
-    findings = [finding for check, look in CHECKS.items() for finding in _guarded(check, look)]
+    findings = list[Finding]()
+    for name, check in CHECKS.items():
+        findings += run_check(name, check)
     ok = {finding.check for finding in findings if finding.state == "ok"}
     gpu = libraries.open_gpu()
-    devices = [
-        device for device, check in NEEDS.items() if check in ok and (device == "cpu" or gpu)
-    ]
+    devices = list[str]()
+    for device, check_name in NEEDS.items():
+        if check_name in ok and (device == "cpu" or gpu):
+            devices.append(device)
     if bundle is not None:
-        findings += _guarded("bundle", lambda: _fitness(bundle, devices))
+        findings += run_check("bundle", lambda: check_bundle(bundle, devices))
     return findings, devices
 
 
-def _guarded(check: str, look: Callable[[], Finding | Iterable[Finding]]) -> list[Finding]:
+def run_check(name: str, check: Check) -> list[Finding]:
     """The findings of a check; one that fails in a way that nobody thought of does not end the
     report."""
-    findings: list[Finding] = []
+    findings = list[Finding]()
     try:
-        seen = look()
-        for finding in [seen] if isinstance(seen, Finding) else seen:
-            findings.append(finding)
+        result = check()
+        if isinstance(result, Finding):
+            findings.append(result)
+        else:
+            for finding in result:  # what was found before a failure counts
+                findings.append(finding)
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        findings.append(Finding(check, "warning", f"could not be checked: {text}"))
+        findings.append(Finding(name, "warning", f"could not be checked: {text}"))
     return findings
 
 
-def _fitness(path: str, devices: list[str]) -> Iterator[Finding]:
-    """Whether the bundle is whole and what it needs; takes from ``devices`` all that cannot run it."""
-    here, devices[:] = devices[:], []
+def check_bundle(path: str, devices: list[str]) -> Iterator[Finding]:
+    """Whether the bundle is whole and what it needs.
+
+    Takes from ``devices`` all that cannot run it.
+    """
+    here = list(devices)
+    devices.clear()
     try:
         bundle = Bundle.open(path)
     except BundleError as error:
-        found, _, mend = str(error).rpartition("; ")
-        yield Finding("bundle", "missing", found, mend)
+        yield Finding("bundle", "missing", error.problem, error.fix)
         return
     manifest = bundle.manifest
-    what = f"{manifest.kind}, {manifest.precision}, cache of {manifest.cache.dtype}, for {manifest.target}"
-    yield Finding("bundle", "ok", f"whole: {what}")
-    devices[:] = [device for device in here if device in TARGETS[manifest.target]]
+    yield Finding(
+        "bundle",
+        "ok",
+        f"whole: {manifest.kind}, {manifest.precision}, cache of {manifest.cache.dtype}, "
+        f"for {manifest.target}",
+    )
+    devices += [device for device in here if device in TARGETS[manifest.target]]
     for library in [device for device in devices if device.startswith("tensorrt")]:
-        finding = _plans(bundle, library)
+        finding = _check_plans(bundle, library)
         if finding.state != "ok":
             devices.remove(library)
         yield finding
-    yield _target(bundle, here, devices)
-    yield _memory(bundle, devices)
+    yield _check_target(bundle, here, devices)
+    yield _check_memory(bundle, devices)
 
 
-def _plans(bundle: Bundle, library: str) -> Finding:
+def _check_plans(bundle: Bundle, library: str) -> Finding:
     check = f"plans for {library}"
     try:
         version, _ = libraries.tensorrt_version(library)
-        platform = trt.platform(SimpleNamespace(__version__=version), library)
+        platform = read_platform(SimpleNamespace(__version__=version), library)
         for name in bundle.manifest.graphs:
             find_plan(bundle, platform, name)
     except (BundleError, SessionError) as error:
-        found = str(error).rpartition("; ")[0] or str(error)
-        return Finding(check, "missing", found, f"vpt-build {bundle.path} --device {library}")
+        fix = f"vpt-build {bundle.path} --device {library}"
+        return Finding(check, "missing", error.problem, fix)
     return Finding(check, "ok", f"{len(bundle.manifest.graphs)}, built with {platform}")
 
 
-def _target(bundle: Bundle, here: list[str], devices: list[str]) -> Finding:
+def _check_target(bundle: Bundle, here: list[str], devices: list[str]) -> Finding:
     """Whether the graphs are those that this machine runs best."""
-    check, manifest = "bundle target", bundle.manifest
-    export = f"vpt-export CHECKPOINT -o BUNDLE --precision {manifest.precision} --target"
-    others = [device for device in here if device not in TARGETS[manifest.target]]
+    check = "bundle target"
+    target = bundle.manifest.target
+    precision = bundle.manifest.precision
+    export = f"vpt-export CHECKPOINT -o BUNDLE --precision {precision} --target"
     if not devices:
-        found = f"graphs for {manifest.target} run on {', '.join(TARGETS[manifest.target])}, here none of them does"
+        runs_on = ", ".join(TARGETS[target])
+        found = f"graphs for {target} run on {runs_on}, here none of them does"
         return Finding(check, "missing", found, "mend what is missing above")
-    if (
-        devices == ["cpu"]
-        and manifest.target == "tensorrt"
-        and manifest.precision.startswith("int")
-    ):
-        found = f"{manifest.precision} graphs for TensorRT run here on the CPU only, and there many times slower"
-        return Finding(
-            check, "warning", f"{found} than those for ONNX Runtime", f"{export} onnxruntime"
+    if devices == ["cpu"] and target == "tensorrt" and precision.startswith("int"):
+        found = (
+            f"{precision} graphs for TensorRT run here on the CPU only, and there many times "
+            "slower than those for ONNX Runtime"
         )
+        return Finding(check, "warning", found, f"{export} onnxruntime")
+    others = [device for device in here if device not in TARGETS[target]]
     if devices == ["cpu"] and others:
-        target = "onnxruntime" if manifest.target == "tensorrt" else "tensorrt"
-        found = f"graphs for {manifest.target} run here on the CPU only, others could run on {', '.join(others)}"
-        return Finding(check, "warning", found, f"{export} {target}")
-    return Finding(check, "ok", f"{manifest.target}: {', '.join(devices)} can run it")
+        found = (
+            f"graphs for {target} run here on the CPU only, others could run on {', '.join(others)}"
+        )
+        other_target = "onnxruntime" if target == "tensorrt" else "tensorrt"
+        return Finding(check, "warning", found, f"{export} {other_target}")
+    return Finding(check, "ok", f"{target}: {', '.join(devices)} can run it")
 
 
-def _memory(bundle: Bundle, devices: list[str]) -> Finding:
+def _check_memory(bundle: Bundle, devices: list[str]) -> Finding:
     """Weights and cache against what is free; activations come on top, so that what just fits is
     said in numbers."""
-    text, cache, now = bundle.manifest.text, bundle.manifest.cache, host.read_memory()
+    check = "bundle memory"
     weights = sum(bundle.file(name).stat().st_size for name in bundle.manifest.files)
-    size = (
-        2
-        * text.layers
-        * cache.capacity
-        * text.kv_heads
-        * text.head_dim
-        * np.dtype(cache.dtype).itemsize
-    )
-    found = (
-        f"{_size(weights)} of weights and {_size(size)} of cache, {_size(now.available)} available"
-    )
-    places = [now.available]
+    cache = _cache_size(bundle)
+    least = host.read_memory().available
+    found = f"{_size(weights)} of weights and {_size(cache)} of cache, {_size(least)} available"
     gpu = libraries.open_gpu()
     if gpu and not gpu.integrated and devices != ["cpu"]:
-        places.append(gpu.memory()[0])
-        found += f", {_size(places[1])} on the GPU"
-    if weights + size > min(places):
-        mend = (
+        free, _ = gpu.memory()
+        least = min(least, free)
+        found += f", {_size(free)} on the GPU"
+    if weights + cache > least:
+        fix = (
             "close other programs, or vpt-export with --precision int4 or a smaller --cache-tokens"
         )
-        return Finding("bundle memory", "warning", f"{found}: too little", mend)
-    return Finding("bundle memory", "ok", found)
+        return Finding(check, "warning", f"{found}: too little", fix)
+    return Finding(check, "ok", found)
+
+
+def _cache_size(bundle: Bundle) -> int:
+    """Bytes of the key-value cache."""
+    text = bundle.manifest.text
+    cache = bundle.manifest.cache
+    heads = 2 * text.layers * text.kv_heads  # keys and values
+    return heads * cache.capacity * text.head_dim * np.dtype(cache.dtype).itemsize
 
 
 def _size(size: int) -> str:

@@ -16,9 +16,13 @@ from vpt_edge.runtime.host import read_memory, text_of, usable_cores
 GIB = 1 << 30
 OLDEST_L4T = 36  # JetPack 6, whose TensorRT is 10.3
 SMALL = 12 * GIB  # below it a build needs swap
-ADD_SWAP = "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && sudo swapon /swapfile"
+ADD_SWAP = (
+    "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && "
+    "sudo swapon /swapfile"
+)
 SLOWER = "(int8 products are slower)"
-INSTRUCTIONS = {  # for products of int8, by their names in /proc/cpuinfo; of those that are there the first one decides
+# For products of int8, by their names in /proc/cpuinfo; of those that are there the first decides.
+INSTRUCTIONS = {
     "amx_int8": "AMX",
     "avx512_vnni": "AVX512-VNNI",
     "avx_vnni": "AVX-VNNI",
@@ -35,13 +39,13 @@ INSTRUCTIONS = {  # for products of int8, by their names in /proc/cpuinfo; of th
 class Finding:
     """One line of the report.
 
-    ``mend`` is the command that helps, or nothing; what is not needed here is ``ok``.
+    ``fix`` is the command that helps, or nothing; what is not needed here is ``ok``.
     """
 
     check: str
     state: Literal["ok", "warning", "missing"]
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 def is_jetson() -> bool:
@@ -59,104 +63,105 @@ def has_nvidia_gpu() -> bool:
     return any(vendor == "0x10de" and kind.startswith("0x03") for vendor, kind in vendor_class)
 
 
-def jetpack() -> Finding:
+def check_jetpack() -> Finding:
+    check = "JetPack"
+    if not is_jetson():
+        return Finding(check, "ok", "none: this is not a Jetson")
     release = text_of("etc/nv_tegra_release")
     match = re.search(r"R(\d+) .*?REVISION: ([\d.]+)", release)
-    if not is_jetson():
-        return Finding("JetPack", "ok", "none: this is no Jetson")
     if not match:
         found = f"L4T unknown: {host.ROOT / 'etc/nv_tegra_release'} says {release[:60]!r}"
-        return Finding(
-            "JetPack",
-            "warning",
-            found,
-            "docker run -v /etc/nv_tegra_release:/etc/nv_tegra_release:ro ...",
-        )
+        fix = "docker run -v /etc/nv_tegra_release:/etc/nv_tegra_release:ro ..."
+        return Finding(check, "warning", found, fix)
     found = f"L4T {match[1]}.{match[2]}"
     if int(match[1]) < OLDEST_L4T:
-        mend = "flash JetPack 6.1 or later: https://developer.nvidia.com/embedded/jetpack"
-        return Finding(
-            "JetPack", "warning", f"{found} is too old: its TensorRT is below 10.3", mend
-        )
+        fix = "flash JetPack 6.1 or later: https://developer.nvidia.com/embedded/jetpack"
+        return Finding(check, "warning", f"{found} is too old: its TensorRT is below 10.3", fix)
     version = _output("dpkg-query", "-W", "-f", "${Version}", "nvidia-jetpack")
     if not version:
-        mend = "sudo apt install nvidia-jetpack"
-        return Finding(
-            "JetPack", "warning", f"{found}, package nvidia-jetpack is not installed", mend
-        )
-    return Finding("JetPack", "ok", f"{version}, {found}")
+        found += ", package nvidia-jetpack is not installed"
+        return Finding(check, "warning", found, "sudo apt install nvidia-jetpack")
+    return Finding(check, "ok", f"{version}, {found}")
 
 
-def board() -> Finding:
-    names = ("sys/class/dmi/id/sys_vendor", "sys/class/dmi/id/product_name")
-    model = text_of("proc/device-tree/model") or " ".join(filter(None, map(text_of, names)))
+def check_board() -> Finding:
+    model = text_of("proc/device-tree/model")
+    if not model:
+        vendor = text_of("sys/class/dmi/id/sys_vendor")
+        product = text_of("sys/class/dmi/id/product_name")
+        model = f"{vendor} {product}".strip()
     return Finding("board", "ok", f"{model or 'without a name'} ({platform.machine()})")
 
 
-def power_mode() -> Finding:
+def check_power_mode() -> Finding:
     """The mode's name: its number means another mode on another board."""
+    check = "power mode"
     text = _output("nvpmodel", "-q")
     match = re.search(r"NV Power Mode: *(\S+)", text)
     if match:
-        return Finding("power mode", "ok", match[1])
+        return Finding(check, "ok", match[1])
     if shutil.which("nvpmodel") is None:
-        return Finding(
-            "power mode",
-            "warning",
-            "unknown: there is no nvpmodel here",
-            "run vpt-doctor on the host",
-        )
-    return Finding("power mode", "warning", "unknown: nvpmodel -q names none", "sudo vpt-doctor")
+        found = "unknown: there is no nvpmodel here"
+        return Finding(check, "warning", found, "run vpt-doctor on the host")
+    return Finding(check, "warning", "unknown: nvpmodel -q names none", "sudo vpt-doctor")
 
 
-def cpu() -> Finding:
+def check_cpu() -> Finding:
     """With the instructions that int8 depends on: two processors of one name and size can differ
     several times."""
     cpuinfo = text_of("proc/cpuinfo")
     model = re.search(r"^model name\s*: *(.+)$", cpuinfo, re.MULTILINE)
+    name = model[1] if model else platform.machine()
     online = len(re.findall(r"^processor\s*:", cpuinfo, re.MULTILINE))
     last = re.search(r"(\d+)$", text_of("sys/devices/system/cpu/present"))
     present = int(last[1]) + 1 if last else online
-    found = f"{model[1] if model else platform.machine()}, {online or os.cpu_count()} cores"
-    found += f" of {present}, the others are switched off" if present > online > 0 else ""
-    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
-    names = flags[1].split() if flags else []
-    found += next((f", {text}" for name, text in INSTRUCTIONS.items() if name in names), "")
-    found += f"; this process may use {allowed}" if (allowed := usable_cores()) < online else ""
+    usable = usable_cores()
+    found = f"{name}, {online or os.cpu_count()} cores"
+    if present > online > 0:
+        found += f" of {present}, the others are switched off"
+    found += _instructions(cpuinfo)
+    if usable < online:
+        found += f"; this process may use {usable}"
     return Finding("CPU", "ok", found)
 
 
-def memory() -> Finding:
+def _instructions(cpuinfo: str) -> str:
+    """What decides over the speed of int8; empty where the system does not tell it."""
+    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
+    if not flags:
+        return ""
+    names = flags[1].split()
+    return next((f", {text}" for name, text in INSTRUCTIONS.items() if name in names), "")
+
+
+def check_memory() -> Finding:
+    check = "memory"
     now = read_memory()
-    swap = (
-        f"{now.swap_free / GIB:.1f} of {now.swap / GIB:.1f} GiB swap free"
-        if now.swap
-        else "no swap"
-    )
-    found = f"{now.available / GIB:.1f} of {now.total / GIB:.1f} GiB available, {swap}"
+    found = f"{now.available / GIB:.1f} of {now.total / GIB:.1f} GiB available"
+    if now.swap:
+        found += f", {now.swap_free / GIB:.1f} of {now.swap / GIB:.1f} GiB swap free"
+    else:
+        found += ", no swap"
     if is_jetson() and now.total < SMALL and not now.swap:
-        return Finding(
-            "memory", "warning", f"{found}: a build takes 3 to 4 times a graph's weights", ADD_SWAP
-        )
-    return Finding("memory", "ok", found)
+        found += ": a build takes 3 to 4 times a graph's weights"
+        return Finding(check, "warning", found, ADD_SWAP)
+    return Finding(check, "ok", found)
 
 
-def cameras() -> Finding:
-    devices = sorted(
-        (host.ROOT / "dev").glob("video*"), key=lambda path: (len(path.name), path.name)
-    )
+def check_cameras() -> Finding:
+    check = "cameras"
+    devices = list((host.ROOT / "dev").glob("video*"))
+    devices.sort(key=lambda path: (len(path.name), path.name))
     closed = [path.name for path in devices if not os.access(path, os.R_OK | os.W_OK)]
-    names = [
-        f"{path.name} ({text_of(f'sys/class/video4linux/{path.name}/name') or 'no name'})"
-        for path in devices
-    ]
-    found = ", ".join(names) or "none is connected"
+    found = ", ".join(_camera(path.name) for path in devices) or "none is connected"
     if closed:
-        mend = "sudo usermod -aG video $USER, then log in again"
-        return Finding(
-            "cameras", "warning", f"{found}; no permission for {', '.join(closed)}", mend
-        )
-    return Finding("cameras", "ok", found)
+        found += f"; no permission for {', '.join(closed)}"
+        return Finding(check, "warning", found, "sudo usermod -aG video $USER, then log in again")
+    return Finding(check, "ok", found)
+
+
+def _camera(device: str) -> str:
+    return f"{device} ({text_of(f'sys/class/video4linux/{device}/name') or 'no name'})"
 
 
 def _output(*command: str) -> str:

@@ -10,25 +10,32 @@ from vpt_edge.runtime import host
 from vpt_edge.runtime.host import text_of
 
 LABELS = "sys/bus/i2c/drivers/ina3221/*/hwmon/hwmon*/in*_label"  # the sensors of a Jetson
+CLOCKS = (  # name, where its files are, units a MHz
+    ("CPU", "sys/devices/system/cpu/cpufreq/policy*/scaling_", 1000),
+    ("GPU", "sys/class/devfreq/*gpu*/", 1000_000),
+)
 INTERVAL = 0.1  # seconds; a sensor averages about as long itself
 
 
-def clocks() -> str:
+def read_clocks() -> str:
     """The range that each processor's clock is left, in MHz, and its governor; empty where nothing
     tells them."""
-    found = list[str]()
-    for name, pattern, per_mhz in (
-        ("CPU", "sys/devices/system/cpu/cpufreq/policy*/scaling_", 1000),
-        ("GPU", "sys/class/devfreq/*gpu*/", 1000_000),
-    ):
+    texts = list[str]()
+    for name, pattern, per_mhz in CLOCKS:
         for path in sorted(host.ROOT.glob(f"{pattern}governor")):
-            least, most = (
-                text_of(str(path).replace("governor", f"{end}_freq")) for end in ("min", "max")
-            )
-            if least.isdigit() and most.isdigit():
-                text = f"{name} {int(least) // per_mhz} to {int(most) // per_mhz} MHz ({text_of(str(path))})"
-                found += [] if text in found else [text]
-    return ", ".join(found)
+            text = _read_clock(str(path), per_mhz)
+            if text and f"{name} {text}" not in texts:
+                texts.append(f"{name} {text}")
+    return ", ".join(texts)
+
+
+def _read_clock(governor: str, per_mhz: int) -> str:
+    """The range of one clock, by the file that names its governor."""
+    least = text_of(governor.replace("governor", "min_freq"))
+    most = text_of(governor.replace("governor", "max_freq"))
+    if not least.isdigit() or not most.isdigit():
+        return ""
+    return f"{int(least) // per_mhz} to {int(most) // per_mhz} MHz ({text_of(governor)})"
 
 
 class Meter:
@@ -56,37 +63,40 @@ class Meter:
             self._thread.join()
 
     def _count(self) -> None:
-        then, before, ended = time.perf_counter(), self._watts(), False
+        then = time.perf_counter()
+        before = self._watts()
+        ended = False
         while not ended:
             ended = self._ended.wait(INTERVAL)
-            now, watts = time.perf_counter(), self._watts()
+            now = time.perf_counter()
+            watts = self._watts()
             self.joules = {
                 rail: joules + (now - then) * (before[rail] + watts[rail]) / 2
                 for rail, joules in self.joules.items()
                 if rail in before and rail in watts
             }
             self.seconds += now - then
-            then, before = now, watts
+            then = now
+            before = watts
 
     def _watts(self) -> dict[str, float]:
         """What each rail takes now."""
-        read = {
-            rail: (text_of(volts), text_of(amperes))
-            for rail, (volts, amperes) in self._rails.items()
-        }
-        return {
-            rail: int(millivolts) * int(milliamperes) / 1e6
-            for rail, (millivolts, milliamperes) in read.items()
-            if millivolts.isdigit() and milliamperes.lstrip("-").isdigit()
-        }
+        watts = dict[str, float]()
+        for rail, (volts, amperes) in self._rails.items():
+            millivolts = text_of(volts)
+            milliamperes = text_of(amperes)
+            if millivolts.isdigit() and milliamperes.lstrip("-").isdigit():
+                watts[rail] = int(millivolts) * int(milliamperes) / 1e6
+        return watts
 
 
 def _rails() -> Iterator[tuple[str, tuple[str, str]]]:
     """Each rail's name, and the files of its millivolts and milliamperes."""
     for path in sorted(host.ROOT.glob(LABELS)):
-        number, name = path.name[len("in") : -len("_label")], text_of(str(path))
-        volts, amperes = path.with_name(f"in{number}_input"), path.with_name(f"curr{number}_input")
-        if (
-            name not in ("", "NC") and amperes.exists()
-        ):  # not connected; the sum over all channels has no current
+        number = path.name[len("in") : -len("_label")]
+        name = text_of(str(path))
+        volts = path.with_name(f"in{number}_input")
+        amperes = path.with_name(f"curr{number}_input")
+        # NC is not connected; the sum over all channels has no current.
+        if name not in ("", "NC") and amperes.exists():
             yield name, (str(volts), str(amperes))

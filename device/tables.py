@@ -41,16 +41,25 @@ class Figure:
         known = [value for value in seconds if value is not None]
         if not known:
             return None
-        p50, p95 = (float(1 / value if rate else value) for value in np.percentile(known, (50, 95)))
-        return cls("tokens/s" if rate else "s", p50, p95 if len(known) > 1 else None, len(known))
+        values = np.percentile(known, (50, 95))
+        if rate:
+            values = 1 / values
+        p50, p95 = (float(value) for value in values)
+        unit = "tokens/s" if rate else "s"
+        return cls(unit, p50, p95 if len(known) > 1 else None, len(known))
 
     def shown(self) -> tuple[str, str]:
-        return self._shown(self.p50), NONE if self.p95 is None else self._shown(self.p95)
+        """p50 and p95 with their units."""
+        if self.p95 is None:
+            return self._shown(self.p50), NONE
+        return self._shown(self.p50), self._shown(self.p95)
 
     def _shown(self, value: float) -> str:
         if self.unit != "s":
             return f"{value:.1f} {self.unit}"
-        return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
+        if value < 1:
+            return f"{value * 1000:.1f} ms"
+        return f"{value:.2f} s"
 
 
 class Section(NamedTuple):
@@ -87,33 +96,30 @@ class Report:
 
     def text(self) -> str:
         """Tables for a terminal."""
-        return f"{self._title()}\n\n" + "\n".join(_plain(section) for section in self._sections())
+        tables = [_plain(section) for section in self._sections()]
+        return f"{self._title()}\n\n" + "\n".join(tables)
 
     def markdown(self) -> str:
         """Markdown tables."""
-        return f"{_escaped(self._title())}\n\n" + "\n".join(
-            _markdown(section) for section in self._sections()
-        )
+        tables = [_markdown(section) for section in self._sections()]
+        return f"{_escaped(self._title())}\n\n" + "\n".join(tables)
 
     def _title(self) -> str:
         bundle = "{path} ({kind}, {precision}, for {target})".format(**self.bundle)
-        runs = f"{self.runs} {'run' if self.runs == 1 else 'runs'} after {self.warm_up} to warm up"
-        return f"{bundle}, {runs}"
+        runs = "1 run" if self.runs == 1 else f"{self.runs} runs"
+        return f"{bundle}, {runs} after {self.warm_up} to warm up"
 
     def _sections(self) -> Iterator[Section]:
-        rows: list[tuple[str, ...]] = [
-            (TITLES[name], *(figure.shown() if figure else (NONE, NONE)))
-            for name, figure in self.figures.items()
-        ]
+        rows = list[tuple[str, ...]]()
+        for name, figure in self.figures.items():
+            p50, p95 = figure.shown() if figure else (NONE, NONE)
+            rows.append((TITLES[name], p50, p95))
         yield Section(("", "p50", "p95"), rows)
-        yield Section(
-            ("share of the answer", ""),
-            [
-                (REST if name == "host" else name, f"{share:.1%}")
-                for name, share in self.shares.items()
-                if share
-            ],
-        )
+        shares = list[tuple[str, ...]]()
+        for name, share in self.shares.items():
+            if share:
+                shares.append((REST if name == "host" else name, f"{share:.1%}"))
+        yield Section(("share of the answer", ""), shares)
         yield Section(("cost", ""), list(self._costs()))
         yield Section(("asked", ""), list(self._asked()))
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
@@ -127,40 +133,46 @@ class Report:
             yield f"energy, {rail}", f"{joules:.2f} J an answer, {self.watts[rail]:.2f} W"
 
     def _asked(self) -> Iterator[tuple[str, ...]]:
-        request, tokens = self.request, self.tokens
+        request = self.request
+        tokens = self.tokens
         for name in ("picture", "question", "look"):
             yield name, " ".join(request[name].split())
         looks = f", {tokens['look']} of the look" if tokens["look"] else ""
         yield "prompt", f"{tokens['prompt']} tokens, {tokens['picture']} of the picture{looks}"
         turns = " + ".join(str(count) for count in tokens["generated"])
-        yield (
-            "generated",
-            f"{turns} tokens, at most {request['max_new_tokens']} a turn ({request['finish_reason']})",
-        )
+        limit = f"at most {request['max_new_tokens']} a turn"
+        yield "generated", f"{turns} tokens, {limit} ({request['finish_reason']})"
 
 
 def _size(size: int | None) -> str:
-    return "unknown" if size is None else f"{size / (1 << 20):.1f} MiB"
+    if size is None:
+        return "unknown"
+    return f"{size / (1 << 20):.1f} MiB"
 
 
 def _plain(section: Section) -> str:
     """Numbers in columns flush right, texts flush left."""
-    lines, numbers = [section.head, *section.rows], len(section.head) > 2
-    widths = [max(len(line[column]) for line in lines) for column in range(len(section.head))]
-    cells = [
-        [
-            f"{cell:{'>' if numbers and column else '<'}{widths[column]}}"
-            for column, cell in enumerate(line)
-        ]
-        for line in lines
-    ]
-    return "".join("  ".join(line).rstrip() + "\n" for line in cells)
+    lines = [section.head, *section.rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ""
+    for first, *others in lines:
+        cells = [first.ljust(widths[0])]
+        for cell, width in zip(others, widths[1:], strict=True):
+            cells.append(cell.rjust(width) if _is_numeric(section) else cell.ljust(width))
+        text += "  ".join(cells).rstrip() + "\n"
+    return text
 
 
 def _markdown(section: Section) -> str:
-    rule = ["---", *(["--:" if len(section.head) > 2 else "---"] * (len(section.head) - 1))]
+    alignment = "--:" if _is_numeric(section) else "---"
+    rule = ["---", *[alignment for _ in section.head[1:]]]
     lines = [section.head, rule, *section.rows]
     return "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in lines)
+
+
+def _is_numeric(section: Section) -> bool:
+    """Whether all columns but the first are of numbers."""
+    return len(section.head) > 2
 
 
 def _escaped(text: str) -> str:

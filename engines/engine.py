@@ -17,7 +17,7 @@ from vpt_edge.engines.progress import Phases
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.files import write_file
 from vpt_edge.runtime.sessions.plan import Plan, Platform, Profile
-from vpt_edge.runtime.sessions.trt import MESSAGES_KEPT, make_logger
+from vpt_edge.runtime.sessions.tensorrt import LAST_MESSAGES, make_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """A plan to be made. ``digest`` is the graph's (see ``runtime.plan``); ``workspace`` in bytes,
-    None: no limit.
+    """A plan to be made.
 
-    ``timing_cache`` is the file that the builder's measurements are kept in, None: nowhere.
+    ``digest``: of the graph, see ``runtime.sessions.plan``; ``workspace``: bytes, None: no limit;
+    ``timing_cache``: the file that the builder's measurements are kept in, None: nowhere.
     """
 
     graph: str
@@ -55,12 +55,12 @@ def make_plan(
     memory = memoryview(engine)
     seconds = round(time.monotonic() - began, 3)
     plan = Plan(
-        job.platform,
-        job.digest,
-        job.profiles,
-        hashlib.sha256(memory).hexdigest(),
-        memory.nbytes,
-        seconds,
+        platform=job.platform,
+        graph=job.digest,
+        profiles=job.profiles,
+        sha256=hashlib.sha256(memory).hexdigest(),
+        bytes=memory.nbytes,
+        seconds=seconds,
     )
     Path(job.side_car).unlink(missing_ok=True)
     write_file(Path(job.plan), memory)
@@ -75,28 +75,15 @@ def build(
 ) -> tuple[Any, Any]:
     """The plan and the timing cache in the builder's own memory; no timing cache where the job
     names none."""
-    messages = deque[str](maxlen=MESSAGES_KEPT)
+    messages = deque[str](maxlen=LAST_MESSAGES)
     logger = make_logger(trt, messages)
     builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(
-        network, logger
-    )  # it maps the weights, and must live until the plan is built
+    # The parser maps the weights, and must live until the plan is built.
+    parser = trt.OnnxParser(network, logger)
     report("Reading the graph", 0.0)
-    if not parser.parse_from_file(job.graph):
-        problems = [str(parser.get_error(index)) for index in range(parser.num_errors)] or list(
-            messages
-        )
-        raise SessionError(
-            f"{_title(job)} does not parse {job.graph}: {'; '.join(problems)}; export the bundle again"
-        )
-    config = builder.create_builder_config()
-    if hasattr(trt.BuilderFlag, "TF32"):
-        config.clear_flag(
-            trt.BuilderFlag.TF32
-        )  # float32 means float32; who wants speed asks for fp16
-    if job.workspace is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace)
+    _parse(parser, job, messages)
+    config = _configure(trt, builder, job)
     _add_profiles(builder, network, config, job)
     timing_cache = _timing_cache(trt, config, job)
     monitor = make_monitor(trt, report, stop)
@@ -105,14 +92,38 @@ def build(
     if stop.is_set():
         raise KeyboardInterrupt
     if plan is None:
-        limit = (
-            ""
-            if job.workspace is None
-            else f"; the workspace was limited to {job.workspace >> 20} MiB: --workspace"
-        )
-        said = "; ".join(messages) or "nothing in its log"
-        raise SessionError(f"{_title(job)} does not build {job.graph}: {said}{limit}")
-    return plan, None if timing_cache is None else config.get_timing_cache().serialize()
+        raise _refusal(job, messages)
+    if timing_cache is None:
+        return plan, None
+    return plan, config.get_timing_cache().serialize()
+
+
+def _parse(parser: Any, job: Job, messages: deque[str]) -> None:
+    if parser.parse_from_file(job.graph):
+        return
+    problems = [str(parser.get_error(index)) for index in range(parser.num_errors)]
+    raise SessionError(
+        f"{_title(job)} does not parse {job.graph}: {'; '.join(problems or messages)}",
+        "export the bundle again",
+    )
+
+
+def _configure(trt: Any, builder: Any, job: Job) -> Any:
+    config = builder.create_builder_config()
+    if hasattr(trt.BuilderFlag, "TF32"):
+        # float32 means float32; who wants speed asks for fp16.
+        config.clear_flag(trt.BuilderFlag.TF32)
+    if job.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace)
+    return config
+
+
+def _refusal(job: Job, messages: deque[str]) -> SessionError:
+    cause = "; ".join(messages) or "nothing in its log"
+    fix = ""
+    if job.workspace is not None:
+        fix = f"the workspace was limited to {job.workspace >> 20} MiB: --workspace"
+    return SessionError(f"{_title(job)} does not build {job.graph}: {cause}", fix)
 
 
 def _title(job: Job) -> str:
@@ -120,7 +131,7 @@ def _title(job: Job) -> str:
 
 
 def _network_flags(trt: Any) -> int:
-    """Strongly typed: from TensorRT 11 on the only way, and then without a flag in some versions."""
+    """Strongly typed: from TensorRT 11 on the only way, and without a flag in some versions."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -128,24 +139,27 @@ def _network_flags(trt: Any) -> int:
 def _add_profiles(builder: Any, network: Any, config: Any, job: Job) -> None:
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     dynamic = [tensor.name for tensor in inputs if -1 in tuple(tensor.shape)]
-    for profile in job.profiles if dynamic else ():
-        made = builder.create_optimization_profile()
+    if not dynamic:
+        return
+    for profile in job.profiles:
+        optimization = builder.create_optimization_profile()
         for name in dynamic:
-            made.set_shape(name, *profile.shapes[name])
-        if config.add_optimization_profile(made) < 0:
+            optimization.set_shape(name, *profile.shapes[name])
+        if config.add_optimization_profile(optimization) < 0:
             raise SessionError(f"{_title(job)} refuses the profile {profile.name!r} of {job.graph}")
 
 
 def _timing_cache(trt: Any, config: Any, job: Job) -> Any:
-    """The kept measurements, set in ``config``; new ones where the file does not fit.
+    """The measurements of earlier builds, set in ``config``; new ones where the file does not fit.
 
     They only save time.
     """
     if job.timing_cache is None or not hasattr(trt, "ITimingCache"):
         return None
     path = Path(job.timing_cache)
-    for kept in (path.read_bytes() if path.is_file() else b"", b""):
-        cache = config.create_timing_cache(kept)
+    measurements = path.read_bytes() if path.is_file() else b""
+    for content in (measurements, b""):
+        cache = config.create_timing_cache(content)
         if cache is not None and config.set_timing_cache(cache, False):
             return cache
     return None

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vpt_edge.runtime.sessions.plan import Profile
+from vpt_edge.runtime.sessions.plan import Profile, Shape
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.bundle import Graph
+    from vpt_edge.runtime.bundle import Graph, Tensor
 
     Bounds = dict[str, tuple[int, int, int]]
 
@@ -18,7 +18,7 @@ BUCKETS = (4, 2, 1)  # a bucket reaches up to the largest size divided by this
 STEP = {"tensorrt": 1, "tensorrt-rtx": 2}
 
 
-def profiles(graph: Graph, library: str) -> tuple[Profile, ...]:
+def make_profiles(graph: Graph, library: str) -> tuple[Profile, ...]:
     """The profiles of ``graph`` for "tensorrt" or "tensorrt-rtx", from the smallest to the largest.
 
     A runtime takes the first that holds its shapes.
@@ -28,12 +28,12 @@ def profiles(graph: Graph, library: str) -> tuple[Profile, ...]:
         return (_profile("static", graph, {}),)
     if "sequence" in axes:
         return _decoder(graph, STEP[library])
-    made = dict[str, Profile]()
+    profiles = dict[str, Profile]()
     for divisor in BUCKETS:
         bounds = {axis: _bucket(graph.bounds[axis], divisor) for axis in axes}
         name = f"to {bounds[axes[0]][2]} {axes[0]}"
-        made.setdefault(name, _profile(name, graph, bounds))
-    return tuple(made.values())
+        profiles.setdefault(name, _profile(name, graph, bounds))
+    return tuple(profiles.values())
 
 
 def _decoder(graph: Graph, step: int) -> tuple[Profile, ...]:
@@ -49,22 +49,26 @@ def _bucket(bound: tuple[int, int, int], divisor: int) -> tuple[int, int, int]:
     """Whole multiples of the least size, for an axis such as ``patches`` comes in fours; tuned for
     the largest."""
     least, _, largest = bound
+    if divisor == 1:
+        return least, largest, largest
     unit = max(least, 1)
-    top = min(-(-(largest // unit) // divisor) * unit, largest) if divisor > 1 else largest
+    units = -(-(largest // unit) // divisor)  # rounded up
+    top = min(units * unit, largest)
     return least, top, top
 
 
 def _profile(name: str, graph: Graph, bounds: Bounds) -> Profile:
     """The shapes of all inputs, with ``bounds`` in place of the graph's own where given."""
     bounds = {**graph.bounds, **bounds}
+    shapes = dict[str, tuple[Shape, Shape, Shape]]()
+    for tensor in graph.inputs:
+        least, usual, largest = (_shape(tensor, bounds, which) for which in range(3))
+        shapes[tensor.name] = (least, usual, largest)
+    return Profile(name, shapes)
 
-    def shape(sides: tuple[int | str, ...], which: int) -> tuple[int, ...]:
-        return tuple(bounds[side][which] if isinstance(side, str) else side for side in sides)
 
-    return Profile(
-        name,
-        {
-            each.name: (shape(each.shape, 0), shape(each.shape, 1), shape(each.shape, 2))
-            for each in graph.inputs
-        },
-    )
+def _shape(tensor: Tensor, bounds: Bounds, which: int) -> Shape:
+    sides = list[int]()
+    for side in tensor.shape:
+        sides.append(bounds[side][which] if isinstance(side, str) else side)
+    return tuple(sides)

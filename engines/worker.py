@@ -23,8 +23,10 @@ class Channel:
     """Messages to the parent. When nobody reads any more, ``stop`` is set."""
 
     def __init__(self, stream: TextIO, stop: threading.Event) -> None:
-        self._stream, self._stop = stream, stop
-        self._last = ("", -1.0, 0.0)  # stage, fraction, time
+        self._stream = stream
+        self._stop = stop
+        self._fraction = -1.0  # of the last report
+        self._sent = 0.0  # when it was
 
     def send(self, **message: Any) -> None:
         try:
@@ -36,8 +38,9 @@ class Channel:
     def report(self, stage: str, fraction: float) -> None:
         """Progress, not more often than an eye can follow."""
         now = time.monotonic()
-        if now - self._last[2] >= INTERVAL or fraction >= 1 > self._last[1]:
-            self._last = stage, fraction, now
+        if now - self._sent >= INTERVAL or fraction >= 1 > self._fraction:
+            self._fraction = fraction
+            self._sent = now
             self.send(stage=stage, fraction=round(fraction, 4))
 
 
@@ -46,51 +49,56 @@ def stop_at_interrupt(stop: threading.Event) -> None:
 
     A terminal's and the parent's come close together: the second one's handler would wait for ever
     for the lock that the first one's holds while it sets the event."""
-    first = [stop.set]
+    seen = False
 
-    def interrupted(*_: object) -> None:
-        if first:
-            first.pop()()
+    def interrupt(*_: object) -> None:
+        nonlocal seen
+        if not seen:
+            seen = True
+            stop.set()
 
-    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def main() -> int:
-    """Do the work of the parent's one line: {"task": "probe", "library": ...} or {"task": "build",
-    "job": ...}."""
-    stop, result = threading.Event(), [2]
+    """Do the work of the parent's one line.
+
+    It is {"task": "probe", "library": ...} or {"task": "build", "job": ...}.
+    """
+    stop = threading.Event()
     stop_at_interrupt(stop)
     channel = Channel(os.fdopen(os.dup(1), "w"), stop)
-    os.dup2(2, 1)  # what a library prints is no message
+    os.dup2(2, 1)  # what a library prints is not a message
     work = json.loads(sys.stdin.readline())
+    code = 2
 
     def run() -> None:
-        result[0] = _run(work, channel, stop)
+        nonlocal code
+        code = _run(work, channel, stop)
 
-    thread = threading.Thread(
-        target=run
-    )  # the main thread is left free, for signals are handled there
+    # The main thread is left free, for signals are handled there.
+    thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    return result[0]
+    return code
 
 
 def _run(work: dict[str, Any], channel: Channel, stop: threading.Event) -> int:
     try:
-        channel.send(
-            **(
-                _probe(work["library"])
-                if work["task"] == "probe"
-                else _build(work["job"], channel, stop)
-            )
-        )
+        if work["task"] == "probe":
+            channel.send(**_probe(work["library"]))
+        else:
+            channel.send(**_build(work["job"], channel, stop))
     except KeyboardInterrupt:
         return 130
-    except (VptError, OSError) as error:
-        channel.send(error=str(error))
+    except VptError as error:
+        channel.send(problem=error.problem, fix=error.fix)
+        return 2
+    except OSError as error:
+        channel.send(problem=str(error), fix="")
         return 2
     except Exception as error:  # a binding raises what it likes
-        channel.send(error=f"{type(error).__name__}: {error}")
+        channel.send(problem=f"{type(error).__name__}: {error}", fix="")
         return 2
     return 0
 
@@ -98,19 +106,20 @@ def _run(work: dict[str, Any], channel: Channel, stop: threading.Event) -> int:
 def _probe(library: str) -> dict[str, Any]:
     """What plans are bound to here, and the free memory of a GPU that has its own."""
     from vpt_edge.runtime.sessions import cuda
-    from vpt_edge.runtime.sessions.trt import load_tensorrt, platform
+    from vpt_edge.runtime.sessions.tensorrt import load_tensorrt, read_platform
 
-    here, free = platform(load_tensorrt(library), library), None
-    if here.gpu != "any":
+    platform = read_platform(load_tensorrt(library), library)
+    free = None
+    if platform.gpu != "any":
         device = cuda.Device.open()
         free = None if device.integrated else device.memory()[0]
-    return {"platform": dataclasses.asdict(here), "gpu_free": free}
+    return {"platform": dataclasses.asdict(platform), "gpu_free": free}
 
 
 def _build(data: dict[str, Any], channel: Channel, stop: threading.Event) -> dict[str, Any]:
     from vpt_edge.engines.engine import Job, make_plan
     from vpt_edge.runtime.bundle import read_as
-    from vpt_edge.runtime.sessions.trt import load_tensorrt
+    from vpt_edge.runtime.sessions.tensorrt import load_tensorrt
 
     job = read_as(Job, data, "the job")
     channel.report("Loading TensorRT", 0.0)

@@ -11,6 +11,9 @@ from pathlib import Path
 ROOT = Path("/")
 
 
+CGROUP = "sys/fs/cgroup"
+
+
 @dataclass(frozen=True)
 class Memory:
     """Bytes; ``available`` is what a new program can have without swapping."""
@@ -30,23 +33,42 @@ def text_of(path: str) -> str:
 
 
 def read_memory() -> Memory:
-    """What /proc/meminfo says, within the limit of the container."""
+    """What /proc/meminfo says, within the limits of the container.
+
+    Raises KeyError where the system does not tell.
+    """
     lines = re.findall(r"^(\w+):\s+(\d+) kB", text_of("proc/meminfo"), re.MULTILINE)
     sizes = {name: int(kilobytes) << 10 for name, kilobytes in lines}
-    total, available = sizes["MemTotal"], sizes["MemAvailable"]
-    limit, used = text_of("sys/fs/cgroup/memory.max"), text_of("sys/fs/cgroup/memory.current")
-    if limit.isdigit() and used.isdigit() and int(limit) < total:
-        total, available = int(limit), min(available, int(limit) - int(used))
-    return Memory(total, available, sizes["SwapTotal"], sizes["SwapFree"])
+    total, available = _limited("memory", sizes["MemTotal"], sizes["MemAvailable"], _cached())
+    swap, swap_free = _limited("memory.swap", sizes["SwapTotal"], sizes["SwapFree"], 0)
+    return Memory(total, available, swap, swap_free)
+
+
+def _limited(controller: str, total: int, free: int, given_back: int) -> tuple[int, int]:
+    """Total and free bytes within the container's limit; ``given_back``: of the bytes that it is
+    said to use, those that the kernel takes back when they are needed."""
+    limit = text_of(f"{CGROUP}/{controller}.max")
+    used = text_of(f"{CGROUP}/{controller}.current")
+    if not limit.isdigit() or not used.isdigit() or int(limit) >= total:
+        return total, free
+    left = int(limit) - max(int(used) - given_back, 0)
+    return int(limit), max(min(free, left), 0)
+
+
+def _cached() -> int:
+    """Bytes of the container's page cache, which /proc/meminfo counts as available as well."""
+    stat = text_of(f"{CGROUP}/memory.stat")
+    counts = re.findall(r"^(?:active_file|inactive_file) (\d+)$", stat, re.MULTILINE)
+    return sum(int(count) for count in counts)
 
 
 def usable_cores() -> int:
     """How many of the machine's cores this process may keep busy: by its affinity, and by the
     container's quota."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    quota, _, period = text_of("sys/fs/cgroup/cpu.max").partition(" ")
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    quota, _, period = text_of(f"{CGROUP}/cpu.max").partition(" ")
     if quota.isdigit() and period.isdigit():
         cores = min(cores, max(int(quota) // int(period), 1))
     return cores

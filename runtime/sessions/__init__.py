@@ -12,12 +12,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from vpt_edge.runtime.bundle import Bundle
-    from vpt_edge.runtime.sessions.cuda import DeviceArray
+    from vpt_edge.runtime.sessions.stream import DeviceArray
 
     Array: TypeAlias = np.ndarray[Any, Any] | DeviceArray
-    Arrays: TypeAlias = Mapping[
-        str, Any
-    ]  # of Array; who binds the cache has device arrays, all others numpy's
+    # Of Array; who binds the cache has device arrays, all others numpy's.
+    Arrays: TypeAlias = Mapping[str, Any]
 
 BACKENDS = {
     "cpu": ("vpt_edge.runtime.sessions.ort", "OrtSession"),
@@ -60,4 +59,5 @@ def open_session(bundle: Bundle, name: str, device: str) -> Session:
     if device not in BACKENDS:
         raise SessionError(f"device {device!r} is unknown, expected one of: {', '.join(BACKENDS)}")
     module, backend = BACKENDS[device]
-    return cast("SessionOpener", getattr(importlib.import_module(module), backend))(bundle, name)
+    opener = cast("SessionOpener", getattr(importlib.import_module(module), backend))
+    return opener(bundle, name)

@@ -16,6 +16,7 @@ import numpy as np
 from vpt_edge.runtime import host
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.sessions import cuda
+from vpt_edge.runtime.sessions.stream import DeviceArray, Stream
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
@@ -35,9 +36,9 @@ class OrtSession:
     provider_options: dict[str, Any] = {}
 
     def __init__(self, bundle: Bundle, name: str) -> None:
-        self._name, self._graph = name, bundle.graph(name)
+        self._name = name
         self._lock = threading.Lock()
-        self._session: Any = self._inference_session(bundle.file(self._graph.file))
+        self._session: Any = self._inference_session(bundle.file(bundle.graph(name).file))
         self._binding: Any = self._session.io_binding()
         self._bound: dict[str, Array] = {}
         self._inputs = {value.name for value in self._session.get_inputs()}
@@ -48,7 +49,7 @@ class OrtSession:
             import onnxruntime
         except ImportError as error:
             raise SessionError(
-                f"onnxruntime cannot be imported ({error}); pip install vpt-edge"
+                f"onnxruntime cannot be imported ({error})", "pip install vpt-edge"
             ) from error
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -59,15 +60,14 @@ class OrtSession:
             )
         except Exception as error:  # ONNX Runtime has no public tree of errors
             raise SessionError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {error}; export the checkpoint again, or "
-                "install the version in which it was exported"
+                f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {error}",
+                "export the checkpoint again, or install the version in which it was exported",
             ) from error
-        if (
-            session.get_providers()[0] != self.provider
-        ):  # it has fallen back to the CPU, with a line in its log
+        # It may have fallen back to the CPU, with no more than a line in its log.
+        if session.get_providers()[0] != self.provider:
             raise SessionError(
-                f"{self.provider} does not load: {missing_library(onnxruntime)}; install what it names, or use "
-                "another device; vpt-doctor shows which run here"
+                f"{self.provider} does not load: {missing_library(onnxruntime)}",
+                "install what it names, or use another device; vpt-doctor shows which run here",
             )
         return session
 
@@ -76,9 +76,8 @@ class OrtSession:
         _share_arena()
         options.add_session_config_entry("session.use_env_allocators", "1")
         cores = host.usable_cores()
-        if cores < (
-            os.cpu_count() or cores
-        ):  # left alone it starts threads for all of them, and they spin
+        # Left alone it starts threads for all of them, and they spin.
+        if cores < (os.cpu_count() or cores):
             options.intra_op_num_threads = cores
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
@@ -86,13 +85,8 @@ class OrtSession:
             if self._session is None:
                 raise SessionError(f"the session of {self._name} is closed")
             self._check(inputs, outputs)
-            for arrays, bind in (
-                (inputs, self._binding.bind_input),
-                (outputs, self._binding.bind_output),
-            ):
-                for name, array in arrays.items():
-                    if self._bound.get(name) is not array:
-                        self._bind(name, array, bind)
+            self._bind_all(inputs, self._binding.bind_input)
+            self._bind_all(outputs, self._binding.bind_output)
             try:
                 self._session.run_with_iobinding(self._binding)
             except Exception as error:  # see above
@@ -103,27 +97,34 @@ class OrtSession:
 
     def _check(self, inputs: Arrays, outputs: Arrays) -> None:
         given = {*inputs, *outputs}
-        if unknown := given - self._inputs - self._outputs:
+        unknown = given - self._inputs - self._outputs
+        if unknown:
             raise SessionError(f"{self._name} has no {', '.join(sorted(unknown))}")
-        if missing := self._inputs - set(inputs):
+        missing = self._inputs - set(inputs)
+        if missing:
             raise SessionError(f"{self._name} was run without {', '.join(sorted(missing))}")
-        if (
-            set(self._bound) - given
-        ):  # what an earlier run asked for and this one does not would be written as well
+        # What an earlier run asked for and this one does not would be written as well.
+        if set(self._bound) - given:
             self._binding.clear_binding_inputs()
             self._binding.clear_binding_outputs()
             self._bound.clear()
 
+    def _bind_all(self, arrays: Arrays, bind: Any) -> None:
+        for name, array in arrays.items():
+            if self._bound.get(name) is not array:
+                self._bind(name, array, bind)
+
     def _bind(self, name: str, array: Array, bind: Any) -> None:
-        place, pointer = "cpu", 0
         if isinstance(array, np.ndarray):
             if not array.flags.c_contiguous:
                 raise SessionError(
                     f"{name} of {self._name} is not contiguous: {array.shape}, {array.strides}"
                 )
+            place = "cpu"
             pointer = array.ctypes.data
         else:
-            place, pointer = "cuda", array.pointer
+            place = "cuda"
+            pointer = array.pointer
         try:
             bind(name, place, 0, array.dtype, array.shape, pointer)
         except Exception as error:  # see above
@@ -140,10 +141,10 @@ class OrtSession:
     def close(self) -> None:
         with self._lock:
             self._bound.clear()
-            self._binding = self._session = None
-        with contextlib.suppress(
-            OSError, AttributeError, TypeError
-        ):  # only glibc has it, and keeps what was freed
+            self._binding = None
+            self._session = None
+        # Only glibc has it, and keeps what was freed.
+        with contextlib.suppress(OSError, AttributeError, TypeError):
             ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -160,30 +161,34 @@ class OrtCudaSession(OrtSession):
         manifest = bundle.manifest
         if manifest.target != "onnxruntime":
             raise SessionError(
-                f"{bundle.path} was exported for {manifest.target}, device 'cuda' needs graphs for ONNX Runtime: "
-                f"vpt-export CHECKPOINT -o BUNDLE --precision {manifest.precision} --target onnxruntime"
+                f"{bundle.path} was exported for {manifest.target}, device 'cuda' needs graphs for "
+                "ONNX Runtime",
+                "vpt-export CHECKPOINT -o BUNDLE "
+                f"--precision {manifest.precision} --target onnxruntime",
             )
         super().__init__(bundle, name)
-        left = left_behind(self._session, self.provider)
-        if left:
+        missing = misplaced_operators(self._session, self.provider)
+        if missing:
             raise SessionError(
-                f"{self.provider} has no kernel for {', '.join(left)} of {name} in {manifest.precision}: they would go "
-                "to the CPU; use a bundle of fp16 (vpt-export --precision fp16), or device 'tensorrt'"
+                f"{self.provider} has no kernel for {', '.join(missing)} of {name} in "
+                f"{manifest.precision}: they would go to the CPU",
+                "use a bundle of fp16 (vpt-export --precision fp16), or device 'tensorrt'",
             )
-        self._stream = cuda.Stream(cuda.Device.open())
+        self._stream = Stream(cuda.Device.open())
 
     def _prepare(self, onnxruntime: Any, options: Any) -> None:
         if self.provider not in onnxruntime.get_available_providers():
             raise SessionError(
-                f"this onnxruntime {onnxruntime.__version__} has no {self.provider}: pip uninstall -y onnxruntime "
-                "onnxruntime-gpu && pip install 'onnxruntime-gpu[cuda,cudnn]' (on a Jetson: NVIDIA's wheel for it)"
+                f"this onnxruntime {onnxruntime.__version__} has no {self.provider}",
+                "pip uninstall -y onnxruntime onnxruntime-gpu && pip install "
+                "'onnxruntime-gpu[cuda,cudnn]' (on a Jetson: NVIDIA's wheel for it)",
             )
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if hasattr(onnxruntime, "preload_dlls"):
             with contextlib.redirect_stdout(io.StringIO()):  # it prints advice where answers go
                 onnxruntime.preload_dlls()  # CUDA's libraries may have come as wheels
 
-    def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> cuda.DeviceArray:
+    def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> DeviceArray:
         self._stream.device.enter()
         array = self._stream.zeros(shape, dtype)
         self._stream.wait()  # ONNX Runtime works on a stream of its own
@@ -198,8 +203,7 @@ _sharing = threading.Lock()
 
 
 def _share_arena() -> None:
-    """One arena for the sessions of this process: what the vision encoder has done with, the
-    decoder takes again.
+    """One arena for the sessions of this process: the decoder takes what the vision encoder frees.
 
     It stays until the process ends, and the next pipeline takes it.
     """
@@ -214,38 +218,31 @@ def _register_arena() -> None:
     place = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
+    defaults = onnxruntime.OrtArenaCfg(0, -1, -1, -1)
     with contextlib.suppress(RuntimeError):  # the program around us has registered one: it will do
-        onnxruntime.create_and_register_allocator(
-            place, onnxruntime.OrtArenaCfg(0, -1, -1, -1)
-        )  # -1: its defaults
+        onnxruntime.create_and_register_allocator(place, defaults)
 
 
-def left_behind(session: Any, provider: str) -> list[str]:
-    """The heavy operators of a session that went to another provider than the one that was asked
-    for."""
+def misplaced_operators(session: Any, provider: str) -> list[str]:
+    """The heavy operators of a session that went to another provider than ``provider``."""
     groups: list[Any] = getattr(session, "get_provider_graph_assignment_info", list)()
-    return sorted(
-        {
-            node.op_type
-            for group in groups
-            if group.ep_name != provider
-            for node in group.get_nodes()
-        }
-        & HEAVY_OPERATORS
-    )
+    operators = set[str]()
+    for group in groups:
+        if group.ep_name != provider:
+            operators.update(node.op_type for node in group.get_nodes())
+    return sorted(operators & HEAVY_OPERATORS)
 
 
 def missing_library(onnxruntime: Any) -> str:
     """What the dynamic linker says about the CUDA provider: ONNX Runtime itself only logs it."""
     folder = Path(onnxruntime.__file__).parent / "capi"
-    for path in sorted(folder.glob("*onnxruntime_providers_cuda.*")):
-        try:
-            for shared in folder.glob(
-                "*onnxruntime_providers_shared.*"
-            ):  # the other one leans on it
-                ctypes.CDLL(str(shared), ctypes.RTLD_GLOBAL)
-            ctypes.CDLL(str(path))
-        except OSError as error:
-            return str(error)
-        return "its libraries load, but it found no GPU that it can use"
-    return f"no CUDA provider in {folder}"
+    path = next(iter(sorted(folder.glob("*onnxruntime_providers_cuda.*"))), None)
+    if path is None:
+        return f"no CUDA provider in {folder}"
+    try:
+        for shared in folder.glob("*onnxruntime_providers_shared.*"):  # the other one leans on it
+            ctypes.CDLL(str(shared), ctypes.RTLD_GLOBAL)
+        ctypes.CDLL(str(path))
+    except OSError as error:
+        return str(error)
+    return "its libraries load, but it found no GPU that it can use"

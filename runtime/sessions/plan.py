@@ -41,35 +41,35 @@ class Platform:
     @property
     def folder(self) -> str:
         """The name of the folder below ``plans``."""
-        parts = [self.library, self.version] + [self.gpu, f"sm{self.capability}"] * (
-            self.gpu != "any"
-        )
+        parts = [self.library, self.version]
+        if self.gpu != "any":
+            parts += [self.gpu, f"sm{self.capability}"]
         return re.sub(r"[^a-z0-9._-]+", "-", "-".join(parts).lower())
 
     def __str__(self) -> str:
-        where = (
-            ""
-            if self.gpu == "any"
-            else f" on {self.gpu} (compute {self.capability}, CUDA {self.driver})"
-        )
-        return f"{self.library} {self.version}{where}"
+        library = f"{self.library} {self.version}"
+        if self.gpu == "any":
+            return library
+        return f"{library} on {self.gpu} (compute {self.capability}, CUDA {self.driver})"
 
 
 @dataclass(frozen=True)
 class Profile:
-    """The least, the usual and the largest shape of each input; ``name`` says which run it is for."""
+    """The least, the usual and the largest shape of each input; ``name`` says for which run."""
 
     name: str
     shapes: dict[str, tuple[Shape, Shape, Shape]]
 
     def holds(self, shapes: dict[str, Shape]) -> bool:
         """Whether inputs of ``shapes`` lie within the profile."""
-        return all(
-            len(shape) == len(least)
-            and all(map(lambda a, b, c: a <= b <= c, least, shape, largest))
-            for name, shape in shapes.items()
-            for least, _, largest in [self.shapes[name]]
-        )
+        for name, shape in shapes.items():
+            least, _, largest = self.shapes[name]
+            if len(shape) != len(least):
+                return False
+            for low, side, high in zip(least, shape, largest, strict=True):
+                if not low <= side <= high:
+                    return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ class Plan:
 
 def graph_files(bundle: Bundle, name: str) -> list[str]:
     """The file of the graph ``name`` and every file that its weights may lie in."""
-    graph, text = bundle.graph(name), bundle.manifest.text
+    graph = bundle.graph(name)
+    text = bundle.manifest.text
     tables = {text.embeddings, text.embedding_scales} if name == "decoder" else set()
     return [
         file
@@ -122,30 +123,30 @@ def find_plan(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Plan
     Raises SessionError where there is none, or a foreign one.
     """
     path, side_car = plan_files(bundle, platform, name)
-    again = f"build it here: vpt-build {bundle.path} --device {platform.library}"
+    fix = f"build it here: vpt-build {bundle.path} --device {platform.library}"
     if not path.is_file() or not side_car.is_file():
-        found = sorted(file.parent.name for file in (bundle.path / PLANS).glob(f"*/{name}.plan"))
+        folders = sorted(file.parent.name for file in (bundle.path / PLANS).glob(f"*/{name}.plan"))
         raise SessionError(
-            f"{bundle.path} has no plan of {name} for {platform}, found {', '.join(found) or 'none at all'}; {again}"
+            f"{bundle.path} has no plan of {name} for {platform}, "
+            f"found {', '.join(folders) or 'none at all'}",
+            fix,
         )
     plan = read_plan(side_car)
+    size = path.stat().st_size
     if plan.platform != platform:
-        raise SessionError(f"{path} was built with {plan.platform}, this is {platform}; {again}")
+        raise SessionError(f"{path} was built with {plan.platform}, this is {platform}", fix)
     if plan.graph != digest(bundle, name):
-        raise SessionError(
-            f"{path} was built from another {name}, sha256 {plan.graph[:12]}; {again}"
-        )
-    if path.stat().st_size != plan.bytes:
-        raise SessionError(
-            f"{path} has {path.stat().st_size} bytes, expected {plan.bytes}; {again}"
-        )
+        raise SessionError(f"{path} was built from another {name}, sha256 {plan.graph[:12]}", fix)
+    if size != plan.bytes:
+        raise SessionError(f"{path} has {size} bytes, expected {plan.bytes}", fix)
     return path, plan
 
 
 def read_plan(side_car: Path) -> Plan:
+    """Raises SessionError for a side-car that cannot be read."""
     try:
         return read_as(Plan, json.loads(side_car.read_text("utf-8")), side_car.name)
     except (ValueError, BundleError) as error:
         raise SessionError(
-            f"{side_car} is damaged ({error}); build the plan again: vpt-build BUNDLE"
+            f"{side_car} is damaged ({error})", "build the plan again: vpt-build BUNDLE"
         ) from error

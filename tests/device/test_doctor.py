@@ -22,16 +22,29 @@ from vpt_edge.device.machine import Finding
 from vpt_edge.runtime import host
 from vpt_edge.runtime.bundle import Bundle, write_manifest
 from vpt_edge.runtime.errors import SessionError
-from vpt_edge.runtime.sessions import cuda, trt
+from vpt_edge.runtime.sessions import cuda
 from vpt_edge.runtime.sessions.plan import Plan, digest, plan_files
+from vpt_edge.runtime.sessions.tensorrt import read_platform
 from vpt_edge.runtime.testing import tiny_bundle
 
-ORIN = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8 01:49:37 UTC 2025"
-THOR = "# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic, EABI: aarch64, DATE: Fri Aug 22 00:55:42 UTC 2025"
-A78AE = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp uscat flagm"
+ORIN = (
+    "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, "
+    "DATE: Wed Jan  8 01:49:37 UTC 2025"
+)
+THOR = (
+    "# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic, EABI: aarch64, "
+    "DATE: Fri Aug 22 00:55:42 UTC 2025"
+)
+A78AE = (
+    "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop "
+    "asimddp uscat flagm"
+)
 X86 = "fpu vme sse sse2 ht ssse3 fma sse4_1 sse4_2 avx f16c"
 SKYLAKE = f"{X86} avx2 avx512f avx512dq avx512cd avx512bw avx512vl"
-MEMINFO = "MemTotal: {total} kB\nMemFree: 1 kB\nMemAvailable: {free} kB\nSwapTotal: {swap} kB\nSwapFree: {swap} kB\n"
+MEMINFO = (
+    "MemTotal: {total} kB\nMemFree: 1 kB\nMemAvailable: {free} kB\n"
+    "SwapTotal: {swap} kB\nSwapFree: {swap} kB\n"
+)
 GIB = 1 << 20  # in kB
 
 
@@ -84,7 +97,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def no_gpu() -> Any:
     raise SessionError(
-        "no CUDA driver: libcuda.so.1: cannot open shared object file; install NVIDIA's driver"
+        "no CUDA driver: libcuda.so.1: cannot open shared object file", "install NVIDIA's driver"
     )
 
 
@@ -100,7 +113,7 @@ def gpu(
 
 
 def hide(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
-    monkeypatch.setattr(libraries, "_installed", lambda name: name not in names)
+    monkeypatch.setattr(libraries, "is_installed", lambda name: name not in names)
 
 
 ONNXRUNTIME = """
@@ -109,7 +122,8 @@ def get_available_providers():
     return ["CUDAExecutionProvider", "CPUExecutionProvider"]
 class InferenceSession:
     def __init__(self, model, providers):
-        self.providers = [name for name in providers if name in {loading}] + ["CPUExecutionProvider"]
+        loading = [name for name in providers if name in {loading}]
+        self.providers = [*loading, "CPUExecutionProvider"]
     def get_providers(self):
         return self.providers
     def run(self, names, inputs):
@@ -151,7 +165,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     data = json.loads(capsys.readouterr().out)
     assert set(data) == {"findings", "devices"}
     assert data["devices"][0] == "cpu"
-    assert all(set(finding) == {"check", "state", "found", "mend"} for finding in data["findings"])
+    assert all(set(finding) == {"check", "state", "found", "fix"} for finding in data["findings"])
     assert {finding["state"] for finding in data["findings"]} <= {"ok", "warning", "missing"}
 
 
@@ -187,7 +201,7 @@ def test_an_orin(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
         f"{platform.machine()}, 4 cores of 6, the others are switched off, dot product"
     )
     assert found["memory"].state == "warning"
-    assert "swapon" in found["memory"].mend
+    assert "swapon" in found["memory"].fix
     assert (
         found["CUDA driver"].found
         == "CUDA 12.6, Orin, compute 8.7, 4.0 of 8.0 GiB free, shared with the CPU"
@@ -237,9 +251,9 @@ def test_the_instructions_that_int8_depends_on(
     core = f"model name\t: Some CPU\n{key}\t\t: {flags}\nbugs\t\t: avx512_vnni i8mm\n"
     place.write("proc/cpuinfo", f"processor\t: 0\n{core}\nprocessor\t: 1\n{core}")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
-    assert machine.cpu() == Finding("CPU", "ok", f"Some CPU, 2 cores, {instructions}")
+    assert machine.check_cpu() == Finding("CPU", "ok", f"Some CPU, 2 cores, {instructions}")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0}, raising=False)
-    assert machine.cpu().found == f"Some CPU, 2 cores, {instructions}; this process may use 1"
+    assert machine.check_cpu().found == f"Some CPU, 2 cores, {instructions}; this process may use 1"
 
 
 @pytest.mark.parametrize(
@@ -277,7 +291,9 @@ def test_a_system_that_does_not_tell_its_instructions(place: Machine, cpuinfo: s
         (place.root / "proc/cpuinfo").unlink()
     else:
         place.write("proc/cpuinfo", cpuinfo)
-    assert machine.cpu() == Finding("CPU", "ok", f"{platform.machine()}, {os.cpu_count()} cores")
+    assert machine.check_cpu() == Finding(
+        "CPU", "ok", f"{platform.machine()}, {os.cpu_count()} cores"
+    )
 
 
 def test_a_venv_that_hides_jetpack(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,57 +301,62 @@ def test_a_venv_that_hides_jetpack(place: Machine, monkeypatch: pytest.MonkeyPat
     for name in ("tensorrt", "cv2"):
         place.module(name, "", "usr/lib/python3.12/dist-packages")
     hide(monkeypatch, "tensorrt", "cv2")
-    for finding in (libraries.tensorrt("TensorRT", "tensorrt"), libraries.opencv()):
+    for finding in (libraries.check_tensorrt("TensorRT", "tensorrt"), libraries.check_opencv()):
         assert finding.state == "missing"
-        assert finding.mend.startswith("/usr/bin/python3.12 -m venv --system-site-packages ")
-    assert machine.jetpack() == Finding("JetPack", "ok", "7.0, L4T 38.2.0")
-    assert machine.power_mode().found == "120W"
+        assert finding.fix.startswith("/usr/bin/python3.12 -m venv --system-site-packages ")
+    assert machine.check_jetpack() == Finding("JetPack", "ok", "7.0, L4T 38.2.0")
+    assert machine.check_power_mode().found == "120W"
 
 
 def test_a_wheel_that_shadows_jetpacks_opencv(place: Machine) -> None:
     place.jetson(THOR, "Thor", "MAXN")
     place.module("cv2", "__version__ = '4.12.0'\ngetBuildInformation = lambda: ' GStreamer:   NO'")
-    assert libraries.opencv().mend == "sudo apt install nvidia-opencv"
+    assert libraries.check_opencv().fix == "sudo apt install nvidia-opencv"
     place.write("usr/lib/python3.12/dist-packages/cv2.cpython-312-aarch64-linux-gnu.so", "")
-    finding = libraries.opencv()
+    finding = libraries.check_opencv()
     assert finding.state == "warning"
     assert "without GStreamer, shadows JetPack's " in finding.found
-    assert finding.mend.startswith("pip uninstall -y opencv-python ")
+    assert finding.fix.startswith("pip uninstall -y opencv-python ")
 
 
 @pytest.mark.parametrize(
-    ("release", "jetpack", "mend"),
+    ("release", "jetpack", "fix"),
     [
         (ORIN, "", "sudo apt install nvidia-jetpack"),
         (ORIN.replace("R36", "R35"), "5.1", "flash JetPack 6.1"),
     ],
 )
-def test_jetpack_that_does_not_do(place: Machine, release: str, jetpack: str, mend: str) -> None:
+def test_jetpack_that_does_not_do(place: Machine, release: str, jetpack: str, fix: str) -> None:
     place.jetson(release, "Orin", "15W", jetpack)
-    finding = machine.jetpack()
+    finding = machine.check_jetpack()
     assert finding.state == "warning"
-    assert finding.mend.startswith(mend)
+    assert finding.fix.startswith(fix)
 
 
 def test_a_container_on_a_jetson(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     place.write("proc/device-tree/compatible", "nvidia,p3737\0nvidia,tegra234\0")
     monkeypatch.setenv("PATH", str(place.root / "bin"))
-    assert machine.jetpack().state == machine.power_mode().state == "warning"
-    assert libraries.driver().state == "missing"
+    assert machine.check_jetpack().state == machine.check_power_mode().state == "warning"
+    assert libraries.check_driver().state == "missing"
     place.write("sys/fs/cgroup/memory.max", f"{2 << 30}\n")
     place.write("sys/fs/cgroup/memory.current", f"{1 << 30}\n")
-    assert machine.memory().found.startswith("1.0 of 2.0 GiB available, no swap")
+    assert machine.check_memory().found.startswith("1.0 of 2.0 GiB available, no swap")
 
 
 def test_a_desktop_whose_gpu_has_no_driver(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     place.write("sys/bus/pci/devices/0000:01:00.0/vendor", "0x10de\n")
     card = place.write("sys/bus/pci/devices/0000:01:00.0/class", "0x040300\n")
-    assert libraries.driver().state == "ok"  # the sound of a card
+    assert libraries.check_driver().state == "ok"  # the sound of a card
     card.write_text("0x030000\n")
     hide(monkeypatch, "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
-    assert "ubuntu-drivers install" in libraries.driver().mend
-    assert libraries.tensorrt("TensorRT", "tensorrt").mend == "pip install 'vpt-edge[tensorrt]'"
-    assert libraries.tensorrt("TensorRT-RTX", "tensorrt-rtx").mend == "pip install 'vpt-edge[rtx]'"
+    assert "ubuntu-drivers install" in libraries.check_driver().fix
+    assert (
+        libraries.check_tensorrt("TensorRT", "tensorrt").fix == "pip install 'vpt-edge[tensorrt]'"
+    )
+    assert (
+        libraries.check_tensorrt("TensorRT-RTX", "tensorrt-rtx").fix
+        == "pip install 'vpt-edge[rtx]'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -356,18 +377,18 @@ def test_a_tensorrt_that_does_not_do(
 ) -> None:
     gpu(monkeypatch)
     place.module("tensorrt", code)
-    finding = libraries.tensorrt("TensorRT", "tensorrt")
+    finding = libraries.check_tensorrt("TensorRT", "tensorrt")
     assert finding.state == "missing"
     assert found in finding.found
-    assert finding.mend
+    assert finding.fix
 
 
 def test_a_provider_that_does_not_load(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_onnxruntime(place)
-    found = {finding.check: finding for finding in libraries.onnxruntime()}
+    found = {finding.check: finding for finding in libraries.check_onnxruntime()}
     assert found["CUDAExecutionProvider"].state == "ok"  # there is no GPU
     gpu(monkeypatch)
-    found = {finding.check: finding for finding in libraries.onnxruntime()}
+    found = {finding.check: finding for finding in libraries.check_onnxruntime()}
     assert found["CUDAExecutionProvider"].state == "missing"
     assert (
         "libonnxruntime_providers_cuda.so: file too short" in found["CUDAExecutionProvider"].found
@@ -382,10 +403,10 @@ def test_an_onnxruntime_without_cuda(place: Machine, monkeypatch: pytest.MonkeyP
         "site/onnxruntime/__init__.py", ONNXRUNTIME.replace('"CUDAExecutionProvider", ', "")
     )
     gpu(monkeypatch, integrated=False)
-    finding = list(libraries.onnxruntime())[-1]
+    finding = list(libraries.check_onnxruntime())[-1]
     assert (finding.check, finding.state) == ("CUDAExecutionProvider", "missing")
     place.jetson(ORIN, "Orin", "15W")
-    assert list(libraries.onnxruntime())[-1].mend.endswith(
+    assert list(libraries.check_onnxruntime())[-1].fix.endswith(
         "NVIDIA's onnxruntime_gpu wheel for this JetPack"
     )
 
@@ -396,10 +417,10 @@ def test_two_onnxruntimes_overwrite_each_other(
     fake_onnxruntime(place)
     both = {"onnxruntime": ["onnxruntime", "onnxruntime-gpu", "onnxruntime"]}
     monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: both)
-    finding = next(iter(libraries.onnxruntime()))
+    finding = next(iter(libraries.check_onnxruntime()))
     assert finding.state == "warning"
     assert "onnxruntime and onnxruntime-gpu overwrite" in finding.found
-    assert finding.mend == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime"
+    assert finding.fix == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime"
 
 
 def test_without_onnxruntime_nothing_runs(
@@ -417,11 +438,13 @@ def test_cameras(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     place.write("dev/video10", "")
     place.write("dev/video2", "")
     place.write("sys/class/video4linux/video2/name", "USB Camera\n")
-    assert machine.cameras() == Finding("cameras", "ok", "video2 (USB Camera), video10 (no name)")
+    assert machine.check_cameras() == Finding(
+        "cameras", "ok", "video2 (USB Camera), video10 (no name)"
+    )
     monkeypatch.setattr(os, "access", lambda path, mode: path.name == "video2")
-    finding = machine.cameras()
+    finding = machine.check_cameras()
     assert finding.found.endswith("; no permission for video10")
-    assert finding.mend.startswith("sudo usermod -aG video ")
+    assert finding.fix.startswith("sudo usermod -aG video ")
 
 
 def test_a_check_that_fails_does_not_end_the_report(
@@ -451,7 +474,7 @@ def targeted(bundle: Bundle, target: str, precision: str) -> Bundle:
 
 
 def fitness(bundle: Bundle, devices: list[str]) -> dict[str, Finding]:
-    return {finding.check: finding for finding in doctor._fitness(str(bundle.path), devices)}
+    return {finding.check: finding for finding in doctor.check_bundle(str(bundle.path), devices)}
 
 
 def test_a_bundle_that_runs(place: Machine, tmp_path: Path) -> None:
@@ -462,7 +485,7 @@ def test_a_bundle_that_runs(place: Machine, tmp_path: Path) -> None:
         "bundle", "ok", "whole: clip, fp32, cache of float32, for onnxruntime"
     )
     assert "48.0 MiB of cache, 12.0 GiB available" in found["bundle memory"].found
-    assert found["bundle target"].mend.endswith("--target tensorrt")
+    assert found["bundle target"].fix.endswith("--target tensorrt")
     place.memory(16 * GIB, 40 << 10)
     assert fitness(Bundle.open(tmp_path / "bundle"), ["cpu"])["bundle memory"].state == "warning"
 
@@ -481,7 +504,7 @@ def test_int8_for_tensorrt_is_slow_on_a_cpu(place: Machine, tmp_path: Path) -> N
     finding = fitness(bundle, ["cpu"])["bundle target"]
     assert finding.state == "warning"
     assert "many times slower" in finding.found
-    assert finding.mend.endswith("--precision int8 --target onnxruntime")
+    assert finding.fix.endswith("--precision int8 --target onnxruntime")
     assert fitness(bundle, ["cuda"])["bundle target"].state == "missing"
 
 
@@ -494,9 +517,9 @@ def test_plans_that_are_there_and_fit(
     devices = ["cpu", "tensorrt"]
     finding = fitness(bundle, devices)["plans for tensorrt"]
     assert finding.state == "missing"
-    assert finding.mend == f"vpt-build {bundle.path} --device tensorrt"
+    assert finding.fix == f"vpt-build {bundle.path} --device tensorrt"
     assert devices == ["cpu"]
-    platform = trt.platform(SimpleNamespace(__version__="10.3.0"), "tensorrt")
+    platform = read_platform(SimpleNamespace(__version__="10.3.0"), "tensorrt")
     for name in bundle.manifest.graphs:
         path, side_car = plan_files(bundle, platform, name)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,9 +16,10 @@ import pytest
 from emulated.cuda import Driver
 from emulated.tensorrt import make
 from vpt_edge.engines.engine import Job, make_plan
-from vpt_edge.engines.profiles import profiles
-from vpt_edge.runtime.sessions import cuda, trt
+from vpt_edge.engines.profiles import make_profiles
+from vpt_edge.runtime.sessions import cuda
 from vpt_edge.runtime.sessions.plan import digest, plan_files
+from vpt_edge.runtime.sessions.tensorrt import load_tensorrt, read_platform
 
 if TYPE_CHECKING:
     from vpt_edge.runtime import Bundle
@@ -50,8 +51,8 @@ def emulated(
 def build_plans(bundle: Bundle, library: str = "tensorrt") -> None:
     """Plans and side-cars of all graphs of ``bundle`` for the device that is emulated now, made as
     vpt-build does."""
-    module = trt.load_tensorrt(library)
-    platform = trt.platform(module, library)
+    module = load_tensorrt(library)
+    platform = read_platform(module, library)
     for name, graph in bundle.manifest.graphs.items():
         plan, side_car = plan_files(bundle, platform, name)
         plan.parent.mkdir(parents=True, exist_ok=True)
@@ -63,6 +64,6 @@ def build_plans(bundle: Bundle, library: str = "tensorrt") -> None:
             timing_cache=str(plan.with_name("timing.cache")),
             workspace=None,
             platform=platform,
-            profiles=profiles(graph, library),
+            profiles=make_profiles(graph, library),
         )
         make_plan(module, job, lambda stage, fraction: None, threading.Event())

@@ -40,6 +40,7 @@ from emulated.memory import (
     overlap,
 )
 from vpt_edge.runtime.sessions import cuda
+from vpt_edge.runtime.sessions.stream import Copy2D
 
 CONTEXT = 0xC0DE
 ERRORS = {
@@ -422,7 +423,7 @@ class Driver:
 
     @_emulates("cuMemcpy2DAsync_v2")
     def _copy_2d(self, pointer: int, handle: int) -> None:
-        copy = cuda.Copy2D.from_address(pointer)
+        copy = Copy2D.from_address(pointer)
         width, height = copy.width, copy.height
         if (copy.src_type, copy.dst_type) != (DEVICE, DEVICE):
             raise Misuse(

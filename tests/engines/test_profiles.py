@@ -1,4 +1,4 @@
-"""Every shape within a graph's bounds has a profile, and the first that holds it is the smallest."""
+"""Every shape within a graph's bounds has a profile, and the first that holds it is the least."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpt_edge.engines.profiles import profiles
+from vpt_edge.engines.profiles import make_profiles
 from vpt_edge.runtime.bundle import Graph, Tensor
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def first(made: tuple[Profile, ...], shapes: dict[str, tuple[int, ...]]) -> Prof
 @given(most=sizes, part=st.floats(0, 1))
 def test_every_picture_has_a_bucket(most: int, part: float) -> None:
     patches = 4 * max(round(part * most), 1)
-    made = profiles(vision_encoder(most), "tensorrt")
+    made = make_profiles(vision_encoder(most), "tensorrt")
     shapes = {"patches": (1, patches, 1176), "cos": (patches, 40)}
     held = [profile.holds(shapes) for profile in made]
     assert held == sorted(held) and held[-1]  # from the smallest to the largest
@@ -66,7 +66,7 @@ def test_every_picture_has_a_bucket(most: int, part: float) -> None:
 
 
 def test_the_buckets_of_the_released_checkpoints() -> None:
-    assert [profile.name for profile in profiles(vision_encoder(324), "tensorrt")] == [
+    assert [profile.name for profile in make_profiles(vision_encoder(324), "tensorrt")] == [
         "to 324 patches",
         "to 648 patches",
         "to 1296 patches",
@@ -79,7 +79,7 @@ def test_every_pass_of_the_decoder_has_a_profile(
     library: str, most: int, blocks: int, sequence: int, past: int
 ) -> None:
     sequence, past = min(sequence, most), 256 * min(past, blocks)
-    made = profiles(decoder(most, blocks), library)
+    made = make_profiles(decoder(most, blocks), library)
     shapes = {"embeds": (1, sequence, 8), "past.0.key": (1, past, 4), "filled": ()}
     found = first(made, shapes)
     assert [profile.name for profile in made][-1] == "prefill"
@@ -104,7 +104,7 @@ def test_odd_bounds_are_held_to_their_ends(bound: list[int]) -> None:
     graph = Graph(
         "x.onnx", (Tensor("x", "float32", ("axis", 3)),), (), {"axis": (least, usual, largest)}
     )
-    made = profiles(graph, "tensorrt")
+    made = make_profiles(graph, "tensorrt")
     for size in range(least, largest + 1):
         assert first(made, {"x": (size, 3)})
     assert len({profile.name for profile in made}) == len(made)
@@ -115,5 +115,5 @@ def test_odd_bounds_are_held_to_their_ends(bound: list[int]) -> None:
 
 def test_a_static_graph_has_one_profile() -> None:
     graph = Graph("x.onnx", (Tensor("pixels", "float32", (1, 3, 8, 8)),), (), {})
-    (profile,) = profiles(graph, "tensorrt")
+    (profile,) = make_profiles(graph, "tensorrt")
     assert (profile.name, profile.shapes) == ("static", {"pixels": ((1, 3, 8, 8),) * 3})

@@ -19,8 +19,8 @@ from onnx import helper
 
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.sessions import cuda
-from vpt_edge.runtime.sessions.cuda import DeviceArray, Stream
-from vpt_edge.runtime.sessions.trt import load_tensorrt, make_logger
+from vpt_edge.runtime.sessions.stream import DeviceArray, Stream
+from vpt_edge.runtime.sessions.tensorrt import load_tensorrt, make_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,8 +13,9 @@ import onnxruntime
 import pytest
 
 from vpt_edge.runtime.errors import SessionError
-from vpt_edge.runtime.sessions import cuda, open_session
+from vpt_edge.runtime.sessions import cuda, open_session, ort
 from vpt_edge.runtime.sessions.ort import OrtCudaSession, missing_library
+from vpt_edge.runtime.sessions.stream import DeviceArray
 from vpt_edge.runtime.testing import tiny_bundle
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Stream:
         """The stream stands for its device too."""
 
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        return cuda.DeviceArray(self, 0x7F0000, shape, np.dtype(dtype))  # type: ignore[arg-type]
+        return DeviceArray(self, 0x7F0000, shape, np.dtype(dtype))  # type: ignore[arg-type]
 
     def wait(self) -> None:
         self.waits += 1
@@ -100,7 +101,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> type[Inference]:
     """An onnxruntime-gpu on a machine whose driver answers."""
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(onnxruntime, "InferenceSession", Inference)
-    monkeypatch.setattr(cuda, "Stream", Stream)
+    monkeypatch.setattr(ort, "Stream", Stream)
     monkeypatch.setattr(cuda.Device, "open", classmethod(lambda cls: None))
     monkeypatch.setattr(Inference, "opened", [])
     monkeypatch.setattr(Inference, "loads", True)

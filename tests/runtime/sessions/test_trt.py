@@ -27,7 +27,9 @@ from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.kv_cache import BLOCK, KVCache
 from vpt_edge.runtime.sessions import cuda, open_session
 from vpt_edge.runtime.sessions.plan import plan_files
-from vpt_edge.runtime.sessions.trt import TrtSession, load_tensorrt, platform
+from vpt_edge.runtime.sessions.stream import Stream
+from vpt_edge.runtime.sessions.tensorrt import load_tensorrt, read_platform
+from vpt_edge.runtime.sessions.trt import TrtSession
 
 if TYPE_CHECKING:
     from emulated.cuda import Driver
@@ -327,7 +329,7 @@ def test_plans_of_another_tensorrt(copy: Bundle) -> None:
 
 
 def side_car(bundle: Bundle, name: str = "double") -> Path:
-    return plan_files(bundle, platform(load_tensorrt("tensorrt"), "tensorrt"), name)[1]
+    return plan_files(bundle, read_platform(load_tensorrt("tensorrt"), "tensorrt"), name)[1]
 
 
 def test_plans_moved_from_another_tensorrt(copy: Bundle) -> None:
@@ -475,7 +477,7 @@ def test_whatever_fails_in_a_run_the_next_one_is_right(
 
 
 def test_a_stream_ends_its_work_before_it_gives_memory_back(driver: Driver) -> None:
-    stream = cuda.Stream(cuda.Device.open())
+    stream = Stream(cuda.Device.open())
     array = stream.zeros((2, 8), np.float32)
     array[:1] = array[1:]
     stream.close()
