@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vpt_edge.commands.console import exit_code
-from vpt_edge.runtime.errors import VptError
-from vpt_edge.runtime.files import check_file, replace_file
+from vpt_edge.commands.console import Parser, exit_code, say, say_json, warn
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator, Sequence
 
     from vpt_edge.runtime.result import Answer, Event
@@ -26,10 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return exit_code(lambda: _run(_parser().parse_args(arguments)))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="vpt-run", description="Ask a VPT bundle a question about a picture."
-    )
+def _parser() -> Parser:
+    parser = Parser("vpt-run", "Ask a VPT bundle a question about a picture.")
     parser.add_argument("bundle", help="folder written by vpt-export")
     parser.add_argument("image", help="PNG, JPEG, WebP, TIFF, GIF or BMP")
     parser.add_argument("question")
@@ -37,7 +30,8 @@ def _parser() -> argparse.ArgumentParser:
         "--perception",
         choices=("free", "region", "reencode", "off"),
         default="free",
-        help="region and reencode ask the model to look again; free lets it decide; off takes its triggers for text",
+        help="region and reencode ask the model to look again; free lets it decide; "
+        "off takes its triggers for text",
     )
     parser.add_argument(
         "--max-new-tokens", type=int, default=1024, metavar="N", help="for each turn (default 1024)"
@@ -45,13 +39,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--prefix", default="", metavar="TEXT", help="text that the assistant's turn begins with"
     )
-    parser.add_argument("--device", default="cpu", help="where the graphs run (default cpu)")
+    parser.add_device()
     parser.add_argument(
         "--plot", metavar="OUT.png", help="write the picture with grid, box and crops"
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object instead of the text"
-    )
+    parser.add_json()
     parser.add_argument(
         "--stats", action="store_true", help="print tokens and seconds to standard error"
     )
@@ -59,11 +51,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(options: argparse.Namespace) -> None:
+    import warnings
+
     from vpt_edge.runtime.pipeline import Pipeline
 
     if options.plot:
-        _check_plot(Path(options.plot))
-    warnings.showwarning = lambda message, *_: print(f"hint: {message}", file=sys.stderr)
+        _check_plot(options.plot)
+    warnings.showwarning = lambda message, *_: warn(f"hint: {message}")
     with Pipeline(options.bundle, options.device) as pipeline:
         events = pipeline.stream(
             options.image,
@@ -73,10 +67,12 @@ def _run(options: argparse.Namespace) -> None:
             assistant_prefix=options.prefix,
         )
         answer = _follow(events, quiet=options.json)
-    if options.json:
-        print(json.dumps(answer.to_dict(), ensure_ascii=False))
-    if options.plot:
-        _save(answer, Path(options.plot))
+    try:
+        if options.json:
+            say_json(answer.to_dict())
+    finally:  # the plot does not depend on who reads what is printed
+        if options.plot:
+            _save_plot(answer, options.plot)
     if options.stats:
         _print_stats(answer)
 
@@ -86,50 +82,59 @@ def _follow(events: Iterator[Event], quiet: bool) -> Answer:
     from vpt_edge.runtime.overlay import describe
     from vpt_edge.runtime.result import Finished, Looked
 
-    begun = False
+    at_line_start = True
     for event in events:
         if isinstance(event, Finished):
             break
         if quiet:
             continue
         if isinstance(event, Looked):
-            print(("\n" if begun else "") + f"[{describe(event)}]", flush=True)
-            begun = False
+            if not at_line_start:
+                say()
+            say(f"[{describe(event)}]")
+            at_line_start = True
         else:
-            print(event.piece, end="", flush=True)
-            begun = True
+            say(event.piece, end="")
+            at_line_start = False
     assert isinstance(event, Finished)
     if not quiet:
-        print()
+        say()
         if event.answer.finish_reason != "stop":
-            print(f"(finished: {event.answer.finish_reason})", file=sys.stderr)
+            warn(f"(finished: {event.answer.finish_reason})")
     return event.answer
 
 
-def _check_plot(path: Path) -> None:
+def _check_plot(path: str) -> None:
     """Refuse before the model runs what could not be written after it."""
-    if path.suffix.lower() not in PLOT_FORMATS:
+    from pathlib import Path
+
+    from vpt_edge.runtime.errors import VptError
+    from vpt_edge.runtime.files import check_file
+
+    if Path(path).suffix.lower() not in PLOT_FORMATS:
         raise VptError(f"cannot write {path}: expected a name that ends with .png, .jpg or .webp")
     check_file(path)
 
 
-def _save(answer: Answer, path: Path) -> None:
+def _save_plot(answer: Answer, path: str) -> None:
     """Write the overlay; a half picture is never left."""
+    from pathlib import Path
+
+    from vpt_edge.runtime.files import replace_file
+
     with replace_file(path) as beside:
-        answer.plot().save(beside, PLOT_FORMATS[path.suffix.lower()])
+        answer.plot().save(beside, PLOT_FORMATS[Path(path).suffix.lower()])
 
 
 def _print_stats(answer: Answer) -> None:
     usage = answer.usage
-    print(
-        f"tokens: {usage.prompt_tokens} prompt, {usage.generated_tokens} generated, {usage.computed_tokens} computed, "
-        f"{usage.reused_tokens} reused; {usage.vision_runs} vision and {usage.reencoder_runs} re-encoder runs",
-        file=sys.stderr,
+    warn(
+        f"tokens: {usage.prompt_tokens} prompt, {usage.generated_tokens} generated, "
+        f"{usage.computed_tokens} computed, {usage.reused_tokens} reused; "
+        f"{usage.vision_runs} vision and {usage.reencoder_runs} re-encoder runs"
     )
-    print(
-        "seconds: " + ", ".join(f"{stage} {value:.3f}" for stage, value in usage.seconds.items()),
-        file=sys.stderr,
-    )
+    seconds = ", ".join(f"{stage} {value:.3f}" for stage, value in usage.seconds.items())
+    warn(f"seconds: {seconds}")
 
 
 if __name__ == "__main__":

@@ -211,7 +211,10 @@ def test_export_says_that_it_ignores_truncation_and_padding(
     tokenizer.enable_padding(length=40)
     tokenizer.save(str(folder / "tokenizer.json"))
     assert export_command.main([str(folder), "-o", str(output), "--precision", "fp16"]) == 0
-    note = "the checkpoint's tokenizer.json carries truncation and padding: ignored, as transformers does"
+    note = (
+        "the checkpoint's tokenizer.json carries truncation and padding: "
+        "ignored, as transformers does"
+    )
     assert f"\nnote: {note}\n" in capsys.readouterr().out
     assert f"\n- {note}\n" in (output / "report.md").read_text("utf-8")
 
@@ -279,7 +282,8 @@ def test_export_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_goes_away_is_no_error(exported: Exporter, picture: str) -> None:
-    command = f'"{sys.executable}" -m vpt_edge.commands.run "$BUNDLE" "$PICTURE" "{QUESTION}" --json | head -c 1'
+    run = f'"{sys.executable}" -m vpt_edge.commands.run "$BUNDLE" "$PICTURE" "{QUESTION}" --json'
+    command = f"{run} | head -c 1"
     environment = {**os.environ, "BUNDLE": str(exported(DEMO).path), "PICTURE": picture}
     done = subprocess.run(
         ["bash", "-c", command], env=environment, capture_output=True, text=True, check=False

@@ -245,11 +245,18 @@ def test_a_config_value_of_another_type_is_said_before_the_work(
 def test_a_rope_theta_of_another_type_is_said_before_the_work(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(DEMO, tmp_path / "checkpoint"))
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "rope_theta": str(config["rope_theta"])}))
+    (folder / "config.json").write_text(
+        json.dumps({**config, "rope_theta": str(config["rope_theta"])})
+    )
     stages: list[str] = []
-    with pytest.raises(CheckpointError, match=r"rope_theta is .*expected .*float.*correct its config"):
+    with pytest.raises(
+        CheckpointError, match=r"rope_theta is .*expected .*float.*correct its config"
+    ):
         exporter.export(
-            str(folder), tmp_path / "bundle", precision="fp32", progress=lambda stage, done: stages.append(stage)
+            str(folder),
+            tmp_path / "bundle",
+            precision="fp32",
+            progress=lambda stage, done: stages.append(stage),
         )
     assert stages == ["reading the checkpoint"]
 
