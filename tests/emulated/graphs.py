@@ -1,4 +1,4 @@
-"""A bundle of two small graphs for the ``tensorrt`` target, with numbers that are easy to follow."""
+"""A bundle of two small graphs for the ``tensorrt`` target, with numbers easy to follow."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ DECODER = Graph(
     ),
     {"sequence": (1, 16, 64), "past": (256, 512, ROWS)},
 )
-"""present.0.key = embeds, present.0.value = 2 embeds; hidden = the sum of the filled past and of the new keys and
-values; token = where hidden is largest."""
+"""present.0.key = embeds, present.0.value = 2 embeds; hidden = the sum of the filled
+past and of the new keys and values; token = where hidden is largest."""
 
 
 def small_bundle(folder: Path, target: str = "tensorrt") -> Bundle:

@@ -42,7 +42,7 @@ class Misuse(Refusal):
 
 @dataclass
 class Block:
-    """One allocation; ``host`` is where page-locked memory lies for the host, 0 for device memory."""
+    """One allocation; ``host`` is where page-locked memory lies for the host, else 0."""
 
     address: int
     size: int

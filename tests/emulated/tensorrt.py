@@ -125,7 +125,7 @@ _ONNX: dict[int, DataType] = {
 
 
 class ILogger:
-    """To be derived from; like pybind11's classes it must be initialised by the one that derives."""
+    """To be derived from; like pybind11's classes it must be initialised by whoever derives."""
 
     Severity = Severity
 
@@ -704,8 +704,8 @@ class IExecutionContext:
             a <= b <= c for a, b, c in zip(least, shape, most, strict=True)
         ):
             return self._say(
-                f"setInputShape: {name} of {shape} is not within profile {self.active_optimization_profile}, "
-                f"{least} to {most}"
+                f"setInputShape: {name} of {shape} is not within profile "
+                f"{self.active_optimization_profile}, {least} to {most}"
             )
         if self._shapes.get(name) != shape:
             self._shapes[name] = shape
@@ -812,7 +812,8 @@ class IExecutionContext:
         if generation != self.generation:
             raise Misuse(
                 INVALID_VALUE,
-                "a captured execution is launched although its context was given other shapes since",
+                "a captured execution is launched although its context was given other shapes "
+                "since",
             )
         if self._managed:
             driver.memory.bytes_at(*self._scratch)[:] = GARBAGE

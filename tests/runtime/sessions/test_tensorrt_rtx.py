@@ -1,4 +1,4 @@
-"""The graphs of the tensorrt target parse and build with TensorRT-RTX, which needs no GPU for that."""
+"""The graphs of the tensorrt target parse and build with TensorRT-RTX, which needs no GPU."""
 
 from __future__ import annotations
 
