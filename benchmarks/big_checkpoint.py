@@ -154,7 +154,7 @@ def write_checkpoint(
 def _write_tokenizer(kind: str, folder: Path) -> dict[str, int]:
     """The real vocabulary with the tokens of ``kind`` where it is at hand, else one of bytes; id by
     token."""
-    shared = Path(os.environ.get("VPT_SHARED", Path(__file__).parents[3] / "shared"))
+    shared = Path(os.environ.get("VPT_SHARED", Path(__file__).parents[2] / "shared"))
     real, file = shared / "tokenizer" / "qwen2_vpt_clip_tokenizer.json", folder / "tokenizer.json"
     if real.is_file():
         text = real.read_text("utf-8")

@@ -20,7 +20,7 @@ import tarfile
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 WHEELS = (
     "numpy",
     "Pillow<13",
