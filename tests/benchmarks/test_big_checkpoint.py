@@ -3,17 +3,15 @@ the same by seed."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from golden import ROOT, SHARED
+from golden import SHARED
 
+from benchmarks import big_checkpoint
 from vpt_edge.export.checkpoint import Checkpoint
 
 KEYS = SHARED / "checkpoint_keys"
@@ -25,21 +23,6 @@ SMALL = {
     "vocab_size": 151936,
 }
 DINOV2 = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-
-
-def _module() -> ModuleType:
-    """The benchmarks are no package."""
-    spec = importlib.util.spec_from_file_location(
-        "big_checkpoint", ROOT / "tests" / "bench" / "big_checkpoint.py"
-    )
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-big_checkpoint = _module()
 
 
 def small(kind: str, tied: bool = True) -> dict[str, Any]:
