@@ -43,10 +43,12 @@ TEXT: dict[str, dict[str, Any]] = {
     },
 }
 ENCODER = {kind: encoder for encoder, kind in vpt.KINDS.items()}
-LAYERS, BLOCKS = 28, 32
+LAYERS = 28
+BLOCKS = 32
 SHARD_BYTES = 4_000_000_000  # Qwen2-VL's own shards
 NUMBERS = 1 << 24  # of a tensor, that are made at a time
-OUTLIERS, LOUD = 6, (20.0, 60.0)  # channels of a norm, and how many times as large
+OUTLIERS = 6  # channels of a norm
+LOUD = (20.0, 60.0)  # how many times as large they are
 NAMES = {  # fields of config.json that name a token
     "bos_token_id": "<|endoftext|>",
     "eos_token_id": "<|im_end|>",
@@ -124,10 +126,8 @@ def write_checkpoint(
             ("action_start_id", "action_start"),
             ("action_id", "action"),
         ):
-            config = {
-                **config,
-                f"{other}_{field}": tokens.get(f"<|{other}_{name}|>") if other == kind else None,
-            }
+            token = tokens.get(f"<|{other}_{name}|>") if other == kind else None
+            config = {**config, f"{other}_{field}": token}
     config = {**config, **{field: tokens[token] for field, token in NAMES.items()}}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     (folder / "preprocessor_config.json").write_text(
@@ -155,12 +155,11 @@ def _write_tokenizer(kind: str, folder: Path) -> dict[str, int]:
     """The real vocabulary with the tokens of ``kind`` where it is at hand, else one of bytes; id by
     token."""
     shared = Path(os.environ.get("VPT_SHARED", Path(__file__).parents[2] / "shared"))
-    real, file = shared / "tokenizer" / "qwen2_vpt_clip_tokenizer.json", folder / "tokenizer.json"
-    if real.is_file():
+    real = shared / "tokenizer" / "qwen2_vpt_clip_tokenizer.json"
+    file = folder / "tokenizer.json"
+    if real.is_file():  # the same ids in each kind (PROTOCOL 1.3)
         text = real.read_text("utf-8")
-        file.write_text(
-            text.replace("<|clip_", f"<|{kind}_"), "utf-8"
-        )  # the same ids in each kind (PROTOCOL 1.3)
+        file.write_text(text.replace("<|clip_", f"<|{kind}_"), "utf-8")
     else:
         tiny = tiny_bundle(folder / "tiny", kind)
         tiny.file("tokenizer.json").rename(file)
@@ -186,11 +185,13 @@ def _shards(shapes: dict[str, tuple[int, ...]], limit: int) -> list[dict[str, tu
 
 
 def _write_shard(path: Path, shapes: dict[str, tuple[int, ...]], seed: int, tied: bool) -> None:
-    """One safetensors file: the length of the header, the header, the tensors one behind the other."""
+    """One safetensors file: the length of the header, the header, the tensors one behind the
+    other."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():
-        start, end = end, end + _bytes(shape)
+        start = end
+        end += _bytes(shape)
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -218,9 +219,8 @@ def _write_tensor(file: BinaryIO, name: str, shape: tuple[int, ...], seed: int) 
 
 def _distribution(name: str, shape: tuple[int, ...]) -> tuple[float, float]:
     if len(shape) > 1 and "embed" not in name and name != "lm_head.weight":
-        return 0.0, 0.5 / torch.Size(
-            shape[1:]
-        ).numel() ** 0.5  # the residual stream stays within bounds
+        inputs = torch.Size(shape[1:]).numel()
+        return 0.0, 0.5 / inputs**0.5  # the residual stream stays within bounds
     if name.endswith("lambda1"):
         return 0.1, 0.01
     is_norm = name.endswith(".weight") and len(shape) == 1
@@ -258,9 +258,8 @@ def main() -> None:
     )
     written = sum(path.stat().st_size for path in options.out.iterdir())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{options.out}: {written:,} bytes in {time.monotonic() - began:.0f} s, peak memory {peak:,.0f} MiB"
-    )
+    taken = time.monotonic() - began
+    print(f"{options.out}: {written:,} bytes in {taken:.0f} s, peak memory {peak:,.0f} MiB")
 
 
 if __name__ == "__main__":

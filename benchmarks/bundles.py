@@ -40,15 +40,18 @@ if TYPE_CHECKING:
 
 CARRIED = ("image.png", "conversation.json", "expected.json", "expected.npz")
 SHAPED = (("fp16", "onnxruntime"), ("fp16", "tensorrt"), ("int8", "tensorrt"), ("int4", "tensorrt"))
-LAYERS, BLOCKS = 28, 32  # of Qwen2-VL-2B
+LAYERS = 28  # of Qwen2-VL-2B
+BLOCKS = 32
 ALIGNMENT = 4096
 
 
 def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Path) -> None:
-    """A bundle of a decoder and a vision encoder without weights; ``HOLLOW`` lists what to fill in."""
+    """A bundle of a decoder and a vision encoder without weights; ``HOLLOW`` lists what to fill
+    in."""
     folder.mkdir()
     job = BundleWriter(checkpoint, RECIPES[precision], target, CACHE_TOKENS, folder)
-    names, weights = ("decoder", "vision_encoder"), list[Weight]()
+    names = ("decoder", "vision_encoder")
+    weights = list[Weight]()
     if job.recipe.quantized:
         inputs = {(graph, name): size for graph in names for name, size in products(job, graph)}
         ones = {key: np.ones(size, np.float32) for key, size in inputs.items()}
@@ -69,12 +72,8 @@ def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Pa
     weights += tables(manifest, {weight.file for weight in weights})
     (folder / HOLLOW).write_text(json.dumps([weight.__dict__ for weight in weights]))
     kept = {name: manifest.graphs[name] for name in names}
-    write_manifest(
-        replace(
-            manifest, graphs=kept, files={file.name: sha256(file) for file in folder.iterdir()}
-        ),
-        folder,
-    )
+    files = {file.name: sha256(file) for file in folder.iterdir()}
+    write_manifest(replace(manifest, graphs=kept, files=files), folder)
 
 
 def hollow(model: ir.Model, path: Path) -> Iterator[Weight]:
@@ -85,13 +84,16 @@ def hollow(model: ir.Model, path: Path) -> Iterator[Weight]:
         if not isinstance(tensor, ir.LazyTensor) or tensor.nbytes < graph_weights.INLINE_BYTES:
             continue
         tied = name in ("lm_head.weight", "lm_head.weight.int8")  # the embedding table's own bytes
-        file, place = (EMBEDDINGS, 0) if tied else (f"{path.name}.data", offset)
-        shape, dtype = ir.Shape(tensor.shape.numpy()), tensor.dtype
+        file = EMBEDDINGS if tied else f"{path.name}.data"
+        place = 0 if tied else offset
+        shape = ir.Shape(tensor.shape.numpy())
+        dtype = tensor.dtype
         value.const_value = ir.ExternalTensor(
             file, place, tensor.nbytes, dtype, shape=shape, name=name, base_dir=path.parent
         )
         yield Weight(file, place, tensor.nbytes, dtype.name, name)
-        offset += 0 if tied else -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
+        if not tied:
+            offset += -(-tensor.nbytes // ALIGNMENT) * ALIGNMENT
 
 
 def tables(manifest: Manifest, there: set[str]) -> Iterator[Weight]:
@@ -119,7 +121,8 @@ def sparse_checkpoint(folder: Path) -> Checkpoint:
     }
     config["vision_config"] = vision
     (folder / "config.json").write_text(json.dumps(config))
-    header, end = {}, 0
+    header = {}
+    end = 0
     for name, shape in Model.read(config, folder).tensors().items():
         if name != "lm_head.weight":  # tied
             size = 2 * int(np.prod(shape))
@@ -142,10 +145,8 @@ def write_trained(
     """Bundles of a checkpoint for both targets, with one calibration for both."""
     for precision in precisions:
         for target in TARGETS:
-            path, ranges = (
-                out / f"{name}-{precision}-{target}",
-                out / f"{name}-{precision}.ranges.json",
-            )
+            path = out / f"{name}-{precision}-{target}"
+            ranges = out / f"{name}-{precision}.ranges.json"
             own = path.with_name(f"{path.name}.ranges.json")
             if ranges.exists():
                 shutil.copyfile(ranges, own)
@@ -182,11 +183,10 @@ def main() -> None:
                 print(path, flush=True)
     if "golden" in options.only:
         for case in CASES:
-            (options.out / "shared" / "golden" / case).mkdir(parents=True, exist_ok=True)
+            folder = options.out / "shared" / "golden" / case
+            folder.mkdir(parents=True, exist_ok=True)
             for file in CARRIED:
-                shutil.copyfile(
-                    GOLDEN / case / file, options.out / "shared" / "golden" / case / file
-                )
+                shutil.copyfile(GOLDEN / case / file, folder / file)
         for model in sorted((GOLDEN / "models").glob("*")):
             write_trained(
                 model, f"golden_{model.name}", ("fp32", "fp16"), options.out, options.data

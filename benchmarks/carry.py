@@ -21,20 +21,14 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WHEELS = (
-    "numpy",
-    "Pillow<13",
-    "tokenizers",
-    "onnxruntime-gpu",
-    "pytest",
-)  # tests/golden.py imports pytest
-RTX = (
-    "tensorrt-rtx-cu13-libs",
-    "tensorrt-rtx-cu13-bindings",
-)  # their dependencies bring a CUDA runtime: not needed
+# tests/golden.py imports pytest.
+WHEELS = ("numpy", "Pillow<13", "tokenizers", "onnxruntime-gpu", "pytest")
+# Their dependencies bring a CUDA runtime: not needed.
+RTX = ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings")
 CUDA = "onnxruntime-gpu[cuda,cudnn]"
 GLIBC = range(17, 40)  # pip takes a wheel only for a platform that is named exactly
-SUMS, ARCHIVE = "SHA256SUMS", "bundles.tar"
+SUMS = "SHA256SUMS"
+ARCHIVE = "bundles.tar"
 
 
 def collect(folder: Path, python: str, bundles: Path, piece: int, cuda: bool) -> None:
@@ -42,27 +36,13 @@ def collect(folder: Path, python: str, bundles: Path, piece: int, cuda: bool) ->
     shutil.rmtree(folder, ignore_errors=True)
     whole = folder / "whole"
     whole.mkdir(parents=True)
-    platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in GLIBC] + [
-        "--platform=manylinux2014_x86_64"
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--dest",
-        str(whole),
-    ]
-    command += [
-        f"--python-version={python}",
-        "--implementation=cp",
-        "--only-binary=:all:",
-        *platforms,
-    ]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--dest", str(whole), f"--python-version={python}", "--implementation=cp"]
+    command += [f"--platform=manylinux_2_{minor}_x86_64" for minor in GLIBC]
+    command += ["--platform=manylinux2014_x86_64", "--only-binary=:all:"]
     command += ["--constraint", str(ROOT / "constraints.txt")]
-    subprocess.run([*command, *WHEELS, *([CUDA] if cuda else [])], check=True)
+    wheels = [*WHEELS, CUDA] if cuda else WHEELS
+    subprocess.run([*command, *wheels], check=True)
     subprocess.run([*command, "--no-deps", *RTX], check=True)
     with tarfile.open(whole / ARCHIVE, "w") as archive:
         for path in sorted(path for path in bundles.iterdir() if path.is_dir()):
@@ -75,7 +55,8 @@ def collect(folder: Path, python: str, bundles: Path, piece: int, cuda: bool) ->
             path.unlink()
     sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
     print(
-        f"{folder}: {len(files)} files as {len(sizes)}, {sum(sizes):,} bytes, the largest has {max(sizes):,}"
+        f"{folder}: {len(files)} files as {len(sizes)}, {sum(sizes):,} bytes, "
+        f"the largest has {max(sizes):,}"
     )
 
 
@@ -92,7 +73,8 @@ def join(folder: Path, whole: Path) -> list[Path]:
     Raises SystemExit for one that is missing or altered.
     """
     whole.mkdir(parents=True, exist_ok=True)
-    files, wrong = [], []
+    files = []
+    wrong = []
     for line in (folder / SUMS).read_text().splitlines():
         digest, name = line.split("  ")
         path = whole / name
@@ -115,7 +97,8 @@ def join(folder: Path, whole: Path) -> list[Path]:
 def install(folder: Path, out: Path) -> None:
     """Wheels into ``out/venv``, bundles into ``out/bundles``; the virtual environment sees this
     Python's packages."""
-    done, sums = out / "installed", (folder / SUMS).read_text()
+    done = out / "installed"
+    sums = (folder / SUMS).read_text()
     if done.exists() and done.read_text() == sums:
         print(f"{out} holds what {folder} brings already")
         return
@@ -131,20 +114,13 @@ def install(folder: Path, out: Path) -> None:
     if not (made / "bin" / "python").exists():
         venv.create(made, with_pip=True)
     wheels = [str(path) for path in files if path.suffix == ".whl"]
-    pip = [
-        str(made / "bin" / "python"),
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "--quiet",
-    ]
-    subprocess.run([*pip, "--no-index", "--no-deps", "--ignore-installed", *wheels], check=True)
+    pip = [str(made / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
+    flags = ["--quiet", "--no-index", "--no-deps", "--ignore-installed"]
+    subprocess.run([*pip, *flags, *wheels], check=True)
     (own,) = made.glob("lib/python*/site-packages")
     outer = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
-    (own / "outer.pth").write_text(
-        "".join(f"{path}\n" for path in outer)
-    )  # for its torch, behind what was brought
+    # For its torch, behind what was brought.
+    (own / "outer.pth").write_text("".join(f"{path}\n" for path in outer))
     done.write_text(sums)
     print(f"installed {len(wheels)} wheels into {made}, without a network")
 

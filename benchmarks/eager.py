@@ -104,19 +104,22 @@ class TorchRunner:
         self._decoder: Any = decoder
         self._encoder: Any = encoder
         if compiled:
-            for tensor in (tensor for pair in self._past for tensor in pair):
-                torch._dynamo.mark_static_address(
-                    tensor
-                )  # else CUDA graphs are refused: it is written in place
+            for keys, values in self._past:  # else CUDA graphs are refused: it is written in place
+                torch._dynamo.mark_static_address(keys)
+                torch._dynamo.mark_static_address(values)
             fixed: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False}
-            self._decoder, self._encoder = (
-                torch.compile(decoder, **fixed),
-                torch.compile(encoder, **fixed),
-            )
+            self._decoder = torch.compile(decoder, **fixed)
+            self._encoder = torch.compile(encoder, **fixed)
         self.runs = {name: self._decode(*size) for name, size in STEPS.items()}
         self.runs[f"vision of {PATCHES:,}"] = self._encode(PATCHES)
-        look = self._encode(LOOK_PATCHES), self._decode(LOOK_TOKENS, 512)
-        self.runs["look"] = lambda: (look[0](), look[1]())[0]
+        encode = self._encode(LOOK_PATCHES)
+        decode = self._decode(LOOK_TOKENS, 512)
+
+        def look() -> None:
+            encode()
+            decode()
+
+        self.runs["look"] = look
 
     def _decode(self, count: int, cached: int) -> Callable[[], None]:
         embeds = torch.randn(1, count, self._text.hidden_size, device=self._device)

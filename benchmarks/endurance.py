@@ -32,6 +32,25 @@ def resident() -> tuple[int, int]:
     return (pages - mapped) * 4096, mapped * 4096
 
 
+def draw_questions(options: argparse.Namespace) -> list[tuple[Any, str, dict[str, Any]]]:
+    """Pictures, questions, and how each is asked."""
+    rng = Random(options.seed)
+    questions: list[tuple[Any, str, dict[str, Any]]] = []
+    while len(questions) < options.questions:
+        picture, samples = scenes.scene(rng)
+        picture = picture.resize((options.side, options.side))
+        for sample in samples:
+            how = {
+                "perception": sample.perception,
+                "max_new_tokens": options.max_new_tokens,
+                "assistant_prefix": "",
+            }
+            if options.looks and len(questions) % 2:
+                how["assistant_prefix"] = REGION
+            questions.append((picture, sample.question, how))
+    return questions[: options.questions]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Ask a bundle many questions in a row.")
     parser.add_argument("bundle")
@@ -47,41 +66,32 @@ def main() -> None:
         "--max-new-tokens", type=int, default=64, metavar="N", help="for each turn (default 64)"
     )
     options = parser.parse_args()
-    rng = Random(options.seed)
-    asked: list[tuple[Any, str, dict[str, Any]]] = []
-    while len(asked) < options.questions:
-        picture, samples = scenes.scene(rng)
-        picture = picture.resize((options.side, options.side))
-        for sample in samples:
-            prefix = REGION if options.looks and len(asked) % 2 else ""
-            how = {"perception": sample.perception, "assistant_prefix": prefix}
-            asked.append(
-                (picture, sample.question, {**how, "max_new_tokens": options.max_new_tokens})
-            )
-    asked = asked[: options.questions]
+    asked = draw_questions(options)
     memory: list[tuple[int, int]] = []
     turns: list[tuple[Turn, ...]] = []
     fullest = 0
     with Pipeline(options.bundle) as pipeline:
         capacity = pipeline.bundle.manifest.cache.capacity
         for picture, question, how in asked:
-            turns.append(
-                pipeline.ask(picture, question, **how).turns
-            )  # not the answer and its crops
+            # Not the answer: it has crops.
+            turns.append(pipeline.ask(picture, question, **how).turns)
             fullest = max(fullest, capacity - pipeline._decoder.room)
             memory.append(resident())
     different = 0
     with Pipeline(options.bundle) as pipeline:
         for found, (picture, question, how) in zip(turns, asked, strict=True):
             pipeline.forget()
-            different += pipeline.ask(picture, question, **how).turns != found
+            if pipeline.ask(picture, question, **how).turns != found:
+                different += 1
     own, mapped = np.array(memory).T
     slope = float(np.polyfit(range(WARM, len(own)), own[WARM:], 1)[0])
+    looks = sum(1 for found in turns if len(found) > 1)
+    mib = 2**20
     print(
-        f"{len(asked)} questions, {sum(len(found) > 1 for found in turns)} with a look: memory "
-        f"{own[WARM] / 2**20:.1f} MiB behind the first {WARM}, {own[-1] / 2**20:.1f} MiB at the end, slope "
-        f"{slope:.0f} bytes a question; of files {mapped[WARM] / 2**20:.1f} and {mapped[-1] / 2**20:.1f} MiB; "
-        f"cache at most {fullest} of {capacity}; {different} answers differ from single requests"
+        f"{len(asked)} questions, {looks} with a look: memory {own[WARM] / mib:.1f} MiB behind the "
+        f"first {WARM}, {own[-1] / mib:.1f} MiB at the end, slope {slope:.0f} bytes a question; of "
+        f"files {mapped[WARM] / mib:.1f} and {mapped[-1] / mib:.1f} MiB; cache at most {fullest} "
+        f"of {capacity}; {different} answers differ from single requests"
     )
 
 

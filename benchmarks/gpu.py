@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.shape import HOLLOW, fill
 from benchmarks.speed import DEVICES
 from vpt_edge import runtime
-from vpt_edge.device import doctor
+from vpt_edge.device import doctor, machine
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.sessions import cuda
 
@@ -36,7 +36,10 @@ STAGES = (
     "speed",
     "compile",
 )  # one command may not be given the time for all
-PICTURES, SEED = 10, 2026
+PATTERNS = {"demo": "demo-*", "golden": "golden_*", "build": "shape-*"}  # of bundles, by stage
+FACTS = ("board", "CUDA driver", "CUDA runtime", "TensorRT", "TensorRT-RTX", "ONNX Runtime")
+PICTURES = 10
+SEED = 2026
 Found = dict[str, Any]
 
 
@@ -61,24 +64,29 @@ def child(limit: int, *arguments: str) -> Found:
 def ask(path: Path, device: str) -> Found:
     """The demo's questions or a model's golden cases, and for ONNX Runtime what it leaves to the
     CPU."""
-    found: Found = {"on the CPU": left_to_cpu(path)} if device == "cuda" else {}
+    found: Found = {}
+    if device == "cuda":
+        found["on the CPU"] = left_to_cpu(path)
     with runtime.Pipeline(path, device) as pipeline:
-        return {
-            **found,
-            **(ask_demo(pipeline) if path.name.startswith("demo-") else ask_golden(pipeline, path)),
-        }
+        if path.name.startswith("demo-"):
+            return found | ask_demo(pipeline)
+        return found | ask_golden(pipeline, path)
 
 
 def ask_demo(pipeline: runtime.Pipeline) -> Found:
     scenes = importlib.import_module("scenes")
-    rng, right, asked = Random(SEED), 0, 0
+    rng = Random(SEED)
+    right = 0
+    asked = 0
     for _ in range(PICTURES):
         picture, samples = scenes.scene(rng)
         for sample in samples:
             answer = pipeline.ask(
                 picture, sample.question, perception=sample.perception, max_new_tokens=16
             )
-            right, asked = right + (answer.text == sample.answer), asked + 1
+            asked += 1
+            if answer.text == sample.answer:
+                right += 1
     return {"right": right, "of": asked}
 
 
@@ -131,54 +139,85 @@ def table(results: Found) -> str:
     for stage in ("demo", "golden"):
         for name, found in results.get(stage, {}).items():
             text = found.get("error") or f"{found['right']} of {found['of']} right"
-            lines.append(
-                f"- {stage}, {name}: {text}"
-                + "".join(f"; {text}" for text in found.get("wrong", ()))
-            )
+            lines.append("; ".join([f"- {stage}, {name}: {text}", *found.get("wrong", ())]))
             for graph, kinds in found.get("on the CPU", {}).items():
-                lines += [
-                    f"  - {graph} on the CPU: {', '.join(f'{n} {kind}' for kind, n in kinds.items())}"
-                ] * bool(kinds)
+                counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
+                if counts:
+                    lines.append(f"  - {graph} on the CPU: {counts}")
     for name, found in results.get("build", {}).items():
         text = found.get("error") or f"{len(found['plans'])} plans in {found['seconds']:.0f} s"
         lines.append(f"- build, {name}: {text}")
     for stage in ("speed", "compile"):
-        lines += speed_table(stage, results[stage]) if stage in results else []
+        if stage in results:
+            lines += speed_table(stage, results[stage])
     return "\n".join(lines) + "\n"
 
 
 def speed_table(stage: str, found: Found) -> list[str]:
     if "error" in found:
         return [f"- {stage}: {found['error']}"]
+    copied = f"{found['bandwidth'] / 1e9:,.0f} GB/s"
     lines = [
         "",
-        f"Copy within the GPU's memory: {found['bandwidth'] / 1e9:,.0f} GB/s; medians of {found['rounds']} rounds.",
+        f"Copy within the GPU's memory: {copied}; medians of {found['rounds']} rounds.",
     ]
     lines += [f"- {name}: {text}" for name, text in found["errors"].items()]
     whats = list(next(iter(found["seconds"].values()), {}))
     lines += ["", "| | " + " | ".join(whats) + " |", "|---|" + "---:|" * len(whats)]
-    rows = {
-        **found["seconds"],
-        **{f"floor {name}": floor for name, floor in found["floors"].items()},
-    }
-    for name, row in rows.items():
-        cells = [
-            f"{1 / row[w]:,.1f} tok/s" if w.startswith("decode") else f"{1000 * row[w]:.2f} ms"
-            for w in row
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells + ["-"] * (len(whats) - len(cells))) + " |")
+    floors = {f"floor {name}": floor for name, floor in found["floors"].items()}
+    for name, row in {**found["seconds"], **floors}.items():
+        cells = [speed_cell(what, taken) for what, taken in row.items()]
+        cells += ["-"] * (len(whats) - len(cells))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
+
+
+def speed_cell(what: str, seconds: float) -> str:
+    if what.startswith("decode"):
+        return f"{1 / seconds:,.1f} tok/s"
+    return f"{1000 * seconds:.2f} ms"
 
 
 def check_bundles(bundles: Path) -> None:
     """Fill what came without weights, and open everything once."""
     for path in sorted(path for path in bundles.iterdir() if (path / "manifest.json").exists()):
-        hollow, began = (path / HOLLOW).exists(), time.monotonic()
-        (fill if hollow else runtime.Bundle.open)(path)
-        print(
-            f"{path.name}: whole" + f", weights made in {time.monotonic() - began:.0f} s" * hollow,
-            flush=True,
-        )
+        if (path / HOLLOW).exists():
+            began = time.monotonic()
+            fill(path)
+            taken = time.monotonic() - began
+            print(f"{path.name}: whole, weights made in {taken:.0f} s", flush=True)
+        else:
+            runtime.Bundle.open(path)
+            print(f"{path.name}: whole", flush=True)
+
+
+class Results:
+    """What is known so far, in ``results.json`` after each entry."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "results.json"
+        self.entries: Found = {}
+        if self._file.exists():
+            self.entries = json.loads(self._file.read_text())
+
+    def add(self, stage: str, name: str, entry: Found) -> None:
+        self.entries.setdefault(stage, {})[name] = entry
+        self.write()
+        now = f"{datetime.datetime.now():%H:%M:%S}"
+        print(f"{now} {stage} {name}: {json.dumps(entry)[:400]}", flush=True)
+
+    def write(self) -> None:
+        self._file.write_text(json.dumps(self.entries, indent=1) + "\n")
+
+
+def describe_machine(findings: list[machine.Finding]) -> Found:
+    """What ``vpt-doctor`` finds here, and which of it stands above the table."""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "machine": [dataclasses.asdict(finding) for finding in findings],
+        "facts": FACTS,
+        "python": platform.python_version(),
+    }
 
 
 def measure(options: argparse.Namespace) -> int:
@@ -192,49 +231,43 @@ def measure(options: argparse.Namespace) -> int:
     except SessionError as error:
         print(f"no GPU was measured, all up to the first CUDA call works: {error}", file=sys.stderr)
         return 2
-    file = options.out / "results.json"
-    results: Found = json.loads(file.read_text()) if file.exists() else {}
-    machine = [dataclasses.asdict(finding) for finding in findings]
-    facts = ("board", "CUDA driver", "CUDA runtime", "TensorRT", "TensorRT-RTX", "ONNX Runtime")
-    results |= {"date": datetime.date.today().isoformat(), "machine": machine, "facts": facts}
-    results["python"] = platform.python_version()
-
-    def keep(stage: str, name: str, found: Found) -> None:
-        results.setdefault(stage, {})[name] = found
-        file.write_text(json.dumps(results, indent=1) + "\n")
-        print(
-            f"{datetime.datetime.now():%H:%M:%S} {stage} {name}: {json.dumps(found)[:400]}",
-            flush=True,
-        )
-
-    for stage, pattern in (("demo", "demo-*"), ("golden", "golden_*"), ("build", "shape-*")):
-        for path in sorted(options.bundles.glob(pattern)) if stage in options.only else ():
-            for device in [
-                device for device in options.devices if path.name.endswith(DEVICES[device])
-            ]:
-                built: Found = {}
-                if device != "cuda":
-                    built = child(
-                        options.limit,
-                        "vpt_edge.commands.build",
-                        str(path),
-                        "--device",
-                        device,
-                        "--json",
-                    )
-                if stage != "build" and "error" not in built:
-                    built = child(
-                        options.limit, "benchmarks.gpu", "--ask", str(path), "--device", device
-                    )
-                if stage != "build" or device != "cuda":
-                    keep(stage, f"{device} {path.name.rsplit('-', 1)[0]}", built)
-    for stage in [stage for stage in ("speed", "compile") if stage in options.only]:
-        flags = ["--compiled"] * (stage == "compile") + ["--rounds", str(options.rounds)]
-        results[stage] = child(options.limit, "benchmarks.speed", str(options.bundles), *flags)
-        file.write_text(json.dumps(results, indent=1) + "\n")
-    (options.out / "table.md").write_text(table(results))
-    print(table(results))
+    results = Results(options.out)
+    results.entries |= describe_machine(findings)
+    for stage, pattern in PATTERNS.items():
+        if stage in options.only:
+            for path in sorted(options.bundles.glob(pattern)):
+                run_bundle(stage, path, options, results)
+    for stage in ("speed", "compile"):
+        if stage in options.only:
+            results.entries[stage] = run_speed(stage, options)
+            results.write()
+    text = table(results.entries)
+    (options.out / "table.md").write_text(text)
+    print(text)
     return 0
+
+
+def run_bundle(stage: str, path: Path, options: argparse.Namespace, results: Results) -> None:
+    """One stage of a bundle on each device that takes its target: its plans, then its questions."""
+    for device in options.devices:
+        if not path.name.endswith(DEVICES[device]):
+            continue
+        if stage == "build" and device == "cuda":
+            continue  # nothing is built for it
+        flags = ("--device", device)
+        entry: Found = {}
+        if device != "cuda":
+            entry = child(options.limit, "vpt_edge.commands.build", str(path), *flags, "--json")
+        if stage != "build" and "error" not in entry:
+            entry = child(options.limit, "benchmarks.gpu", "--ask", str(path), *flags)
+        results.add(stage, f"{device} {path.name.rsplit('-', 1)[0]}", entry)
+
+
+def run_speed(stage: str, options: argparse.Namespace) -> Found:
+    flags = ["--rounds", str(options.rounds)]
+    if stage == "compile":
+        flags.append("--compiled")
+    return child(options.limit, "benchmarks.speed", str(options.bundles), *flags)
 
 
 def main() -> int:

@@ -45,7 +45,9 @@ TEXT = {
     "tie_word_embeddings": True,
     "hidden_act": "silu",
 }
-CACHED, PREFILL, PATCHES = 512, 256, 1024
+CACHED = 512
+PREFILL = 256
+PATCHES = 1024
 THRESHOLD = 6.0
 
 
@@ -88,7 +90,8 @@ def write_bundle(
             for name, size in products(job, graph)
         }
         ones = {key: np.ones(size, np.float32) for key, size in inputs.items()}
-        text, steps = checkpoint.text, dict[str, np.ndarray]()
+        text = checkpoint.text
+        steps = dict[str, np.ndarray]()
         if kv_cache == "int8":
             step = np.full(text.num_key_value_heads * text.head_dim, THRESHOLD / 127, np.float32)
             steps = {
@@ -117,7 +120,8 @@ def products(job: BundleWriter, graph: str) -> list[tuple[str, int]]:
 
 def decoder_runs(bundle: Bundle) -> dict[str, Callable[[], None]]:
     """A step behind 512 cached tokens, and a prefill of 256."""
-    session, text = OrtSession(bundle, "decoder"), bundle.manifest.text
+    session = OrtSession(bundle, "decoder")
+    text = bundle.manifest.text
     outputs = {
         "logits": np.empty((1, text.vocab_size), np.float32),
         "hidden": np.empty((1, text.hidden_size), np.float32),
@@ -165,6 +169,46 @@ def seconds(run: Callable[[], None], repeats: int) -> float:
     return (time.perf_counter() - start) / repeats
 
 
+def size(bundle: Bundle) -> int:
+    """Bytes of all files of a bundle."""
+    return sum(path.stat().st_size for path in bundle.path.iterdir())
+
+
+Times = dict[str, dict[str, list[float]]]  # seconds of each round, by precision and what was run
+
+
+def measure(bundles: dict[str, Bundle], rounds: int) -> Times:
+    """Every run of every bundle, in turn within a round."""
+    runs = {
+        name: {**decoder_runs(bundle), **vision_run(bundle)} for name, bundle in bundles.items()
+    }
+    times: Times = {name: {} for name in runs}
+    for index in range(rounds + 1):
+        for what in runs["fp32"]:
+            repeats = 8 if "step" in what else 1
+            for name in runs:
+                taken = seconds(runs[name][what], repeats)
+                if index:  # the first round warms up
+                    times[name].setdefault(what, []).append(taken)
+    return times
+
+
+def table(times: Times, bundles: dict[str, Bundle]) -> str:
+    base = times["fp32"]
+    lines = [
+        "| | " + " | ".join(base) + " | bytes |",
+        "|---|" + "---:|" * (len(base) + 1),
+    ]
+    for name, bundle in bundles.items():
+        cells = []
+        for what, rounds in times[name].items():
+            ratios = [other / own for other, own in zip(base[what], rounds, strict=True)]
+            milliseconds = 1000 * float(np.median(rounds))
+            cells.append(f"{milliseconds:.1f} ms ({float(np.median(ratios)):.2f}x)")
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {size(bundle):,} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description="Speed and bytes of quantized graphs of Qwen2-VL-2B's widths."
@@ -180,39 +224,16 @@ def main() -> None:
         checkpoint = write_checkpoint(folder, options.layers, options.blocks)
         bundles = {name: write_bundle(checkpoint, name, Path(work) / name) for name in precisions}
         for name, bundle in bundles.items():
-            print(
-                f"{name}: {sum(path.stat().st_size for path in bundle.path.iterdir()):,} bytes",
-                flush=True,
-            )
+            print(f"{name}: {size(bundle):,} bytes", flush=True)
         if not options.rounds:
             return
-        runs = {
-            name: {**decoder_runs(bundle), **vision_run(bundle)} for name, bundle in bundles.items()
-        }
-        times: dict[str, dict[str, list[float]]] = {
-            name: {what: [] for what in found} for name, found in runs.items()
-        }
-        for index in range(options.rounds + 1):
-            for what in runs["fp32"]:
-                for name in precisions:
-                    taken = seconds(runs[name][what], 8 if "step" in what else 1)
-                    if index:  # the first round warms up
-                        times[name][what].append(taken)
+        times = measure(bundles, options.rounds)
         print(
-            f"{options.layers} layers, {options.blocks} vision blocks; {platform.processor() or platform.machine()}, "
+            f"{options.layers} layers, {options.blocks} vision blocks; "
+            f"{platform.processor() or platform.machine()}, "
             f"ONNX Runtime {onnxruntime.__version__}, torch threads {torch.get_num_threads()}"
         )
-        print("| | " + " | ".join(times["fp32"]) + " | bytes |")
-        print("|---|" + "---:|" * (len(times["fp32"]) + 1))
-        for name in precisions:
-            cells = []
-            for what, rounds in times[name].items():
-                ratios = [base / own for base, own in zip(times["fp32"][what], rounds, strict=True)]
-                cells.append(
-                    f"{1000 * float(np.median(rounds)):.1f} ms ({float(np.median(ratios)):.2f}x)"
-                )
-            size = sum(path.stat().st_size for path in bundles[name].path.iterdir())
-            print(f"| {name} | " + " | ".join(cells) + f" | {size:,} |")
+        print(table(times, bundles))
 
 
 if __name__ == "__main__":

@@ -26,19 +26,23 @@ TYPES = {
     "Q4_K_M": "LLAMA_FTYPE_MOSTLY_Q4_K_M",
     "Q8_0": "LLAMA_FTYPE_MOSTLY_Q8_0",
 }
-ROOM, WORD = 2304, 1000  # tokens of a cache; an ordinary token
-READING, READ = "reading 1 GiB", 1 << 30
+ROOM = 2304  # tokens of a cache
+WORD = 1000  # an ordinary token
+READING = "reading 1 GiB"
+READ = 1 << 30
 FLASH = ", flash attention"
-MULTIPLYING, PRODUCT, WEIGHTS = "int8 products", (512, 1536, 8960), 16
-Timed = tuple[
-    Callable[[], object], Callable[[], object]
-]  # what puts everything in place, and what is timed
+MULTIPLYING = "int8 products"
+PRODUCT = (512, 1536, 8960)
+WEIGHTS = 16
+# What puts everything in place, and what is timed.
+Timed = tuple[Callable[[], object], Callable[[], object]]
 
 
 def write_gguf(checkpoint: Path, file: Path) -> None:
     """The language model of a checkpoint in bfloat16, without a vocabulary, a tensor at a time."""
     gguf: Any = importlib.import_module("gguf")
-    source, writer = Checkpoint.open(str(checkpoint)), gguf.GGUFWriter(file, "qwen2")
+    source = Checkpoint.open(str(checkpoint))
+    writer = gguf.GGUFWriter(file, "qwen2")
     text = source.text
     writer.add_block_count(text.num_hidden_layers)
     writer.add_context_length(32768)
@@ -97,7 +101,8 @@ class LlamaCpp:
         if not self._model:
             raise RuntimeError(f"llama.cpp cannot read {file}")
         params = library.llama_context_default_params()
-        params.n_seq_max, params.n_ctx = len(STEPS), len(STEPS) * ROOM
+        params.n_seq_max = len(STEPS)
+        params.n_ctx = len(STEPS) * ROOM
         params.n_batch = params.n_ubatch = 512
         params.n_threads = params.n_threads_batch = threads
         vocabulary = library.llama_model_get_vocab(self._model)
@@ -111,19 +116,18 @@ class LlamaCpp:
                 raise RuntimeError(f"llama.cpp has no context for {file}")
             for index, (what, size) in enumerate(STEPS.items()):
                 self.runs[what + way] = self._run(self._contexts[-1], index, *size)
-        layers, heads = (
-            library.llama_model_n_layer(self._model),
-            library.llama_model_n_head_kv(self._model),
-        )
+        layers = library.llama_model_n_layer(self._model)
+        heads = library.llama_model_n_head_kv(self._model)
         width = library.llama_model_n_embd(self._model) // library.llama_model_n_head(self._model)
-        self.touched = {  # the whole file, as the embedding table is the output matrix; keys and values are float16
-            what: file.stat().st_size + 2 * 2 * layers * heads * width * cached
-            for what, (count, cached) in STEPS.items()
-            if count == 1
+        token = 2 * 2 * layers * heads * width  # keys and values are float16
+        whole = file.stat().st_size  # as the embedding table is the output matrix
+        self.touched = {
+            what: whole + token * cached for what, (count, cached) in STEPS.items() if count == 1
         }
 
     def _run(self, context: Any, sequence: int, count: int, cached: int) -> Timed:
-        library, memory = self._library, self._library.llama_get_memory(context)
+        library = self._library
+        memory = library.llama_get_memory(context)
         batch = self._batch(sequence, count, cached)
 
         def prepare() -> None:
@@ -146,8 +150,10 @@ class LlamaCpp:
         batch = self._library.llama_batch_init(count, 0, 1)
         batch.n_tokens = count
         for index in range(count):
-            batch.token[index], batch.pos[index] = WORD + index, start + index
-            batch.n_seq_id[index], batch.seq_id[index][0] = 1, sequence
+            batch.token[index] = WORD + index
+            batch.pos[index] = start + index
+            batch.n_seq_id[index] = 1
+            batch.seq_id[index][0] = sequence
             batch.logits[index] = index == count - 1
         return batch
 
@@ -165,15 +171,8 @@ class LlamaCpp:
 def write_genai(folder: Path, out: Path) -> None:
     """What onnxruntime-genai's model builder makes of transformers' folder: int4, embeddings and
     output matrix too."""
-    command = [
-        sys.executable,
-        "-m",
-        "onnxruntime_genai.models.builder",
-        "-i",
-        str(folder),
-        "-o",
-        str(out),
-    ]
+    command = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
+    command += ["-i", str(folder), "-o", str(out)]
     command += ["-p", "int4", "-e", "cpu", "-c", str(out / "cache"), "--extra_options"]
     command += ["block_size=128", "accuracy_level=4", "prune_lm_head=true", "hf_token=false"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -198,20 +197,13 @@ class Genai:
         if not (folder / "genai_config.json").exists():
             write_genai(source, folder)
         config = json.loads((folder / "genai_config.json").read_text("utf-8"))
-        config["model"]["decoder"].setdefault("session_options", {})["intra_op_num_threads"] = (
-            threads
-        )
+        decoder = config["model"]["decoder"]
+        decoder.setdefault("session_options", {})["intra_op_num_threads"] = threads
         (folder / "genai_config.json").write_text(json.dumps(config, indent=1), "utf-8")
         self._model = self._library.Model(str(folder))
         self.runs = {what: self._run(*size) for what, size in STEPS.items()}
-        decoder = config["model"]["decoder"]
-        token = (
-            2
-            * 4
-            * decoder["num_hidden_layers"]
-            * decoder["num_key_value_heads"]
-            * decoder["head_size"]
-        )
+        width = decoder["num_key_value_heads"] * decoder["head_size"]
+        token = 2 * 4 * decoder["num_hidden_layers"] * width
         weights = sum(path.stat().st_size for path in folder.glob("*.data"))
         self.touched = {
             what: weights + token * cached for what, (count, cached) in STEPS.items() if count == 1
@@ -232,7 +224,8 @@ class Genai:
             there = cached - 1 if generator.token_count() > cached else 0
             generator.rewind_to(there)
             generator.append_tokens(ids[there:])
-            generator.generate_next_token()  # chooses from what is there; the next ones compute a token first
+            # Chooses from what is there; the next ones compute a token first.
+            generator.generate_next_token()
 
         return (prepare, generator.generate_next_token) if cached else (nothing, read)
 
@@ -245,17 +238,15 @@ class Machine:
     """What the machine itself can do: read memory, and multiply what an int8 prefill multiplies."""
 
     def __init__(self, threads: int) -> None:
-        pool, parts = ThreadPoolExecutor(threads), np.split(np.full(READ // 8, 0.5), threads)
+        pool = ThreadPoolExecutor(threads)
+        parts = np.split(np.full(READ // 8, 0.5), threads)
         whole = [part.view(np.int64) for part in parts]
         session: Any = onnxruntime.InferenceSession(
             products_graph(), providers=["CPUExecutionProvider"]
         )
         given = {"a": np.random.default_rng(0).integers(0, 256, PRODUCT[:2], np.uint8)}
         self.runs: dict[str, Timed] = {
-            f"{READING}, dot": (
-                nothing,
-                lambda: list(pool.map(lambda part: np.dot(part, part), parts)),
-            ),
+            f"{READING}, dot": (nothing, lambda: list(pool.map(np.dot, parts, parts))),
             f"{READING}, or": (nothing, lambda: list(pool.map(np.bitwise_or.reduce, whole))),
             MULTIPLYING: (nothing, lambda: session.run(None, given)),
         }
@@ -298,9 +289,8 @@ def nothing() -> None:
 def _library() -> Any:
     library: Any = importlib.import_module("llama_cpp")
     if not hasattr(library, "silent"):
-        library.silent = library.llama_log_callback(
-            lambda level, text, data: None
-        )  # kept as long as the library
+        # Held as long as the library.
+        library.silent = library.llama_log_callback(lambda level, text, data: None)
         library.llama_log_set(library.silent, ctypes.c_void_p(0))
         library.llama_backend_init()
     return library

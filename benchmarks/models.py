@@ -22,11 +22,8 @@ from vpt_edge.runtime.decoder import Context, Decoder, Sampler
 from vpt_edge.runtime.sessions.ort import OrtSession
 
 ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen2_vl": "Qwen2VLForConditionalGeneration"}
-LEFT_OUT = (
-    "rope_scaling",
-    "vision_config",
-    "vision_encoder_ls",
-)  # of config.json, in the language model's own
+# Of config.json, in the language model's own.
+LEFT_OUT = ("rope_scaling", "vision_config", "vision_encoder_ls")
 
 
 def write_folder(checkpoint: Path, model_type: str, folder: Path) -> None:
@@ -84,7 +81,8 @@ class Transformers:
         }
 
     def _run(self, count: int, cached: int) -> Timed:
-        ids, caches = torch.arange(WORD, WORD + count)[None], list[Any]()
+        ids = torch.arange(WORD, WORD + count)[None]
+        caches = list[Any]()
 
         def prepare() -> None:
             if cached and not caches:  # what it holds costs nothing
@@ -132,7 +130,8 @@ class Ours:
 
     def __init__(self, folder: Path) -> None:
         self._bundle = bundle = Bundle.open(folder)
-        self._session, self._sampler = OrtSession(bundle, "decoder"), Sampler(0.0, None, None, None)
+        self._session = OrtSession(bundle, "decoder")
+        self._sampler = Sampler(0.0, None, None, None)
         self.runs = {what: self._run(*size) for what, size in STEPS.items()}
         self.touched = {
             what: bytes_of_a_step(bundle, cached) for what, (_, cached) in STEPS.items() if cached

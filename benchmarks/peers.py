@@ -13,15 +13,12 @@ from __future__ import annotations
 import argparse
 import datetime
 import gc
-import itertools
-import math
 import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -29,12 +26,15 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks import big_checkpoint, libraries, models, question
-from benchmarks.libraries import FLASH, MULTIPLYING, READING, TYPES, Timed
+from benchmarks.libraries import FLASH, TYPES, Timed
+from benchmarks.peers_table import READINGS, Table, Times
 from benchmarks.question import LOOKS
 from benchmarks.shape import STEPS
 from vpt_edge.device import machine
 
-THREADS, LAYERS, BLOCKS = 2, 28, 32
+THREADS = 2
+LAYERS = 28
+BLOCKS = 32
 SITTINGS = (
     "llama",
     "genai",
@@ -43,10 +43,10 @@ SITTINGS = (
     "question-bfloat16",
     "question-float32",
 )
-OURS = {
+OURS = {  # precision, and what keys and values are kept in
     "int4": ("int4", "float"),
     "int8": ("int8", "float"),
-}  # precision, and what keys and values are kept in
+}
 LONG_CONTEXT = {"int4 with an int8 cache": ("int4", "int8")}
 LIBRARIES = (
     "onnxruntime",
@@ -56,15 +56,11 @@ LIBRARIES = (
     "onnxruntime-genai",
     "numpy",
 )
-READINGS = [f"{READING}, {way}" for way in ("dot", "or")]
-PAUSE, REPEATS = (
-    0.3,
-    dict.fromkeys([*READINGS, *(what for what, (count, _) in STEPS.items() if count == 1)], 8),
-)
+SINGLE = [what for what, (count, _) in STEPS.items() if count == 1]  # steps of one token
+PAUSE = 0.3
+REPEATS = dict.fromkeys([*READINGS, *SINGLE], 8)
 LONG = {what for look in LOOKS for what in (look.question, look.scratch)}
-PREFILL = next(what for what, (_, cached) in STEPS.items() if not cached)
 Opener: TypeAlias = Callable[[dict[str, Any]], Any]  # is given those that are open already
-Times: TypeAlias = dict[str, dict[str, list[float]]]
 
 
 def in_child(make: Callable[..., object], *arguments: object, out: Path, last: str = "") -> Path:
@@ -86,16 +82,15 @@ def in_child(make: Callable[..., object], *arguments: object, out: Path, last: s
 
 def contenders(sitting: str, work: Path, layers: int, compiled: bool) -> dict[str, Opener]:
     """What opens each contender of a sitting, by its name; ours come first."""
-    config = big_checkpoint.make_config(
-        "clip", "2b", layers, BLOCKS if layers == LAYERS else layers
-    )
+    blocks = BLOCKS if layers == LAYERS else layers
+    config = big_checkpoint.make_config("clip", "2b", layers, blocks)
     checkpoint = in_child(big_checkpoint.write_checkpoint, config, out=work / "checkpoint")
     sat, _, dtype = sitting.partition("-")
+    own = OURS | LONG_CONTEXT if sat == "llama" else OURS
+    last = "reencoder_projector.onnx"
     ours = {
-        name: in_child(
-            models.write_ours, checkpoint, *how, out=work / name, last="reencoder_projector.onnx"
-        )
-        for name, how in (OURS | LONG_CONTEXT if sat == "llama" else OURS).items()
+        name: in_child(models.write_ours, checkpoint, *how, out=work / name, last=last)
+        for name, how in own.items()
     }
     if sat == "question":
         folder = in_child(models.write_folder, checkpoint, "qwen2_vl", out=work / "qwen2_vl")
@@ -107,20 +102,21 @@ def contenders(sitting: str, work: Path, layers: int, compiled: bool) -> dict[st
     found = {"the machine": opener(libraries.Machine, THREADS)}
     found |= {f"ours {name}": opener(models.Ours, path) for name, path in ours.items()}
     if sat == "llama":
-        for kind in [kind for kind in TYPES if not (work / f"{kind}.gguf").exists()]:
-            whole = in_child(libraries.write_gguf, checkpoint, out=work / "bfloat16.gguf")
-            in_child(libraries.quantize, whole, kind, out=work / f"{kind}.gguf")
-        return found | {
-            f"llama.cpp {kind}": opener(libraries.LlamaCpp, work / f"{kind}.gguf", THREADS)
-            for kind in TYPES
-        }
+        for kind in TYPES:
+            file = work / f"{kind}.gguf"
+            if not file.exists():
+                whole = in_child(libraries.write_gguf, checkpoint, out=work / "bfloat16.gguf")
+                in_child(libraries.quantize, whole, kind, out=file)
+            found[f"llama.cpp {kind}"] = opener(libraries.LlamaCpp, file, THREADS)
+        return found
     folder = in_child(models.write_folder, checkpoint, "qwen2", out=work / "qwen2")
     if sat == "genai":
         found["onnxruntime-genai int4"] = opener(libraries.Genai, folder, work / "genai", THREADS)
         return found
-    for through in (False, True)[: 1 + compiled]:
-        name = f"transformers, torch {dtype}, {'compiled' if through else 'eager'}"
-        found[name] = opener(models.Transformers, folder, dtype, through, THREADS)
+    name = f"transformers, torch {dtype}"
+    found[f"{name}, eager"] = opener(models.Transformers, folder, dtype, False, THREADS)
+    if compiled:
+        found[f"{name}, compiled"] = opener(models.Transformers, folder, dtype, True, THREADS)
     return found
 
 
@@ -143,128 +139,21 @@ def seconds(timed: Timed, what: str) -> float:
     return (time.perf_counter() - start) / repeats
 
 
-@dataclass
-class Table:
-    """All times by sitting, contender and what was done, and how they are told."""
-
-    sittings: list[Times] = field(default_factory=list)
-    touched: dict[tuple[str, str], int] = field(default_factory=dict)  # bytes that a step must read
-    products: dict[str, int] = field(
-        default_factory=dict
-    )  # weights that a prefill multiplies in int8
-    errors: dict[str, str] = field(default_factory=dict)
-
-    def all_of(self, name: str, what: str) -> list[float]:
-        return [taken for times in self.sittings for taken in times.get(name, {}).get(what, ())]
-
-    def markdown(self) -> str:
-        lines = list[str]()
-        if rates := [rate / 1e12 for times in self.sittings for rate in _multiplying(times)]:
-            read = [rate / 1e9 for times in self.sittings for rate in _reading(times)]
-            lines.append(
-                f"Reading: {spread(read, 1)} GB/s; int8 products: {spread(rates, 2)} Tops/s."
-            )
-        for what in (*STEPS, *(look.question for look in LOOKS)):
-            rows = {
-                name: None
-                for times in self.sittings
-                for name, found in times.items()
-                if what in found
-            }
-            if not rows:
-                continue
-            tokens = STEPS.get(what, (0, 0))[0]
-            lines += [
-                "",
-                f"| {what} | ms | tokens/s | times int4's | times int8's | floor, ms | of the floor |",
-            ]
-            lines += ["|---|---:|---:|---:|---:|---:|---:|"]
-            for name in rows:
-                taken, floors = self.all_of(name, what), self._floors(name, what)
-                rate = f"{tokens / float(np.median(taken)):.1f}" if tokens else ""
-                cells = [spread([1000 * each for each in taken], 1), rate]
-                cells += [self._ratio(name, f"ours {ours}", what) for ours in ("int4", "int8")]
-                shares = [100 * floor / each for floor, each in zip(floors, taken, strict=False)]
-                cells += (
-                    [f"{1000 * np.median(floors):.1f}", spread(shares, 0)] if floors else [""] * 2
-                )
-                lines.append(f"| {' | '.join([name, *cells])} |")
-        lines += self._looks()
-        return "\n".join(
-            [*lines, "", *(f"Not there: {name}: {why}" for name, why in self.errors.items())]
-        )
-
-    def _floors(self, name: str, what: str) -> list[float]:
-        """Seconds that the machine itself would need in each round: for reading, or for the
-        products of a prefill."""
-        sittings = [times for times in self.sittings if what in times.get(name, {})]
-        if (name, what) in self.touched:
-            return [
-                self.touched[name, what] / rate for times in sittings for rate in _reading(times)
-            ]
-        operations = 2 * STEPS[PREFILL][0] * self.products.get(name, 0) if what == PREFILL else 0
-        return [
-            operations / rate for times in sittings for rate in _multiplying(times) if operations
-        ]
-
-    def _looks(self) -> list[str]:
-        """What a look costs, beside a run of our own from scratch in the same round."""
-        lines = [
-            "",
-            "| | the look, ms | from scratch, ms | the look, % of it |",
-            "|---|---:|---:|---:|",
-        ]
-        names = {name: None for times in self.sittings for name in times}
-        for look, name in itertools.product(LOOKS, names):
-            waits, whole = self.all_of(name, look.wait), self.all_of(name, look.scratch)
-            if waits:
-                shares = [100 * wait / taken for wait, taken in zip(waits, whole, strict=True)]
-                cells = [spread([1000 * each for each in times], 0) for times in (waits, whole)]
-                lines.append(
-                    f"| {' | '.join([f'{name}, {look.kind}', *cells, spread(shares, 1)])} |"
-                )
-        return [*lines, "", question.NOTE] if lines[3:] else []
-
-    def _ratio(self, name: str, ours: str, what: str) -> str:
-        """Of the times within each round of the sittings in which both are."""
-        both = [
-            t
-            for t in self.sittings
-            if name != ours and what in t.get(name, ()) and what in t.get(ours, ())
-        ]
-        ratios = [
-            one / base for t in both for one, base in zip(t[name][what], t[ours][what], strict=True)
-        ]
-        return spread(ratios, 2) if ratios else ""
-
-
-def _reading(times: Times) -> list[float]:
-    """Bytes a second in each round of a sitting, the better way of reading."""
-    ways = [times.get("the machine", {}).get(way, []) for way in READINGS]
-    return [libraries.READ / min(taken) for taken in zip(*ways, strict=True)]
-
-
-def _multiplying(times: Times) -> list[float]:
-    """int8 operations a second in each round of a sitting."""
-    operations = 2 * libraries.WEIGHTS * math.prod(libraries.PRODUCT)
-    return [operations / taken for taken in times.get("the machine", {}).get(MULTIPLYING, ())]
-
-
-def spread(values: list[float], digits: int) -> str:
-    """Median and quartiles."""
-    low, middle, high = (f"{value:.{digits}f}" for value in np.percentile(values, (25, 50, 75)))
-    return f"{middle} ({low} to {high})"
-
-
 def better(times: Times) -> Times:
     """llama.cpp's better way, with flash attention or without, for each of what it does."""
     found: Times = {}
     for name, taken in times.items():
         for way, rounds in taken.items():
-            kept, what = found.setdefault(name, {}), way.removesuffix(FLASH)
+            kept = found.setdefault(name, {})
+            what = way.removesuffix(FLASH)
             if what not in kept or np.median(rounds) < np.median(kept[what]):
                 kept[what] = rounds
     return found
+
+
+def time_once(contender: Any) -> dict[str, float]:
+    """Seconds of each of a contender's runs."""
+    return {what: seconds(timed, what) for what, timed in contender.runs.items()}
 
 
 def sit(openers: dict[str, Opener], rounds: int, table: Table) -> None:
@@ -275,27 +164,33 @@ def sit(openers: dict[str, Opener], rounds: int, table: Table) -> None:
     opened: dict[str, Any] = {}
     times: Times = {}
     for index in range(rounds + 1):
-        for name, opener in openers.items():
+        for name in openers if index == 0 else list(opened):
             print(f"round {index}: {name}", flush=True)
             try:
-                if not index:
-                    opened[name] = opener(opened)
-                for what, timed in opened[name].runs.items() if name in opened else ():
-                    taken = seconds(timed, what)
-                    if index:  # the first round warms up
-                        times.setdefault(name, {}).setdefault(what, []).append(taken)
+                if index == 0:
+                    opened[name] = openers[name](opened)
+                taken = time_once(opened[name])
             except Exception as error:  # of any library: the others are timed all the same
                 table.errors[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
                 opened.pop(name, None)
                 times.pop(name, None)
+                continue
+            if index > 0:  # the first round warms up
+                for what, each in taken.items():
+                    times.setdefault(name, {}).setdefault(what, []).append(each)
+    take_facts(opened, rounds, times, table)
+    table.sittings.append(better(times))
+    gc.collect()
+
+
+def take_facts(opened: dict[str, Any], rounds: int, times: Times, table: Table) -> None:
+    """What contenders know of themselves, before they are closed."""
     for name, contender in opened.items():
         table.touched |= {(name, what): size for what, size in contender.touched.items()}
         table.products |= {name: getattr(contender, "products", 0)}
         for what, waits in getattr(contender, "waits", {}).items():
             times[name][what] = waits[-rounds:]
         contender.close()
-    table.sittings.append(better(times))
-    gc.collect()
 
 
 def main() -> None:
@@ -314,10 +209,10 @@ def main() -> None:
     work = options.work / f"layers-{options.layers}"
     work.mkdir(parents=True, exist_ok=True)
     table = Table()
-    said = f"{datetime.date.today()}, {machine.check_cpu().found}; {options.layers} layers, {options.rounds} rounds; "
-    said += f"load before {os.getloadavg()[0]:.1f}; " + ", ".join(
-        f"{name} {version(name)}" for name in LIBRARIES
-    )
+    said = f"{datetime.date.today()}, {machine.check_cpu().found}; "
+    said += f"{options.layers} layers, {options.rounds} rounds; "
+    said += f"load before {os.getloadavg()[0]:.1f}; "
+    said += ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     for sitting in options.only:
         sit(contenders(sitting, work, options.layers, options.compile), options.rounds, table)
         options.out.write_text(f"{said}\n\n{table.markdown()}\n", "utf-8")

@@ -1,4 +1,5 @@
-"""A whole question with one look: in our runtime, from scratch, and as the authors run it in torch."""
+"""A whole question with one look: in our runtime, from scratch, and as the authors run it in
+torch."""
 
 from __future__ import annotations
 
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
 
 ANSWER = 16  # tokens of the second turn; the first one is the region, which is given, and its end
 NOTE = (
-    f"The questions: 640x480, random weights, the trigger given in the first turn, which ends behind it, then {ANSWER} "
-    "tokens that are given too. Nothing is kept from one question to the next, the template's own beginning included. "
-    "A look lasts from the first turn's end to the answer's first token. From scratch is a run of our own to the same "
-    "token with nothing kept: both pictures prepared and encoded (for the re-encode the same one twice), the second "
-    "turn's whole prompt prefilled. The authors' scheme is run in full on the same tokens: each pass over the language "
-    "model twice on a copy of the cache, the second round from nothing with both pictures, whose patches all "
-    "attend to each other (PROTOCOL 8); logits are computed for the last position alone. Their evaluation "
-    "computes the loss behind each turn too: it is encoded and passed through twice once more, from nothing."
+    "The questions: 640x480, random weights, the trigger given in the first turn, which ends "
+    f"behind it, then {ANSWER} tokens that are given too. Nothing is kept from one question to the "
+    "next, the template's own beginning included. A look lasts from the first turn's end to the "
+    "answer's first token. From scratch is a run of our own to the same token with nothing kept: "
+    "both pictures prepared and encoded (for the re-encode the same one twice), the second turn's "
+    "whole prompt prefilled. The authors' scheme is run in full on the same tokens: each pass over "
+    "the language model twice on a copy of the cache, the second round from nothing with both "
+    "pictures, whose patches all attend to each other (PROTOCOL 8); logits are computed for the "
+    "last position alone. Their evaluation computes the loss behind each turn too: it is encoded "
+    "and passed through twice once more, from nothing."
 )
 ASKED = "What is the colour of the car that stands in front of the house on the left?"
 
@@ -102,11 +105,13 @@ class Question:
 
     def _begin_again(self, look: Look) -> int:
         """The first token of the last answer's second turn, as if there had been no first one."""
-        vision, decoder, answer = self.pipeline._vision, self.pipeline._decoder, self._answers[look]
-        views = [
-            vision.view(picture) for picture in (answer.image, answer.looks[0].crop or answer.image)
-        ]
-        features, shown = [vision.encode(view) for view in views], 2 if look is REGION else 1
+        vision = self.pipeline._vision
+        decoder = self.pipeline._decoder
+        answer = self._answers[look]
+        pictures = (answer.image, answer.looks[0].crop or answer.image)
+        views = [vision.view(picture) for picture in pictures]
+        features = [vision.encode(view) for view in views]
+        shown = 2 if look is REGION else 1
         grids = [view.grid for view in views[:shown]]
         context = Context(
             list(answer.turns[1].prompt_ids), grids, features[:shown], features[shown:]
@@ -129,11 +134,9 @@ class Authors:
     def __init__(self, folder: Path, dtype: str, ours: Question, threads: int) -> None:
         torch.set_num_threads(threads)
         self._new_cache = importlib.import_module("transformers").DynamicCache
-        self._model, self._manifest, answer = (
-            load(folder, dtype),
-            ours.pipeline.bundle.manifest,
-            ours.ask(REGION),
-        )
+        self._model = load(folder, dtype)
+        self._manifest = ours.pipeline.bundle.manifest
+        answer = ours.ask(REGION)
         crops = [look.crop for look in answer.looks if look.crop is not None]
         rounds = [(answer.turns[0], [answer.image]), (answer.turns[1], [answer.image, *crops])]
         self.touched: dict[str, int] = {}
@@ -154,7 +157,8 @@ class Authors:
 
     @torch.inference_mode()
     def _round(self, turn: Turn, pictures: list[Any], loss: bool) -> None:
-        limits, pad = self._manifest.image, self._manifest.tokens.image_pad
+        limits = self._manifest.image
+        pad = self._manifest.tokens.image_pad
         for _ in range(2):
             views = [
                 image.view(p, limits.limit, limits.min_pixels, limits.max_pixels) for p in pictures
@@ -171,10 +175,10 @@ class Authors:
     def _prefill(self, ids: tuple[int, ...], views: list[image.View], pad: int) -> tuple[Any, int]:
         """The pictures encoded and all of ``ids`` passed through twice: the cache, and the next
         place."""
-        model, grids = self._model.model, [view.grid for view in views]
-        pixels = torch.from_numpy(np.concatenate([view.patches for view in views])).to(
-            self._model.dtype
-        )
+        model = self._model.model
+        grids = [view.grid for view in views]
+        patches = np.concatenate([view.patches for view in views])
+        pixels = torch.from_numpy(patches).to(self._model.dtype)
         together = torch.tensor([0, len(pixels)], dtype=torch.int32)
         features = model.visual(
             pixels, grid_thw=torch.tensor([[1, *grid] for grid in grids]), cu_seqlens=together

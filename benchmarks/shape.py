@@ -23,16 +23,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HOLLOW = "hollow.json"
-STEPS = {
+STEPS = {  # new and cached tokens
     "decode at 512": (1, 512),
     "decode at 2,048": (1, 2048),
     "prefill of 512": (512, 0),
-}  # new and cached tokens
+}
 PATCHES = 1296  # a picture of 512x512
-LOOK_PATCHES, LOOK_TOKENS = (
-    324,
-    96,
-)  # a crop of 4x4 cells; its 81 tokens and the template around them
+LOOK_PATCHES = 324  # a crop of 4x4 cells
+LOOK_TOKENS = 96  # its 81 tokens and the template around them
 REPEATS = {"decode at 512": 20, "decode at 2,048": 20}
 TILE = 1 << 24  # random numbers that are used again and again
 RESERVE = 1 << 30  # bytes of each side of the copy that measures the memory's bandwidth
@@ -64,12 +62,8 @@ def fill(folder: Path) -> Bundle:
         (folder / HOLLOW).unlink()
         manifest = read_as(Manifest, json.loads((folder / MANIFEST).read_text()), MANIFEST)
         files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
-        write_manifest(
-            replace(
-                manifest, files={name: value for name, value in files.items() if name != MANIFEST}
-            ),
-            folder,
-        )
+        files.pop(MANIFEST)
+        write_manifest(replace(manifest, files=files), folder)
     return Bundle.open(folder)
 
 
@@ -91,9 +85,8 @@ def _write(target: Any, weight: Weight, tiles: dict[str, bytes]) -> None:
         tile = bytes(1 << 12)
     elif weight.name.endswith(".scale") or "norm" in weight.name or "ln_q" in weight.name:
         value = np.float32(3e-4 if weight.name.endswith(".scale") else 1)
-        tile = np.full(
-            1 << 12, value, {"FLOAT": np.float32, "FLOAT16": np.float16}[weight.dtype]
-        ).tobytes()
+        dtype = {"FLOAT": np.float32, "FLOAT16": np.float16}[weight.dtype]
+        tile = np.full(1 << 12, value, dtype).tobytes()
     whole, rest = divmod(weight.bytes, len(tile))
     for _ in range(whole):
         target.write(tile)
@@ -103,23 +96,27 @@ def _write(target: Any, weight: Weight, tiles: dict[str, bytes]) -> None:
 Run = Callable[[], None]
 
 
+def run_both(first: Run, second: Run) -> None:
+    first()
+    second()
+
+
 class Runner:
     """The graphs of one bundle on one device; ``runs`` are what is timed, by what the table calls
     them."""
 
     def __init__(self, bundle: Bundle, device: str) -> None:
-        self._manifest, self._sessions = bundle.manifest, list[Session]()
+        self._manifest = bundle.manifest
+        self._sessions = list[Session]()
         try:
             decoder = self._open(bundle, "decoder", device)
             vision = self._open(bundle, "vision_encoder", device)
             cache = KVCache(bundle.manifest, decoder.zeros)
             self.runs = {name: self._decode(decoder, cache, *size) for name, size in STEPS.items()}
             self.runs[f"vision of {PATCHES:,}"] = self._encode(vision, PATCHES)
-            look = (
-                self._encode(vision, LOOK_PATCHES),
-                self._decode(decoder, cache, LOOK_TOKENS, 512),
-            )
-            self.runs["look"] = lambda: (look[0](), look[1]())[0]
+            encode = self._encode(vision, LOOK_PATCHES)
+            decode = self._decode(decoder, cache, LOOK_TOKENS, 512)
+            self.runs["look"] = lambda: run_both(encode, decode)
         except BaseException:
             self.close()
             raise
@@ -129,7 +126,8 @@ class Runner:
         return self._sessions[-1]
 
     def _decode(self, session: Session, cache: KVCache, count: int, cached: int) -> Run:
-        text, graph = self._manifest.text, self._manifest.graphs["decoder"]
+        text = self._manifest.text
+        graph = self._manifest.graphs["decoder"]
         rope = np.ones((count, text.head_dim // 2), np.float32)
         embeds = _floats(1, count, text.hidden_size)
         scores: NDArray[Any] = np.empty((1, text.vocab_size), np.float32)
@@ -153,7 +151,8 @@ class Runner:
         width, half = (
             int(tensor.shape[-1]) for tensor in self._manifest.graphs["vision_encoder"].inputs[:2]
         )
-        pixels, rope = _floats(1, patches, width), np.ones((patches, half), np.float32)
+        pixels = _floats(1, patches, width)
+        rope = np.ones((patches, half), np.float32)
         features = np.empty((1, patches // 4, self._manifest.text.hidden_size), np.float32)
         return lambda: session.run(
             {"patches": pixels, "cos": rope, "sin": rope}, {"features": features}
@@ -174,17 +173,12 @@ def bytes_of_a_step(bundle: Bundle, cached: int) -> int:
 
     The output matrix is the embedding table, but where ONNX Runtime looks at a few of its rows
     alone."""
-    text, names = bundle.manifest.text, ["decoder.onnx.data"]
+    text = bundle.manifest.text
+    names = ["decoder.onnx.data"]
     if bundle.manifest.target != "onnxruntime" or bundle.manifest.precision not in ("int8", "int4"):
         names.append(text.embeddings)
-    cache = (
-        2
-        * text.layers
-        * cached
-        * text.kv_heads
-        * text.head_dim
-        * np.dtype(bundle.manifest.cache.dtype).itemsize
-    )
+    width = text.kv_heads * text.head_dim * np.dtype(bundle.manifest.cache.dtype).itemsize
+    cache = 2 * text.layers * cached * width
     return sum(bundle.file(name).stat().st_size for name in names) + cache
 
 
