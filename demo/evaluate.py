@@ -29,7 +29,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=77_000_001)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    rng, asked, right = Random(options.seed), Counter[str](), Counter[str]()
+    rng = Random(options.seed)
+    asked = Counter[str]()
+    right = Counter[str]()
     with runtime.Pipeline(options.bundle) as pipeline:
         for index in range(options.count):
             picture, samples = scene(rng)
@@ -42,7 +44,7 @@ def main() -> None:
                         picture, sample.question, perception=perception, max_new_tokens=16
                     )
                     asked[name] += 1
-                    right[name] += answer.text == sample.answer
+                    right[name] += int(answer.text == sample.answer)
             if sys.stderr.isatty():
                 print(f"\r{index + 1} of {options.count} scenes", end="", file=sys.stderr)
     shares = {name: right[name] / asked[name] for name in asked}

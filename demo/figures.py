@@ -24,18 +24,27 @@ from vpt_edge.calibration.metrics import METRICS
 from vpt_edge.calibration.samples import Sample
 
 KINDS = ("region", "reencode", "free")
-TABLES = (
-    "embeddings.bin",
-    "embedding_scales.bin",
-    "report.md",
-    "report.html",
-)  # not counted: the table, the reports
+# Not counted: the table, the reports.
+TABLES = ("embeddings.bin", "embedding_scales.bin", "report.md", "report.html")
+HEADER = (
+    "precision",
+    "bytes",
+    "of fp32",
+    "all",
+    "region",
+    "same, no look",
+    "re-encode",
+    "direct",
+    "answers",
+    "cells",
+)
 SEED = 88_000_001
 
 
 def draw(count: int, folder: Path) -> list[Sample]:
     """One question about each of ``count`` new pictures."""
-    rng, samples = Random(SEED), []
+    rng = Random(SEED)
+    samples = []
     for index in range(count):
         picture, asked = scene(rng)
         path = folder / f"{index:05}.png"
@@ -77,12 +86,11 @@ def main() -> None:
         ]
         reference: list[Outcome] = []
         full = 0
-        print(
-            "| precision | bytes | of fp32 | all | region | same, no look | re-encode | direct | answers | cells |"
-        )
-        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
+        print(f"| {' | '.join(HEADER)} |")
+        print(f"|---|{'---:|' * (len(HEADER) - 1)}")
         for bundle in options.bundles:
-            outcomes, unseen = ask(bundle, samples), ask(bundle, blind)
+            outcomes = ask(bundle, samples)
+            unseen = ask(bundle, blind)
             reference = reference or outcomes
             size = sum(
                 path.stat().st_size for path in Path(bundle).iterdir() if path.name not in TABLES

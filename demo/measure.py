@@ -38,7 +38,8 @@ MODES = {
 def measure(network: Network, tokenizer: Tokenizer, count: int, seed: int) -> dict[str, float]:
     """Share of right answers for each way of asking, over ``count`` scenes; looks that were made;
     right places."""
-    rng, talk = Random(seed), Talk(tokenizer)
+    rng = Random(seed)
+    talk = Talk(tokenizer)
     network.eval()
     right = dict.fromkeys((*MODES, "region tokens right"), 0)
     for _ in range(count):
@@ -47,9 +48,9 @@ def measure(network: Network, tokenizer: Tokenizer, count: int, seed: int) -> di
         for name, (kinds, perception) in MODES.items():
             sample = ASK[rng.choice(kinds)](plan, rng, rng.randrange(FORMS))
             answer, first = reply(network, talk, picture, sample.question, perception)
-            right[name] += answer == sample.answer
+            right[name] += int(answer == sample.answer)
             if perception == "region":
-                right["region tokens right"] += region(sample.about[0].cell) == first
+                right["region tokens right"] += int(region(sample.about[0].cell) == first)
     network.train()
     return {name: hits / count for name, hits in right.items()}
 
@@ -86,14 +87,17 @@ def see(picture: Image.Image, device: torch.device) -> tuple[Tensor, tuple[int, 
 
 def box(text: str) -> tuple[int, int, int, int] | None:
     """The crop of a region reply, if it is one."""
-    found = REGION.search(text)
-    columns, rows = (
-        [int(i) for i in re.findall(rf"{axis}_(\d)", found[1] if found else "")] for axis in "xy"
-    )
+    match = REGION.search(text)
+    if match is None:
+        return None
+    columns = [int(index) for index in re.findall(r"x_(\d)", match[1])]
+    rows = [int(index) for index in re.findall(r"y_(\d)", match[1])]
     if not columns or not rows:
         return None
-    left, top = max(min(columns) - 1, 0), max(min(rows) - 1, 0)
-    right, bottom = min(max(columns) + 1, GRID - 1), min(max(rows) + 1, GRID - 1)
+    left = max(min(columns) - 1, 0)
+    top = max(min(rows) - 1, 0)
+    right = min(max(columns) + 1, GRID - 1)
+    bottom = min(max(rows) + 1, GRID - 1)
     return left * CELL, top * CELL, (right + 1) * CELL, (bottom + 1) * CELL
 
 
@@ -118,23 +122,22 @@ def generate(
     stream, past = network.read(embeds[:, :start], (whole[0][:start], whole[1][:start]))
     hidden = network.decoder.norm(stream[:, -1])
     if start < len(ids):
-        rest, pads = embeds[:, start:], tokens[:, start:] == talk.clip_pad
+        rest = embeds[:, start:]
+        pads = tokens[:, start:] == talk.clip_pad
         rest[:, 0] = hidden
         rest[pads] = network.projector(features[0], hidden)[0]
-        stream, past = network.read(
-            rest, (whole[0][start : len(ids)], whole[1][start : len(ids)]), past
-        )
+        place = slice(start, len(ids))
+        stream, past = network.read(rest, (whole[0][place], whole[1][place]), past)
         hidden = network.decoder.norm(stream[:, -1])
     while len(ids) < len(prompt) + LONGEST:
         forced = len(ids) > len(prompt) and ids[-1] == talk.action_start
         token = talk.action if forced else int(network.decoder.lm_head(hidden).argmax())
         if token == talk.end:
             break
-        embed = (
-            hidden[:, None]
-            if token == talk.action
-            else network.embed(torch.tensor([[token]], device=device))
-        )
+        if token == talk.action:
+            embed = hidden[:, None]
+        else:
+            embed = network.embed(torch.tensor([[token]], device=device))
         place = slice(len(ids), len(ids) + 1)
         stream, past = network.read(embed, (whole[0][place], whole[1][place]), past)
         hidden = network.decoder.norm(stream[:, -1])
@@ -149,9 +152,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=10**6)
     options = parser.parse_args()
     tokenizer = Tokenizer.from_file(str(options.checkpoint / "tokenizer.json"))
-    for name, share in measure(
-        load(options.checkpoint), tokenizer, options.count, options.seed
-    ).items():
+    network = load(options.checkpoint)
+    for name, share in measure(network, tokenizer, options.count, options.seed).items():
         print(f"{share:7.1%}  {name}")
 
 

@@ -27,17 +27,20 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=3, help="pictures")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    rng, right, asked = Random(SEED), 0, 0
+    rng = Random(SEED)
+    right = 0
+    asked = 0
     with runtime.Pipeline(options.bundle) as pipeline:
         for index in range(options.count):
             picture, samples = scene(rng)
             for sample in samples:
                 answer = pipeline.ask(picture, sample.question, perception=sample.perception)
-                right, asked = right + (answer.text == sample.answer), asked + 1
+                asked += 1
+                if answer.text == sample.answer:
+                    right += 1
+                looks = "; ".join(map(describe, answer.looks))
                 print(f"question  {sample.question}")
-                print(
-                    f"look      {'; '.join(describe(look) for look in answer.looks) or 'one was enough'}"
-                )
+                print(f"look      {looks or 'one was enough'}")
                 print(f"answer    {answer.text}   (truth: {sample.answer})")
                 if sample.perception == "region":
                     path = options.out / f"overlay_{index}.png"

@@ -20,9 +20,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-SIDE, GRID = 512, 8
+SIDE = 512
+GRID = 8
 CELL = SIDE // GRID
-TAG, PLATE = 46, 26
+TAG = 46
+PLATE = 26
 COLOURS = {
     "red": (212, 36, 40),
     "orange": (246, 134, 22),
@@ -35,7 +37,8 @@ COLOURS = {
 }
 SHAPES = ("ring", "star", "triangle", "cross")
 LETTERS = "ACEFHKLPSTXZ"
-INK, PAPER = (24, 24, 28), (240, 238, 230)
+INK = (24, 24, 28)
+PAPER = (240, 238, 230)
 FONT = ImageFont.load_default(22)
 GRAIN = (
     np.random.default_rng(0).integers(0, 19, (2 * SIDE, 2 * SIDE, 1), np.uint8).repeat(3, axis=2)
@@ -92,15 +95,15 @@ class Sample:
 
 
 def layout(rng: Random) -> Layout:
-    """Two to five tags of different colours, never in neighbouring cells, and shapes of two kinds."""
+    """Two to five tags of different colours, never in neighbouring cells, and shapes of two
+    kinds."""
     cells: list[Cell] = []
     inner = [(x, y) for x in range(1, GRID - 1) for y in range(1, GRID - 1)]
     rng.shuffle(inner)
     count = rng.randint(2, 5)
     for cell in inner:
-        if len(cells) < count and all(
-            max(abs(cell[0] - x), abs(cell[1] - y)) > 1 for x, y in cells
-        ):
+        is_apart = all(max(abs(cell[0] - x), abs(cell[1] - y)) > 1 for x, y in cells)
+        if len(cells) < count and is_apart:
             cells.append(cell)
     named = zip(rng.sample(list(COLOURS), len(cells)), cells, strict=True)
     tags = tuple(
@@ -150,14 +153,16 @@ def ground(seed: int) -> Image.Image:
 def draw_tag(pencil: ImageDraw.ImageDraw, tag: Tag) -> None:
     """A card in its colour with a dark border, a bright plate in the middle and the letter on the
     plate."""
-    (x, y), margin = tag.corner, (TAG - PLATE) // 2
+    x, y = tag.corner
+    margin = (TAG - PLATE) // 2
     pencil.rounded_rectangle((x, y, x + TAG, y + TAG), 9, COLOURS[tag.name], INK, 2)
     pencil.rectangle((x + margin, y + margin, x + TAG - margin, y + TAG - margin), PAPER)
     pencil.text((x + TAG / 2 + 0.5, y + TAG / 2 + 0.5), tag.letter, INK, FONT, anchor="mm")
 
 
 def draw_shape(pencil: ImageDraw.ImageDraw, item: Shape) -> None:
-    (x, y), size = item.corner, item.size
+    x, y = item.corner
+    size = item.size
     third = size // 3
     if item.name == "ring":
         pencil.ellipse((x, y, x + size, y + size), None, item.fill, 7)
@@ -177,34 +182,29 @@ def draw_shape(pencil: ImageDraw.ImageDraw, item: Shape) -> None:
 
 def ask_letter(scene: Layout, rng: Random, form: int) -> Sample:
     tag = rng.choice(scene.tags)
-    question = (f"Which letter is on the {tag.name} tag?", f"What does the {tag.name} tag say?")[
-        form
-    ]
-    return Sample(question, tag.letter, "region", (tag,))
+    forms = (f"Which letter is on the {tag.name} tag?", f"What does the {tag.name} tag say?")
+    return Sample(forms[form], tag.letter, "region", (tag,))
 
 
 def ask_quarter(scene: Layout, rng: Random, form: int) -> Sample:
     tag = rng.choice(scene.tags)
-    question = (f"Where is the {tag.name} tag?", f"In which quarter is the {tag.name} tag?")[form]
-    (x, y), half = tag.cell, GRID // 2
-    answer = f"{'bottom' if y >= half else 'top'} {'right' if x >= half else 'left'}"
-    return Sample(question, answer, "reencode", (tag,))
+    forms = (f"Where is the {tag.name} tag?", f"In which quarter is the {tag.name} tag?")
+    x, y = tag.cell
+    row = "bottom" if y >= GRID // 2 else "top"
+    column = "right" if x >= GRID // 2 else "left"
+    return Sample(forms[form], f"{row} {column}", "reencode", (tag,))
 
 
 def ask_colour(scene: Layout, rng: Random, form: int) -> Sample:
     colour, there = choose(rng, COLOURS, scene.tags)
-    question = (f"Is one of the tags {colour}?", f"Is any tag {colour}?")[form]
-    return Sample(question, "yes" if there else "no", "free", there)
+    forms = (f"Is one of the tags {colour}?", f"Is any tag {colour}?")
+    return Sample(forms[form], "yes" if there else "no", "free", there)
 
 
 def ask_shape(scene: Layout, rng: Random, form: int) -> Sample:
     kind, there = choose(rng, SHAPES, scene.shapes)
-    return Sample(
-        (f"Is there a {kind}?", f"Do you see a {kind}?")[form],
-        "yes" if there else "no",
-        "free",
-        there,
-    )
+    forms = (f"Is there a {kind}?", f"Do you see a {kind}?")
+    return Sample(forms[form], "yes" if there else "no", "free", there)
 
 
 def choose(
@@ -249,11 +249,13 @@ def main() -> None:
             name = f"{index:05}.png"
             picture.save(options.out / name)
             for sample in samples:
-                line = {"image": name, "question": sample.question}
-                lines.write(
-                    json.dumps(line | {"answer": sample.answer, "perception": sample.perception})
-                    + "\n"
-                )
+                line = {
+                    "image": name,
+                    "question": sample.question,
+                    "answer": sample.answer,
+                    "perception": sample.perception,
+                }
+                lines.write(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":

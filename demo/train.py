@@ -47,15 +47,12 @@ from vocabulary import build
 from vpt_edge.runtime import image
 
 BATCH = 32
-FIRST, CROP = (
-    (16, 16),
-    (14, 14),
-)  # grids of patches: the whole picture, and a crop of three by three cells
+FIRST = (16, 16)  # patches of the whole picture
+CROP = (14, 14)  # patches of a crop of three by three cells
 OBJECTS = (*COLOURS, *SHAPES)
 NOTHING = len(OBJECTS)
-STRAY = (
-    0.15  # share of region samples that look one cell beside the tag, as a model that errs would
-)
+# Share of region samples that look one cell beside the tag, as a model that errs would.
+STRAY = 0.15
 
 
 class Heads(nn.Module):
@@ -124,9 +121,11 @@ def patchify(pictures: list[Image.Image], device: torch.device) -> Tensor:
     views = [image.regularize(picture, RESOLUTION) for picture in pictures]
     size = image.smart_resize(*views[0].size, MIN_PIXELS, MAX_PIXELS)
     pixels = np.stack([np.asarray(view.resize(size, Image.Resampling.BICUBIC)) for view in views])
-    mean, std = (torch.tensor(t, device=device) for t in (image.CLIP_MEAN, image.CLIP_STD))
+    mean = torch.tensor(image.CLIP_MEAN, device=device)
+    std = torch.tensor(image.CLIP_STD, device=device)
     x = (torch.from_numpy(pixels).to(device).float() / 255 - mean) / std
-    patch, merge = image.PATCH, image.MERGE
+    patch = image.PATCH
+    merge = image.MERGE
     shape = (size[1] // patch // merge, merge, patch, size[0] // patch // merge, merge, patch, 3)
     x = x.unflatten(2, shape[3:6]).unflatten(1, shape[:3]).permute(0, 1, 4, 2, 5, 7, 3, 6)
     x = x.flatten(1, 4)[:, :, :, None].expand(-1, -1, -1, image.FRAMES, -1, -1)
@@ -172,15 +171,19 @@ class Losses:
 
     def add(self, name: str, logits: Tensor, target: Tensor, weight: Tensor | None = None) -> None:
         """Logits (..., classes) against target (...); -100 is left out."""
-        logits, target = logits.flatten(0, -2), target.flatten()
+        logits = logits.flatten(0, -2)
+        target = target.flatten()
         self.terms[name] = F.cross_entropy(logits, target, weight)
-        kept = (target >= 0) & (target != NOTHING if weight is not None else True)
+        kept = target >= 0
+        if weight is not None:
+            kept &= target != NOTHING
         self.right[name] = float((logits.argmax(-1) == target)[kept].float().mean())
 
 
 def look(network: Network, heads: Heads, batch: Batch, losses: Losses) -> tuple[Tensor, Tensor]:
     """Features of both views, and what the heads make of them."""
-    features, closer = network.see(batch.views, FIRST), network.see(batch.crops, CROP)
+    features = network.see(batch.views, FIRST)
+    closer = network.see(batch.crops, CROP)
     words = network.decoder.lm_head.weight
     weight = torch.ones(NOTHING + 1, device=features.device)
     weight[NOTHING] = 0.1  # most tokens hold nothing
@@ -210,13 +213,11 @@ class Reader:
     def __init__(
         self, network: Network, heads: Heads, talk: Talk, features: Tensor, losses: Losses
     ) -> None:
-        self.network, self.heads, self.talk, self.features, self.losses = (
-            network,
-            heads,
-            talk,
-            features,
-            losses,
-        )
+        self.network = network
+        self.heads = heads
+        self.talk = talk
+        self.features = features
+        self.losses = losses
         self.prefix = [*talk.opening, *[talk.image_pad] * features.shape[1]]
         opening = network.embed(torch.tensor([talk.opening], device=features.device)).expand(
             len(features), -1, -1
@@ -277,8 +278,10 @@ class Reader:
         self.score(name, stream, ids, learned)
 
     def region(self, batch: Batch, closer: Tensor) -> None:
-        """Both rounds of the region questions; a stray look is part of the context but not learned."""
-        talk, rows = self.talk, []
+        """Both rounds of the region questions; a stray look is part of the context but not
+        learned."""
+        talk = self.talk
+        rows = []
         for sample, cell in zip(batch.letters, batch.looks, strict=True):
             first = [talk.asked(sample.question, "region"), talk.said(region(cell))]
             turn = [*talk.turn(talk.image_pad, closer.shape[1]), *talk.looked]
@@ -296,13 +299,16 @@ class Reader:
 
     def reencode(self, samples: list[Sample]) -> None:
         """Both rounds of the re-encoding questions, cut where the condition is read."""
-        talk, network, rows = self.talk, self.network, []
+        talk = self.talk
+        network = self.network
+        rows = []
         for sample in samples:
             first = [talk.asked(sample.question, "reencode"), talk.said(ACTION)]
             turn = [*talk.turn(talk.clip_pad, self.features.shape[1]), *talk.looked]
             rows.append([*first, turn, talk.said(sample.answer)])
         ids, learned = self.join(rows, (1, 3))
-        cut, (cos, sin) = learned[1], self.rope(ids, [FIRST])
+        cut = learned[1]
+        cos, sin = self.rope(ids, [FIRST])
         stream, past = self.read(
             network.embed(ids[:, :cut]), (cos[:cut], sin[:cut]), ids, samples, "reencode"
         )
@@ -328,7 +334,8 @@ class Reader:
 
     def fill(self, ids: Tensor, pad: int, features: Tensor) -> Tensor:
         """Embeddings of ``ids`` with the features in the place of the run of pads."""
-        start, embeds = ids[0].tolist().index(pad), self.network.embed(ids)
+        start = ids[0].tolist().index(pad)
+        embeds = self.network.embed(ids)
         return torch.cat((embeds[:, :start], features, embeds[:, start + features.shape[1] :]), 1)
 
     def score(
@@ -383,11 +390,14 @@ class Stage:
 
 
 STAGES = {"see": Stage(see, 600, 1.5e-3), "speak": Stage(speak, 1200, 1e-3)}
-WARM, EVERY, DECAY = 50, 50, 0.01
+WARM = 50  # steps
+EVERY = 50  # steps from one line of the log to the next
+DECAY = 0.01
 
 
 class Log:
-    """Progress on the screen and in a file of JSON lines, with shares averaged since the last line."""
+    """Progress on the screen and in a file of JSON lines, with shares averaged since the last
+    line."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("w", encoding="utf-8")
@@ -410,24 +420,21 @@ class Log:
         self.file.flush()
 
 
-def train(
-    stage: str, network: Network, heads: Heads, talk: Talk, rng: Random, log: Log, out: Path
-) -> None:
-    plan, parameters = STAGES[stage], [*network.parameters(), *heads.parameters()]
+def train(stage: str, network: Network, heads: Heads, talk: Talk, rng: Random) -> Iterator[Losses]:
+    """The losses of each step, when it is done."""
+    plan = STAGES[stage]
+    parameters = [*network.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, plan.rate, (0.9, 0.98), weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, plan.steps))
     device = network.decoder.lm_head.weight.device
-    for step in range(1, plan.steps + 1):
+    for _ in range(plan.steps):
         losses = plan.step(network, heads, talk, draw_batch(rng, device), rng)
         optimizer.zero_grad()
         torch.stack(list(losses.terms.values())).sum().backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         schedule.step()
-        log.add(losses)
-        if step % EVERY == 0:
-            log.step(stage, step)
-            save(network, talk.tokenizer, out)
+        yield losses
 
 
 def rate(step: int, steps: int) -> float:
@@ -445,11 +452,17 @@ def main() -> None:
     start = time.monotonic()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     talk = Talk(build())
-    network, heads = Network().to(device), Heads(talk).to(device)
-    log, rng = Log(options.log), Random(options.seed)
+    network = Network().to(device)
+    heads = Heads(talk).to(device)
+    log = Log(options.log)
+    rng = Random(options.seed)
     log.write({"parameters": sum(parameter.numel() for parameter in network.parameters())})
     for stage in STAGES:
-        train(stage, network, heads, talk, rng, log, options.out)
+        for step, losses in enumerate(train(stage, network, heads, talk, rng), 1):
+            log.add(losses)
+            if step % EVERY == 0:
+                log.step(stage, step)
+                save(network, talk.tokenizer, options.out)
     log.write({"minutes": round((time.monotonic() - start) / 60, 1)})
     log.write({"unseen scenes": 300, **measure(network, talk.tokenizer, 300, seed=10**6)})
 

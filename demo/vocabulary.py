@@ -22,7 +22,8 @@ from tokenizers import (
 
 SYSTEM = "You are a helpful assistant."
 SUFFIXES = {
-    "region": " \nIdentify the region that can help you answer the question, and then answer the question.",
+    "region": " \nIdentify the region that can help you answer the question, "
+    "and then answer the question.",
     "reencode": " \nRequire additional perception features, and then answer the question.",
     "free": "",
 }
@@ -51,7 +52,10 @@ PERCEPTION = (
     "<|clip_action|>",
     "<|clip_action_end|>",
 )
-WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 VOCABULARY = 512
 
 
