@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve scenes of the demo with five questions each."""
-    folder, rng = tmp_path_factory.mktemp("data"), Random(31)
+    folder = tmp_path_factory.mktemp("data")
+    rng = Random(31)
     with (folder / "data.jsonl").open("w") as lines:
         for index in range(12):
             picture, samples = scenes.scene(rng)
@@ -45,7 +46,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Exporter:
     from vpt_edge.export.quantization.options import Calibration
     from vpt_edge.export.quantization.recipe import RECIPES
 
-    root, made = tmp_path_factory.mktemp("bundles"), dict[tuple[str, ...], Bundle]()
+    root = tmp_path_factory.mktemp("bundles")
+    bundles = dict[tuple[str, ...], Bundle]()
 
     def make(
         checkpoint: Path,
@@ -53,18 +55,19 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Exporter:
         target: str = "onnxruntime",
         kv_cache: str = "float",
     ) -> Bundle:
-        key = checkpoint.name, precision, target, kv_cache
-        if key not in made:
+        key = (checkpoint.name, precision, target, kv_cache)
+        if key not in bundles:
             samples = data if checkpoint == DEMO else own_samples(checkpoint, root)
-            made[key] = export(
+            calibration = None
+            if RECIPES[precision].quantized:
+                calibration = Calibration(str(samples), max_drop=100, kv_cache=kv_cache, block=64)
+            bundles[key] = export(
                 str(checkpoint),
                 root / "_".join(key),
                 precision=precision,
                 target=target,
-                calibration=Calibration(str(samples), max_drop=100, kv_cache=kv_cache, block=64)
-                if RECIPES[precision].quantized
-                else None,
+                calibration=calibration,
             )
-        return made[key]
+        return bundles[key]
 
     return make

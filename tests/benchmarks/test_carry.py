@@ -14,7 +14,8 @@ def pieces(tmp_path: Path) -> Path:
     """A file of 25 bytes in three pieces, and a small one that stayed whole."""
     folder = tmp_path / "pieces"
     (folder / "whole").mkdir(parents=True)
-    large, small = tmp_path / "large.whl", folder / "whole" / "small.whl"
+    large = tmp_path / "large.whl"
+    small = folder / "whole" / "small.whl"
     large.write_bytes(bytes(range(25)))
     small.write_bytes(b"small")
     carry.cut(large, folder, 10)
@@ -40,7 +41,10 @@ def test_a_second_join_keeps_what_is_right(pieces: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize("harm", ["missing", "altered"])
 def test_a_harmed_piece_is_named(harm: str, pieces: Path, tmp_path: Path) -> None:
     piece = pieces / "large.whl.001"
-    piece.unlink() if harm == "missing" else piece.write_bytes(b"0123456789")
+    if harm == "missing":
+        piece.unlink()
+    else:
+        piece.write_bytes(b"0123456789")
     with pytest.raises(SystemExit, match=r"missing or altered in .*: large.whl "):
         carry.join(pieces, tmp_path / "out")
 
