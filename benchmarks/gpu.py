@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from benchmarks.gpu_table import table
 from benchmarks.shape import HOLLOW, fill
 from benchmarks.speed import DEVICES
 from vpt_edge import runtime
@@ -40,10 +41,10 @@ PATTERNS = {"demo": "demo-*", "golden": "golden_*", "build": "shape-*"}  # of bu
 FACTS = ("board", "CUDA driver", "CUDA runtime", "TensorRT", "TensorRT-RTX", "ONNX Runtime")
 PICTURES = 10
 SEED = 2026
-Found = dict[str, Any]
+Entry = dict[str, Any]
 
 
-def child(limit: int, *arguments: str) -> Found:
+def child(limit: int, *arguments: str) -> Entry:
     """The JSON object that a module prints as its last line, or what went wrong."""
     command = [sys.executable, "-m", *arguments]
     try:
@@ -61,10 +62,10 @@ def child(limit: int, *arguments: str) -> Found:
     return {"error": f"exit code {result.returncode}: {said[-900:]}"}
 
 
-def ask(path: Path, device: str) -> Found:
+def ask(path: Path, device: str) -> Entry:
     """The demo's questions or a model's golden cases, and for ONNX Runtime what it leaves to the
     CPU."""
-    found: Found = {}
+    found: Entry = {}
     if device == "cuda":
         found["on the CPU"] = left_to_cpu(path)
     with runtime.Pipeline(path, device) as pipeline:
@@ -73,7 +74,7 @@ def ask(path: Path, device: str) -> Found:
         return found | ask_golden(pipeline, path)
 
 
-def ask_demo(pipeline: runtime.Pipeline) -> Found:
+def ask_demo(pipeline: runtime.Pipeline) -> Entry:
     scenes = importlib.import_module("scenes")
     rng = Random(SEED)
     right = 0
@@ -90,7 +91,7 @@ def ask_demo(pipeline: runtime.Pipeline) -> Found:
     return {"right": right, "of": asked}
 
 
-def ask_golden(pipeline: runtime.Pipeline, path: Path) -> Found:
+def ask_golden(pipeline: runtime.Pipeline, path: Path) -> Entry:
     """Ids, boxes and answers against the authors'."""
     from golden import CASES, Case, check_decisions
 
@@ -128,56 +129,6 @@ def left_to_cpu(path: Path) -> dict[str, dict[str, int]]:
     return found
 
 
-def table(results: Found) -> str:
-    """The results as Markdown, for README.md beside this file."""
-    facts = [
-        f"{found['check']} {found['found']}"
-        for found in results["machine"]
-        if found["check"] in results["facts"]
-    ]
-    lines = [f"## {results['date']}, {'; '.join(facts)}", "", f"Python {results['python']}.", ""]
-    for stage in ("demo", "golden"):
-        for name, found in results.get(stage, {}).items():
-            text = found.get("error") or f"{found['right']} of {found['of']} right"
-            lines.append("; ".join([f"- {stage}, {name}: {text}", *found.get("wrong", ())]))
-            for graph, kinds in found.get("on the CPU", {}).items():
-                counts = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
-                if counts:
-                    lines.append(f"  - {graph} on the CPU: {counts}")
-    for name, found in results.get("build", {}).items():
-        text = found.get("error") or f"{len(found['plans'])} plans in {found['seconds']:.0f} s"
-        lines.append(f"- build, {name}: {text}")
-    for stage in ("speed", "compile"):
-        if stage in results:
-            lines += speed_table(stage, results[stage])
-    return "\n".join(lines) + "\n"
-
-
-def speed_table(stage: str, found: Found) -> list[str]:
-    if "error" in found:
-        return [f"- {stage}: {found['error']}"]
-    copied = f"{found['bandwidth'] / 1e9:,.0f} GB/s"
-    lines = [
-        "",
-        f"Copy within the GPU's memory: {copied}; medians of {found['rounds']} rounds.",
-    ]
-    lines += [f"- {name}: {text}" for name, text in found["errors"].items()]
-    whats = list(next(iter(found["seconds"].values()), {}))
-    lines += ["", "| | " + " | ".join(whats) + " |", "|---|" + "---:|" * len(whats)]
-    floors = {f"floor {name}": floor for name, floor in found["floors"].items()}
-    for name, row in {**found["seconds"], **floors}.items():
-        cells = [speed_cell(what, taken) for what, taken in row.items()]
-        cells += ["-"] * (len(whats) - len(cells))
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def speed_cell(what: str, seconds: float) -> str:
-    if what.startswith("decode"):
-        return f"{1 / seconds:,.1f} tok/s"
-    return f"{1000 * seconds:.2f} ms"
-
-
 def check_bundles(bundles: Path) -> None:
     """Fill what came without weights, and open everything once."""
     for path in sorted(path for path in bundles.iterdir() if (path / "manifest.json").exists()):
@@ -196,11 +147,11 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "results.json"
-        self.entries: Found = {}
+        self.entries: Entry = {}
         if self._file.exists():
             self.entries = json.loads(self._file.read_text())
 
-    def add(self, stage: str, name: str, entry: Found) -> None:
+    def add(self, stage: str, name: str, entry: Entry) -> None:
         self.entries.setdefault(stage, {})[name] = entry
         self.write()
         now = f"{datetime.datetime.now():%H:%M:%S}"
@@ -210,7 +161,7 @@ class Results:
         self._file.write_text(json.dumps(self.entries, indent=1) + "\n")
 
 
-def describe_machine(findings: list[machine.Finding]) -> Found:
+def describe_machine(findings: list[machine.Finding]) -> Entry:
     """What ``vpt-doctor`` finds here, and which of it stands above the table."""
     return {
         "date": datetime.date.today().isoformat(),
@@ -255,7 +206,7 @@ def run_bundle(stage: str, path: Path, options: argparse.Namespace, results: Res
         if stage == "build" and device == "cuda":
             continue  # nothing is built for it
         flags = ("--device", device)
-        entry: Found = {}
+        entry: Entry = {}
         if device != "cuda":
             entry = child(options.limit, "vpt_edge.commands.build", str(path), *flags, "--json")
         if stage != "build" and "error" not in entry:
@@ -263,7 +214,7 @@ def run_bundle(stage: str, path: Path, options: argparse.Namespace, results: Res
         results.add(stage, f"{device} {path.name.rsplit('-', 1)[0]}", entry)
 
 
-def run_speed(stage: str, options: argparse.Namespace) -> Found:
+def run_speed(stage: str, options: argparse.Namespace) -> Entry:
     flags = ["--rounds", str(options.rounds)]
     if stage == "compile":
         flags.append("--compiled")
