@@ -149,7 +149,7 @@ class Density:
     @property
     def p90(self) -> int:
         ordered = sorted(self.function_lines or [0])
-        return ordered[math.ceil(0.9 * len(ordered)) - 1]
+        return ordered[math.ceil(9 * len(ordered) / 10) - 1]
 
     @property
     def longest(self) -> int:

@@ -87,8 +87,8 @@ def test_nothing_has_no_density() -> None:
 
 
 def test_lengths_of_functions() -> None:
-    result = density.measure("def f():\n" + "    pass\n" * lines for lines in range(1, 11))
-    assert (result.median, result.p90, result.longest) == (6.5, 10, 11)
+    result = density.measure("def f():\n" + "    pass\n" * lines for lines in range(1, 12))
+    assert (result.median, result.p90, result.longest) == (7, 11, 12)
 
 
 @pytest.mark.parametrize("columns", [100, 101])
