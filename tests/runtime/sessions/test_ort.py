@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from golden import DEMO, Exporter
 
-from vpt_edge.device import machine
+from vpt_edge.runtime import host
 from vpt_edge.runtime.sessions import ort
 
 
@@ -40,7 +40,7 @@ def test_a_session_starts_no_more_threads_than_it_has_cores(
     usable: int, threads: int, exported: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setattr(machine, "usable_cores", lambda: usable)
+    monkeypatch.setattr(host, "usable_cores", lambda: usable)
     session = ort.OrtSession(exported(DEMO), "reencoder_projector")
     assert session._session.get_session_options().intra_op_num_threads == threads
     session.close()
