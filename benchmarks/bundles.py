@@ -32,11 +32,12 @@ from vpt_edge.export.quantization.options import Calibration
 from vpt_edge.export.quantization.plan import QuantizationPlan
 from vpt_edge.export.quantization.recipe import INT4_BLOCK, RECIPES
 from vpt_edge.export.writer import EMBEDDINGS, BundleWriter
-from vpt_edge.runtime.bundle import sha256, write_manifest
+from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.manifest import write_manifest
 from vpt_edge.runtime.testing import tiny_bundle
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.bundle import Manifest
+    from vpt_edge.runtime.manifest import Manifest
 
 CARRIED = ("image.png", "conversation.json", "expected.json", "expected.npz")
 SHAPED = (("fp16", "onnxruntime"), ("fp16", "tensorrt"), ("int8", "tensorrt"), ("int4", "tensorrt"))

@@ -17,8 +17,12 @@ from benchmarks import graphs
 from benchmarks.libraries import WORD, Timed, nothing
 from benchmarks.shape import STEPS, bytes_of_a_step
 from vpt_edge.export.checkpoint import Checkpoint
-from vpt_edge.runtime.bundle import Bundle, sha256, write_manifest
-from vpt_edge.runtime.decoder import Context, Decoder, Sampler
+from vpt_edge.runtime.bundle import Bundle
+from vpt_edge.runtime.context import Context
+from vpt_edge.runtime.decoder import Decoder
+from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.manifest import write_manifest
+from vpt_edge.runtime.sampler import Sampler
 from vpt_edge.runtime.sessions.ort import OrtSession
 
 ARCHITECTURES = {"qwen2": "Qwen2ForCausalLM", "qwen2_vl": "Qwen2VLForConditionalGeneration"}

@@ -20,8 +20,9 @@ from benchmarks.libraries import WORD, Timed, nothing
 from benchmarks.models import load
 from vpt_edge import runtime
 from vpt_edge.runtime import image
-from vpt_edge.runtime.decoder import Context, Sampler
+from vpt_edge.runtime.context import Context
 from vpt_edge.runtime.positions import mrope_positions
+from vpt_edge.runtime.sampler import Sampler
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.result import Turn
@@ -99,7 +100,7 @@ class Question:
                 self._picture, ASKED, perception=look.kind, assistant_prefix=look.prefix
             )
         assert len(answer.looks) == 1 and not any(script)
-        self.waits[look.wait].append(answer.usage.waits[1])
+        self.waits[look.wait].append(answer.usage.first_token_seconds[1])
         self._answers[look] = answer
         return answer
 

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vpt_edge.runtime.bundle import MANIFEST, Bundle, Manifest, read_as, sha256, write_manifest
+from vpt_edge.runtime.bundle import Bundle
+from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.kv_cache import KVCache
+from vpt_edge.runtime.manifest import MANIFEST, Manifest, write_manifest
+from vpt_edge.runtime.schema import read_as
 from vpt_edge.runtime.sessions import Session, cuda, open_session
 from vpt_edge.runtime.sessions.stream import Stream
 

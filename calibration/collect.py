@@ -15,9 +15,8 @@ import numpy as np
 
 from vpt_edge.calibration.model import open_pipeline
 from vpt_edge.calibration.ranges import Statistics
-from vpt_edge.runtime.bundle import sha256
 from vpt_edge.runtime.errors import ImageError, PromptError
-from vpt_edge.runtime.files import write_file
+from vpt_edge.runtime.files import sha256, write_file
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.model import RecordableModel

@@ -7,26 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from vpt_edge.calibration.recorder import RecordingSession
-from vpt_edge.runtime.bundle import Bundle
+from vpt_edge.runtime.bundle import Bundle, Model
 from vpt_edge.runtime.pipeline import Pipeline
 from vpt_edge.runtime.sessions import open_session
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.recorder import ActivationRecorder
-    from vpt_edge.runtime.bundle import Embeddings, Manifest
+    from vpt_edge.runtime.bundle import Embeddings
+    from vpt_edge.runtime.manifest import Manifest
     from vpt_edge.runtime.sessions import Session
 
 
-class RecordableModel(Protocol):
-    """Manifest, tokenizer, embeddings and sessions: what an answer is made of, wherever it lies."""
-
-    @property
-    def manifest(self) -> Manifest: ...
-
-    @property
-    def tokenizer_file(self) -> Path: ...
-
-    def embeddings(self) -> Embeddings: ...
+class RecordableModel(Model, Protocol):
+    """A model whose sessions can be watched: a bundle's, or a checkpoint that is streamed."""
 
     def open_session(self, name: str, recorder: ActivationRecorder | None = None) -> Session:
         """The graph ``name`` on the CPU; ``recorder`` is told what flows into its matmuls."""
@@ -44,7 +37,7 @@ class BundleModel:
 
     @property
     def tokenizer_file(self) -> Path:
-        return self.bundle.file("tokenizer.json")
+        return self.bundle.tokenizer_file
 
     def embeddings(self) -> Embeddings:
         return self.bundle.embeddings()
@@ -55,21 +48,10 @@ class BundleModel:
         return RecordingSession(self.bundle, name, recorder)
 
 
-@dataclass(frozen=True)
-class _ModelBundle(Bundle):
-    """What Pipeline takes today: a bundle in whose folder only the tokenizer is looked for."""
-
-    model: RecordableModel
-
-    def embeddings(self) -> Embeddings:
-        return self.model.embeddings()
-
-
 def open_pipeline(model: RecordableModel, recorder: ActivationRecorder | None = None) -> Pipeline:
     """The runtime's loop over ``model``; ``recorder`` is told what flows into its matmuls."""
 
-    def open_graph(bundle: Bundle, name: str, /) -> Session:
+    def open_graph(_: Model, name: str, /) -> Session:
         return model.open_session(name, recorder)
 
-    bundle = _ModelBundle(model.tokenizer_file.parent, model.manifest, model)
-    return Pipeline(bundle, opener=open_graph)
+    return Pipeline(model, opener=open_graph)

@@ -10,7 +10,6 @@ from vpt_edge.calibration import html
 from vpt_edge.calibration.evaluation import accuracy, latency, looked_again
 from vpt_edge.calibration.metrics import overlap
 from vpt_edge.runtime.errors import ImageError
-from vpt_edge.runtime.overlay import describe
 from vpt_edge.runtime.result import Answer, Usage
 
 if TYPE_CHECKING:
@@ -176,7 +175,7 @@ def _worst_samples(evaluation: Evaluation) -> str:
 
 
 def _figure(name: str, sample: Sample, outcome: Outcome) -> str:
-    looks = "; ".join(describe(look) for look in outcome.looks) or "answered at the first look"
+    looks = "; ".join(look.describe() for look in outcome.looks) or "answered at the first look"
     answer = outcome.error or outcome.text
     try:
         plot = _overlay(sample, outcome)

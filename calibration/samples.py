@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from vpt_edge.runtime.chat import SENTENCES, question_text
 from vpt_edge.runtime.errors import ImageError, VptError
 from vpt_edge.runtime.image import open_picture, regularize
-from vpt_edge.runtime.perception.vpt import KINDS, TRIGGER
+from vpt_edge.runtime.perception.vpt import KINDS, SENTENCES, TRIGGER, question_text
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.chat import Perception
     from vpt_edge.runtime.image import Box
+    from vpt_edge.runtime.perception.actions import Mode
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
-QUESTIONS: dict[Perception, tuple[str, ...]] = {
+QUESTIONS: dict[Mode, tuple[str, ...]] = {
     "region": (
         "What is written in the picture?",
         "What is the smallest object that you can see?",
@@ -53,7 +52,7 @@ class Sample:
     image: Path
     question: str
     answer: str | None = None
-    perception: Perception = "free"
+    perception: Mode = "free"
     box: Box | None = None
 
     def open(self) -> Image.Image:

@@ -141,6 +141,8 @@ def _print_survey(survey: Survey) -> None:
 
 
 def _print_summary(survey: Survey, built: dict[str, dict[str, Any]], seconds: float) -> None:
+    from vpt_edge.runtime.perception import open_perception
+
     say(f"{survey.tasks[0].plan.parent} for {survey.platform}")
     for task in survey.tasks:
         state = "up to date"
@@ -150,8 +152,9 @@ def _print_summary(survey: Survey, built: dict[str, dict[str, Any]], seconds: fl
         say(f"  {task.plan.name:<28}{size:>16,} bytes  {state}; {_profiles(task)}")
     say(f"{len(built)} built, {len(survey.tasks) - len(built)} kept, {seconds:.1f} s")
     command = f"vpt-run {survey.bundle.path} PICTURE 'QUESTION' --device {survey.platform.library}"
-    if survey.bundle.manifest.prompt_triggered:
-        command += " --perception region"
+    mode = open_perception(survey.bundle.manifest).usual_mode
+    if mode != "free":
+        command += f" --perception {mode}"
     say(f"next: {command}")
 
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vpt_edge.export.quantization.options import Calibration
-    from vpt_edge.runtime.bundle import Bundle, Gate, Manifest
+    from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.manifest import Gate, Manifest
 
 STREAMED = {"auto": None, "exported": False, "streamed": True}  # by --reference
 
@@ -212,6 +213,7 @@ def _worst(manifest: Manifest) -> Any:
 def _print_summary(bundle: Bundle, seconds: float) -> None:
     """What was made, how large, how good, and which command comes next."""
     from vpt_edge.export.report import tokenizer_note
+    from vpt_edge.runtime.perception import open_perception
 
     manifest = bundle.manifest
     sizes = _sizes(bundle)
@@ -226,14 +228,15 @@ def _print_summary(bundle: Bundle, seconds: float) -> None:
     note = tokenizer_note(bundle.path)
     if note:
         say(f"note: {note}")
-    if not manifest.tokens.triggers:
+    perception = open_perception(manifest)
+    if not perception.can_look:
         say(
             "this is an alignment checkpoint: it knows no trigger token and answers at the first "
             "look"
         )
     command = f"vpt-run {bundle.path} PICTURE 'QUESTION'"
-    if manifest.prompt_triggered:
-        command += " --perception region"
+    if perception.usual_mode != "free":
+        command += f" --perception {perception.usual_mode}"
     say(f"next: {command}")
 
 

@@ -79,7 +79,6 @@ def _run(options: argparse.Namespace) -> None:
 
 def _follow(events: Iterator[Event], quiet: bool) -> Answer:
     """Print text as it comes and looks as they happen; returns the answer."""
-    from vpt_edge.runtime.overlay import describe
     from vpt_edge.runtime.result import Finished, Looked
 
     at_line_start = True
@@ -91,7 +90,7 @@ def _follow(events: Iterator[Event], quiet: bool) -> Answer:
         if isinstance(event, Looked):
             if not at_line_start:
                 say()
-            say(f"[{describe(event)}]")
+            say(f"[{event.describe()}]")
             at_line_start = True
         else:
             say(event.piece, end="")

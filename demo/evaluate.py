@@ -17,7 +17,7 @@ from scenes import scene
 from vpt_edge import runtime
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.chat import Perception
+    from vpt_edge.runtime.perception.actions import Mode
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
         for index in range(options.count):
             picture, samples = scene(rng)
             for sample in samples:
-                modes: dict[str, Perception] = {sample.perception: sample.perception}
+                modes: dict[str, Mode] = {sample.perception: sample.perception}
                 if sample.perception == "region":
                     modes["region, without a look"] = "off"
                 for name, perception in modes.items():

@@ -13,7 +13,6 @@ from random import Random
 from scenes import scene
 
 from vpt_edge import runtime
-from vpt_edge.runtime.overlay import describe
 
 SEED = 2026  # of the pictures; training counts its scenes up from other seeds
 
@@ -38,7 +37,7 @@ def main() -> None:
                 asked += 1
                 if answer.text == sample.answer:
                     right += 1
-                looks = "; ".join(map(describe, answer.looks))
+                looks = "; ".join(look.describe() for look in answer.looks)
                 print(f"question  {sample.question}")
                 print(f"look      {looks or 'one was enough'}")
                 print(f"answer    {answer.text}   (truth: {sample.answer})")

@@ -22,15 +22,16 @@ from vpt_edge.device import libraries, machine
 from vpt_edge.device.power import Meter, read_clocks
 from vpt_edge.device.tables import Figure, Report
 from vpt_edge.runtime import host
+from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import VptError
 from vpt_edge.runtime.image import open_picture
-from vpt_edge.runtime.overlay import describe
+from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.pipeline import Pipeline
-from vpt_edge.runtime.result import STAGES
 from vpt_edge.runtime.sessions import tensorrt
+from vpt_edge.runtime.stopwatch import STAGES
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.perception.actions import Mode
     from vpt_edge.runtime.result import Answer
     from vpt_edge.runtime.sessions import SessionOpener
     from vpt_edge.runtime.sessions.cuda import Device
@@ -94,11 +95,13 @@ def measure(
         gpu = None if device == "cpu" else libraries.open_gpu()
         device_memory = _used_memory(gpu)
     last = timed[-1].answer
+    opened = pipeline.bundle
+    assert isinstance(opened, Bundle)
     device_text = f"{device}, {libraries.check_driver().found}" if gpu else device
     return Report(
-        bundle=_describe_bundle(pipeline.bundle),
-        request=_describe_request(pipeline.bundle, picture, prompt, last),
-        tokens=_count_tokens(pipeline.bundle, last),
+        bundle=_describe_bundle(opened),
+        request=_describe_request(opened, picture, prompt, last),
+        tokens=_count_tokens(opened, last),
         runs=runs,
         warm_up=WARM_UP,
         figures={"start_up": Figure.of([start_up]), **figures(timed)},
@@ -137,9 +140,9 @@ def _answer(pipeline: Pipeline, picture: Image.Image, question: str) -> Run:
 
     Where the model can look, a region is put into its mouth: what it would say itself is not known.
     """
-    perception = "off"
+    perception: Mode = "off"
     prefix = ""
-    if pipeline.bundle.manifest.tokens.triggers:
+    if open_perception(pipeline.bundle.manifest).can_look:
         perception = "region"
         prefix = REGION
     start = time.perf_counter()
@@ -171,7 +174,7 @@ def figures(runs: Sequence[Run]) -> dict[str, Figure | None]:
     An encode is the mean of a run's; a turn's first token is of the prefill.
     """
     answers = [run.answer for run in runs]
-    first_tokens = [answer.usage.waits[0] for answer in answers]
+    first_tokens = [answer.usage.first_token_seconds[0] for answer in answers]
     steps = [_step_seconds(answer) for answer in answers]
     encodes = [answer.usage.seconds["vision"] / answer.usage.vision_runs for answer in answers]
     looks = [_look_seconds(answer) for answer in answers]
@@ -192,8 +195,8 @@ def _step_seconds(answer: Answer) -> float | None:
 
 def _look_seconds(answer: Answer) -> float | None:
     """From the look to the token after it; None where there was no look."""
-    waits = answer.usage.waits
-    return waits[1] if len(waits) > 1 else None
+    seconds = answer.usage.first_token_seconds
+    return seconds[1] if len(seconds) > 1 else None
 
 
 def shares(runs: Sequence[Run]) -> dict[str, float]:
@@ -251,11 +254,11 @@ def _describe_request(
 
 
 def _describe_looks(bundle: Bundle, answer: Answer) -> str:
-    if not bundle.manifest.tokens.triggers:
+    if not open_perception(bundle.manifest).can_look:
         return "none: the checkpoint has no triggers"
     if not answer.looks:
         return f"none: {answer.finish_reason}"
-    texts = [describe(look) for look in answer.looks]
+    texts = [look.describe() for look in answer.looks]
     texts[0] += ": this region was given, the model did not choose it"
     return "; ".join(texts)
 

@@ -12,9 +12,10 @@ from vpt_edge.engines import resources
 from vpt_edge.engines.engine import Job
 from vpt_edge.engines.process import BuildProcess
 from vpt_edge.engines.profiles import make_profiles
-from vpt_edge.runtime.bundle import Bundle, read_as, sha256
+from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import SessionError, VptError
-from vpt_edge.runtime.files import PARTIAL
+from vpt_edge.runtime.files import PARTIAL, sha256
+from vpt_edge.runtime.schema import read_as
 from vpt_edge.runtime.sessions.plan import (
     Platform,
     Profile,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vpt_edge.runtime.sessions.plan import Profile, Shape
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.bundle import Graph, Tensor
+    from vpt_edge.runtime.manifest import Graph, Tensor
 
     Bounds = dict[str, tuple[int, int, int]]
 

@@ -118,7 +118,7 @@ def _probe(library: str) -> dict[str, Any]:
 
 def _build(data: dict[str, Any], channel: Channel, stop: threading.Event) -> dict[str, Any]:
     from vpt_edge.engines.engine import Job, make_plan
-    from vpt_edge.runtime.bundle import read_as
+    from vpt_edge.runtime.schema import read_as
     from vpt_edge.runtime.sessions.tensorrt import load_tensorrt
 
     job = read_as(Job, data, "the job")

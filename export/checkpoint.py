@@ -14,7 +14,7 @@ from vpt_edge.export.models import Model, vpt
 from vpt_edge.export.spec import GraphOptions, Spec
 from vpt_edge.export.tensor_files import TensorFiles
 from vpt_edge.runtime.errors import CheckpointError
-from vpt_edge.runtime.image import most_tokens
+from vpt_edge.runtime.models.qwen2_vl import most_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,8 @@ HUB_ID = r"\w[\w.-]*/[\w.-]+"
 class Checkpoint:
     """A VPT checkpoint on disk, checked: every tensor is there and has its shape.
 
-    ``model``: what its config files describe; ``tokens`` and ``image`` are for the manifest.
+    ``model``: what its config files describe; ``tokens``, ``image`` and ``perception`` are for the
+    manifest.
     """
 
     def __init__(self, path: Path, source: str) -> None:
@@ -38,11 +39,12 @@ class Checkpoint:
         self.tokenizer_file = path / "tokenizer.json"
         tokenizer = _open_tokenizer(self.tokenizer_file)
         tower = self.model.tower
-        self.tokens = vpt.find_tokens(
-            tokenizer, self.kind, tower.special_tokens, self.tokenizer_file
-        )
+        vpt.check_tokens(tokenizer, self.kind, tower.special_tokens, self.tokenizer_file)
+        self.tokens = vpt.find_tokens(tokenizer)
         self._check_vocabulary(len(tokenizer.get_vocab()))
-        self.image = vpt.with_reencode_limit(tower.image_limits(path), self.kind, path)
+        self.image = tower.image_limits(path)
+        side = vpt.reencode_side(self.image, self.kind, path)
+        self.perception = vpt.find_perception(tokenizer, self.kind, self._waits_for_prompt(), side)
         self._files = TensorFiles(path)
         self._check_tensors()
 
@@ -71,10 +73,8 @@ class Checkpoint:
         """Geometry of the language model."""
         return self.model.tower.text
 
-    @property
-    def prompt_triggered(self) -> bool:
-        """Whether this is a released checkpoint that looks again only when the question asks for
-        it."""
+    def _waits_for_prompt(self) -> bool:
+        """Whether this is a released checkpoint that looks only when the question asks for it."""
         return vpt.is_prompt_triggered((*self.path.resolve().parts, *Path(self.source).parts))
 
     @property

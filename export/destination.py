@@ -7,9 +7,9 @@ import json
 import os
 from pathlib import Path
 
-from vpt_edge.runtime.bundle import MANIFEST
 from vpt_edge.runtime.errors import ExportError
 from vpt_edge.runtime.files import is_mount_point, resolve
+from vpt_edge.runtime.manifest import MANIFEST
 from vpt_edge.runtime.sessions.plan import PLANS
 
 MANIFEST_KEYS = {"schema_version", "precision", "graphs", "files"}  # of every schema version

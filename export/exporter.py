@@ -26,22 +26,17 @@ from vpt_edge.export.quantization.sensitivity import Sensitivity
 from vpt_edge.export.streamed import stream_checkpoint
 from vpt_edge.export.verify import try_bundle
 from vpt_edge.export.writer import RANGES, REPORT, BundleWriter
-from vpt_edge.runtime.bundle import (
-    EXPORT_AGAIN,
-    MANIFEST,
-    Bundle,
-    ImageLimits,
-    Manifest,
-    read_as,
-)
+from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import BundleError, CheckpointError, ExportError
 from vpt_edge.runtime.files import replace_folder
+from vpt_edge.runtime.manifest import MANIFEST, ImageConfig, Manifest
+from vpt_edge.runtime.schema import EXPORT_AGAIN, read_as
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.model import RecordableModel
     from vpt_edge.export.progress import Listener
     from vpt_edge.export.quantization.options import Calibration
-    from vpt_edge.runtime.bundle import Gate
+    from vpt_edge.runtime.manifest import Gate
 
 STREAMED_ABOVE = 2 << 30  # bytes of the float model
 CACHE_TOKENS = 4096  # prompts of up to 2048 (the authors' cut-off), a second look and an answer
@@ -111,7 +106,7 @@ def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
         raise ExportError(f"{name} {value!r} is unknown, expected one of: {', '.join(choices)}")
 
 
-def _check_values(record: Manifest | ImageLimits, source: str) -> None:
+def _check_values(record: Manifest | ImageConfig, source: str) -> None:
     """Say before the work what a reader of the manifest would refuse after it."""
     values = json.loads(json.dumps(asdict(record)))
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.bundle import Gate, Manifest
+    from vpt_edge.runtime.manifest import Gate, Manifest
 
 
 def report(manifest: Manifest, folder: Path) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor, nn
 
-from vpt_edge.runtime import bundle
+from vpt_edge.runtime import manifest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +49,7 @@ class Spec:
     ``folds`` are where quantization may smooth outliers; ``value_weights`` by part of the cache
     ("0.value") the parameter that makes it."""
 
-    graph: bundle.Graph
+    graph: manifest.Graph
     build: Callable[[AttentionType], nn.Module]
     tensor_name: Callable[[str], str]
     weight_transforms: WeightTransforms = field(default_factory=dict)
@@ -88,9 +88,9 @@ class Spec:
         return scales
 
 
-def floats(name: str, *shape: int | str) -> bundle.Tensor:
+def floats(name: str, *shape: int | str) -> manifest.Tensor:
     """A float32 input or output of a graph."""
-    return bundle.Tensor(name, "float32", shape)
+    return manifest.Tensor(name, "float32", shape)
 
 
 def weight_and_bias(name: str, shape: Shape) -> dict[str, Shape]:
@@ -98,7 +98,7 @@ def weight_and_bias(name: str, shape: Shape) -> dict[str, Shape]:
     return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
 
 
-def with_cache(graph: bundle.Graph, dtype: str) -> bundle.Graph:
+def with_cache(graph: manifest.Graph, dtype: str) -> manifest.Graph:
     """``graph`` with keys and values of ``dtype``."""
     return replace(
         graph,
@@ -107,7 +107,7 @@ def with_cache(graph: bundle.Graph, dtype: str) -> bundle.Graph:
     )
 
 
-def _with_cache(tensors: tuple[bundle.Tensor, ...], dtype: str) -> tuple[bundle.Tensor, ...]:
+def _with_cache(tensors: tuple[manifest.Tensor, ...], dtype: str) -> tuple[manifest.Tensor, ...]:
     changed = []
     for tensor in tensors:
         if tensor.name.startswith(("past.", "present.")):

@@ -27,7 +27,8 @@ from vpt_edge.export.attention import PlainAttention
 from vpt_edge.export.quantization.recipe import RECIPES
 from vpt_edge.export.spec import OPSET
 from vpt_edge.export.tracing import nest
-from vpt_edge.runtime.bundle import Embeddings, sha256
+from vpt_edge.runtime.bundle import Embeddings
+from vpt_edge.runtime.files import sha256
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from vpt_edge.calibration.recorder import ActivationRecorder
     from vpt_edge.export.writer import BundleWriter
-    from vpt_edge.runtime.bundle import Manifest
+    from vpt_edge.runtime.manifest import Manifest
     from vpt_edge.runtime.sessions import Arrays, Session
 
 IR_VERSION = 9  # the last before opset 20

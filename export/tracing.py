@@ -19,7 +19,7 @@ from vpt_edge.runtime.errors import ExportError
 if TYPE_CHECKING:
     from vpt_edge.export.attention import AttentionType
     from vpt_edge.export.spec import Spec
-    from vpt_edge.runtime import bundle
+    from vpt_edge.runtime import manifest
 
 TRACE_SIZES = {"past": 3, "capacity": 16, "sequence": 5, "tokens": 6}
 DTYPES = {
@@ -106,7 +106,9 @@ def nest(spec: Spec, items: Sequence[Any]) -> tuple[Any, ...]:
     return (*items[:first], pairs, tuple(items[end:]))
 
 
-def _name_values(spec: Spec, values: Sequence[ir.Value], tensors: Sequence[bundle.Tensor]) -> None:
+def _name_values(
+    spec: Spec, values: Sequence[ir.Value], tensors: Sequence[manifest.Tensor]
+) -> None:
     """Give inputs or outputs, and their axes, the names of the spec."""
     if len(values) != len(tensors):
         raise ExportError(

@@ -11,17 +11,19 @@ import torch
 from torch import nn
 
 from vpt_edge.export.attention import PlainAttention, join_cache
-from vpt_edge.runtime.bundle import Bundle, Parity
+from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import ExportError
+from vpt_edge.runtime.image import Patches
 from vpt_edge.runtime.kv_cache import KVCache
+from vpt_edge.runtime.manifest import Parity
+from vpt_edge.runtime.models import open_tower
 from vpt_edge.runtime.pipeline import Pipeline
-from vpt_edge.runtime.positions import mrope, vision_rope
 from vpt_edge.runtime.sessions.ort import OrtSession
 
 if TYPE_CHECKING:
     from vpt_edge.export.attention import LayerCache
     from vpt_edge.export.spec import Spec
-    from vpt_edge.runtime.bundle import Manifest
+    from vpt_edge.runtime.manifest import Manifest
     from vpt_edge.runtime.sessions import Session
 
 Array = np.ndarray[Any, Any]
@@ -109,11 +111,12 @@ def _vision(bundle: Bundle, name: str, module: nn.Module, session: Session) -> I
     graph = bundle.graph(name)
     width = graph.inputs[0].shape[2]
     hidden = graph.outputs[0].shape[2]
+    tower = open_tower(bundle.manifest)
     assert isinstance(width, int) and isinstance(hidden, int)
     for grid in VISION_GRIDS:
         count = grid[0] * grid[1]
-        cos, sin = vision_rope(grid, bundle.manifest.image.vision_head_dim)
-        inputs = {"patches": _random(1, count, width), "cos": cos, "sin": sin}
+        patches = Patches(_random(count, width), (1, *grid))
+        inputs = dict(tower.inputs(patches))
         outputs = {"features": np.empty((1, count // 4, hidden), np.float32)}
         session.run(inputs, outputs)
         expected = module(*_tensors(inputs))
@@ -147,6 +150,7 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
     """Runs of several lengths on one cache: logits, hidden state and the last layer's new keys each
     time."""
     text = bundle.manifest.text
+    tower = open_tower(bundle.manifest)
     cache = KVCache(bundle.manifest)
     embeddings = bundle.embeddings()
     names = [tensor.name for tensor in bundle.graph(name).outputs]
@@ -154,7 +158,7 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
     for count in DECODER_RUNS:
         ids = np.random.default_rng(count).integers(0, text.vocab_size, count)
         positions = np.tile(np.arange(cache.length, cache.length + count), (3, 1))
-        cos, sin = mrope(positions, text.head_dim, text.rope_theta, text.mrope_section)
+        cos, sin = tower.rotations(positions)
         inputs = {"embeds": embeddings.rows(ids)[None], "cos": cos, "sin": sin}
         outputs: Arrays = {
             "logits": np.empty((1, text.vocab_size), np.float32),

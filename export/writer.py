@@ -18,15 +18,16 @@ from vpt_edge.export.report import report
 from vpt_edge.export.spec import with_cache
 from vpt_edge.export.tracing import trace
 from vpt_edge.export.verify import verify
-from vpt_edge.runtime.bundle import (
+from vpt_edge.runtime.bundle import Bundle
+from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.manifest import (
     SCHEMA_VERSION,
-    Bundle,
-    Cache,
+    CacheConfig,
     Manifest,
-    Text,
-    sha256,
+    TextConfig,
     write_manifest,
 )
+from vpt_edge.runtime.perception.vpt import block
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from vpt_edge.export.quantization.plan import QuantizationPlan
     from vpt_edge.export.quantization.recipe import Recipe
     from vpt_edge.export.spec import Spec
-    from vpt_edge.runtime.bundle import Gate
+    from vpt_edge.runtime.manifest import Gate
 
 SMOOTHED_ROWS = 1024  # of a weight, at a time: float64 has four times the bytes of what is on disk
 EMBEDDINGS = "embeddings.bin"
@@ -125,21 +126,21 @@ class BundleWriter:
         return Manifest(
             schema_version=SCHEMA_VERSION,
             source=Path(checkpoint.source).resolve().name,
-            kind=checkpoint.kind,
             precision=self.recipe.name,
             target=self.target,
-            prompt_triggered=checkpoint.prompt_triggered,
+            model=checkpoint.model.tower.block(),
+            perception=block(checkpoint.perception),
             tokens=checkpoint.tokens,
             image=checkpoint.image,
             text=self._text(),
-            cache=Cache(layout, self.cache_dtype, self.cache_tokens),
+            cache=CacheConfig(layout, self.cache_dtype, self.cache_tokens),
             graphs=graphs,
             parity=(),
             gate=None,
             files={},
         )
 
-    def _text(self) -> Text:
+    def _text(self) -> TextConfig:
         """The manifest's block on the language model."""
         text = self.checkpoint.text
         dtype = self.dtype
@@ -147,7 +148,7 @@ class BundleWriter:
         if self.recipe.quantized:
             dtype = "int8"
             scales = EMBEDDING_SCALES
-        return Text(
+        return TextConfig(
             hidden_size=text.hidden_size,
             layers=text.num_hidden_layers,
             kv_heads=text.num_key_value_heads,

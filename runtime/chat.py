@@ -1,175 +1,139 @@
-"""Tokenizer and chat template ``vpt_qwen2_vl`` (PROTOCOL 2)."""
+"""Tokenizer and chat template: messages to a context, ids to text (PROTOCOL 2)."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
+from vpt_edge.runtime.context import Context, Visual
 from vpt_edge.runtime.errors import BundleError, PromptError
-from vpt_edge.runtime.perception.vpt import KINDS
 
-Perception: TypeAlias = Literal["free", "region", "reencode", "off"]
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
-SYSTEM = "You are a helpful assistant."
-SENTENCES = {
-    "region": "Identify the region that can help you answer the question, and then answer the question",
-    "reencode": "Require additional perception features, and then answer the question",
-    "free": None,
-    "off": None,
-}
+    from vpt_edge.runtime.context import Encoded
+
 PLACEHOLDER = re.compile("<(image|detection_image|seg_image|clip_image|video)>")
 
 
 @dataclass(frozen=True)
 class Message:
-    role: Literal["user", "assistant"]
+    """What one side says; ``<image>`` and the like in ``text`` stand for pictures, in order."""
+
+    role: Literal["system", "user", "assistant"]
     text: str
 
 
-def question_text(question: str, perception: Perception, kind: str) -> str:
-    """The first user message: the picture, the question and, for "region" and "reencode", the
-    authors' sentence.
+def check_text(text: str, name: str, reserved: tuple[str, ...]) -> None:
+    """Raise PromptError unless ``text`` is one that can be encoded and holds nothing ``reserved``.
 
-    A question that places ``<image>`` itself keeps it there. Raises PromptError for what would
-    crash the authors' code with a checkpoint of ``kind``: other placeholders, a second ``<image>``,
-    literal pad or action tokens."""
-    if perception not in SENTENCES:
-        raise PromptError(
-            f"perception {perception!r} is unknown, expected one of: {', '.join(SENTENCES)}"
-        )
-    _check_text(question, "question", (*_pads(kind), f"<|{kind}_action|>"))
-    places = PLACEHOLDER.findall(question)
-    if len(places) > 1 or places not in ([], ["image"]):
-        found = ", ".join(f"<{name}>" for name in places)
-        raise PromptError(
-            f"the question holds {found}: each stands for a picture, and there is one; remove it"
-        )
-    if not places:
-        question = f"<image>\n{question}"
-    sentence = SENTENCES[perception]
-    return f"{question} \n{sentence}." if sentence else question
-
-
-def check_prefix(prefix: str, kind: str) -> None:
-    """Raise PromptError for an assistant's prefix that stands for pictures which are not there;
-    actions are welcome."""
-    _check_text(
-        prefix,
-        "assistant_prefix",
-        (*_pads(kind), *(f"<{name}>" for name in PLACEHOLDER.findall(str(prefix)))),
-    )
-
-
-def _pads(kind: str) -> tuple[str, ...]:
-    return "<|image_pad|>", "<|video_pad|>", f"<|{kind}_image_pad|>"
-
-
-def _check_text(text: str, name: str, reserved: tuple[str, ...]) -> None:
+    ``name`` says in the error what it is.
+    """
     if not isinstance(text, str):
         raise PromptError(f"the {name} is {type(text).__name__}, expected text")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
+        problem = f"{error.reason} at character {error.start}"
+        raise PromptError(f"the {name} is not valid text: {problem}") from None
+    refuse_literals(name, [token for token in reserved if token in text])
+
+
+def refuse_literals(name: str, literals: Sequence[str]) -> None:
+    """Raise PromptError if there are ``literals`` that the text called ``name`` must not hold."""
+    if literals:
         raise PromptError(
-            f"the {name} is no valid text: {error.reason} at character {error.start}"
-        ) from None
-    found = [token for token in reserved if token in text]
-    if found:
-        raise PromptError(
-            f"the {name} holds {', '.join(found)}, which stands for a picture or an action; remove it"
+            f"the {name} holds {', '.join(literals)}, which stands for a picture or an action",
+            "remove it",
         )
 
 
-class Prompt:
-    """Turns messages into ids and ids into text."""
+class Chat:
+    """Turns messages into ids and ids into text.
 
-    def __init__(self, tokenizer: Path) -> None:
+    ``pads``: placeholder of a picture -> the token that stands for each of its visual tokens.
+    """
+
+    def __init__(self, tokenizer: Path, pads: Mapping[str, str]) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
         except Exception as error:  # tokenizers raises bare exceptions
-            raise BundleError(
-                f"{tokenizer} is no tokenizer: {error}; export the checkpoint again"
-            ) from error
-        self._tokenizer.no_truncation()  # what a padded training left in the file; the authors' code ignores both
+            fix = "export the checkpoint again"
+            raise BundleError(f"{tokenizer} is not a tokenizer: {error}", fix) from error
+        # What a padded training left in the file; the authors' code ignores both.
+        self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        self._pads = {
-            "image": "<|image_pad|>",
-            **{f"{kind}_image": f"<|{kind}_image_pad|>" for kind in KINDS},
-        }
-        self._ids: dict[str, list[int]] = {}
+        self._pads = pads
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text that the authors' code sees of generated ids: special tokens are left out,
-        triggers stay."""
+        """The text that the authors' code sees: special tokens are left out, triggers stay."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
-    def stream(self, triggers: Collection[int]) -> TextStream:
-        """Decodes one id at a time, without the ids of ``triggers``."""
-        return TextStream(self._tokenizer, triggers)
+    def stream(self, hidden: Collection[int]) -> TextStream:
+        """Decodes one id at a time, without the ids in ``hidden``."""
+        return TextStream(self._tokenizer, hidden)
 
-    def conversation(
-        self, messages: Iterable[Message], visuals: Mapping[str, Sequence[int]]
-    ) -> list[int]:
-        """The ids of ``messages``, up to where the assistant is to speak.
+    def context(self, messages: Iterable[Message], shown: Iterable[Encoded]) -> Context:
+        """The ids of ``messages`` up to where the assistant is to speak, and ``shown`` in them.
 
-        ``visuals`` gives, for each kind of placeholder ("image", "clip_image", ...), the visual
-        tokens of each picture in order. Raises PromptError when placeholders and pictures do not
-        match."""
-        ids = self.encode(f"<|im_start|>system\n{SYSTEM}<|im_end|>\n")
-        counts = {kind: iter(numbers) for kind, numbers in visuals.items()}
-        for index, message in enumerate(messages):
-            if message.role == "assistant":
-                ids += (
-                    self._expand(message.text, counts)
-                    + self.encode("<|im_end|>")
-                    + self.encode("\n")
-                )
+        Raises PromptError when placeholders and pictures do not match.
+        """
+        context = Context()
+        remaining = iter(shown)
+        turns = 0
+        for message in messages:
+            if message.role == "system":
+                context.ids += self.encode(f"<|im_start|>system\n{message.text}<|im_end|>\n")
+            elif message.role == "user":
+                text = message.text.replace("{{idx}}", str(turns), 1)  # PROTOCOL Q6
+                turn = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+                self._append(turn, context, remaining)
+                turns += 1
             else:
-                text = message.text.replace("{{idx}}", str(index // 2), 1)  # PROTOCOL Q6
-                ids += self._expand(
-                    f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n", counts
-                )
-        if any(next(numbers, None) is not None for numbers in counts.values()):
+                self._append(message.text, context, remaining)
+                context.ids += self.encode("<|im_end|>") + self.encode("\n")
+        if next(remaining, None) is not None:
             raise PromptError("the messages hold fewer placeholders than there are pictures")
-        return ids
+        return context
 
-    def _expand(self, text: str, counts: Mapping[str, Iterator[int]]) -> list[int]:
+    def _append(self, text: str, context: Context, remaining: Iterator[Encoded]) -> None:
+        """Encode ``text`` behind ``context``, with visual tokens in the place of placeholders."""
         pieces = PLACEHOLDER.split(text)
-        ids = self.encode(pieces[0])
-        for kind, piece in zip(pieces[1::2], pieces[2::2], strict=True):
-            count = next(counts.get(kind, iter(())), None)
-            if count is None:
-                raise PromptError(
-                    f"the messages hold more <{kind}> than there are pictures of that kind"
-                )
-            pad = self.encode(self._pads[kind])
-            ids += (
-                self.encode("<|vision_start|>")
-                + pad * count
-                + self.encode("<|vision_end|>")
-                + self.encode(piece)
-            )
-        return ids
+        context.ids += self.encode(pieces[0])
+        for name, piece in zip(pieces[1::2], pieces[2::2], strict=True):
+            encoded = None
+            if name in self._pads:
+                encoded = next(remaining, None)
+            if encoded is None or (encoded.grid is None) == (name == "image"):
+                problem = f"the messages hold more <{name}> than there are pictures of that kind"
+                raise PromptError(problem)
+            context.ids += self.encode("<|vision_start|>")
+            context.visuals.append(Visual(len(context.ids), encoded))
+            context.ids += self.encode(self._pads[name]) * encoded.tokens
+            context.ids += self.encode("<|vision_end|>") + self.encode(piece)
 
 
 class TextStream:
-    """Incremental decoding: a piece of text comes when its bytes are complete; trigger tokens give
-    none."""
+    """Decodes one id at a time: a piece of text comes when its bytes are complete."""
 
-    def __init__(self, tokenizer: Tokenizer, triggers: Collection[int]) -> None:
-        self._tokenizer, self._triggers = tokenizer, triggers
+    def __init__(self, tokenizer: Tokenizer, hidden: Collection[int]) -> None:
+        self._tokenizer = tokenizer
+        self._hidden = hidden
         self._stream = DecodeStream(skip_special_tokens=True)
 
     def step(self, token: int) -> list[str]:
         """The piece that ``token`` completes, or nothing."""
-        piece = None if token in self._triggers else self._stream.step(self._tokenizer, token)
-        return [piece] if piece else []
+        if token in self._hidden:
+            return []
+        piece = self._stream.step(self._tokenizer, token)
+        if not piece:
+            return []
+        return [piece]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 
 class VptError(Exception):
-    """``problem``: what is wrong, what was found, what was expected; ``fix``: what mends it, if known.
+    """As text: "problem; fix".
 
-    As text it is both, "problem; fix".
+    ``problem``: what is wrong, what was found, what was expected; ``fix``: what mends it, if known.
     """
 
     def __init__(self, problem: str, fix: str = "") -> None:

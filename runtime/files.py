@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -24,6 +25,7 @@ MOUNTS = Path("/proc/self/mountinfo")
 ESCAPED_IN_MOUNTS = b"\\ \t\n"
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
+HASH_BLOCK = 1 << 22
 NO_FOLDER_SYNC = (
     errno.EINVAL,
     errno.ENOTSUP,
@@ -107,7 +109,7 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def is_mount_point(path: Path) -> bool:
-    """Whether the absolute ``path`` is where a file system is mounted, which no rename can replace."""
+    """Whether a file system is mounted at the absolute ``path``: no rename can replace it."""
     if path.is_mount():
         return True
     if not MOUNTS.exists():
@@ -196,3 +198,12 @@ def _sync_folder(path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_FOLDER_SYNC:
             raise
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

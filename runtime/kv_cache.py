@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from vpt_edge.runtime.bundle import Manifest
+    from vpt_edge.runtime.manifest import Manifest
     from vpt_edge.runtime.sessions import Array
 
     Floats = NDArray[np.float32]
 
-BLOCK = 256  # an appended cache's past is bound in whole blocks: few shapes, each captured once on a GPU
+# An appended cache's past is bound in whole blocks: few shapes, each captured once on a GPU.
+BLOCK = 256
 
 
 def whole_blocks(tokens: int) -> int:
@@ -27,32 +28,37 @@ def whole_blocks(tokens: int) -> int:
 
 
 class KVCache:
-    """Buffers for ``capacity`` tokens, of which the first ``length`` are filled. Rewinding only
-    sets the number.
+    """Buffers for ``capacity`` tokens, of which the first ``length`` are filled.
 
-    A "shared" cache is written by the graph itself. Into an "appended" one the graph's new rows,
-    which have a place of their own, are moved behind the past by one strided copy; nothing else of
-    the cache is ever copied. ``zeros`` allocates where the session computes."""
+    Rewinding only sets the number. A "shared" cache is written by the graph itself. Into an
+    "appended" one the graph's new rows, which have a place of their own, are moved behind the past
+    by one strided copy; nothing else of the cache is ever copied. ``zeros`` allocates where the
+    session computes.
+    """
 
     def __init__(self, manifest: Manifest, zeros: Callable[..., Array] = np.zeros) -> None:
-        text, cache = manifest.text, manifest.cache
-        self.capacity, self.length = cache.capacity, 0
+        text = manifest.text
+        cache = manifest.cache
+        decoder = manifest.graphs["decoder"]
+        self.capacity = cache.capacity
+        self.length = 0
         self._shared = cache.layout == "shared"
         self._names = [
             f"{layer}.{part}" for layer in range(text.layers) for part in ("key", "value")
         ]
-        count, width = len(self._names), text.kv_heads * text.head_dim
+        count = len(self._names)
+        width = text.kv_heads * text.head_dim
         self._new: Array | None = None
         if self._shared:
             self._slab = zeros((count, text.kv_heads, self.capacity, text.head_dim), cache.dtype)
         else:
-            chunk = manifest.graphs["decoder"].bounds["sequence"][2]
+            chunk = decoder.bounds["sequence"][2]
             self._slab = zeros((count, whole_blocks(self.capacity), width), cache.dtype)
             self._new = zeros((count, whole_blocks(chunk), width), cache.dtype)
         self._views: dict[tuple[str, int], dict[str, Array]] = {}
         self._rotations = {
             tensor.name: np.zeros((self.capacity, text.head_dim // 2), np.float32)
-            for tensor in manifest.graphs["decoder"].inputs
+            for tensor in decoder.inputs
             if tensor.name in ("cos", "sin") and tensor.shape[0] == "capacity"
         }
 
@@ -68,16 +74,15 @@ class KVCache:
             }
             return {**self._view("past", self._slab), **lengths}, self._view("present", self._slab)
         past = self._view("past", self._slab, whole_blocks(self.length))
-        return {**past, "filled": np.array(self.length, np.int32)}, self._view(
-            "present", self._new, count
-        )
+        filled = np.array(self.length, np.int32)
+        return {**past, "filled": filled}, self._view("present", self._new, count)
 
     def rotations(self, cos: Floats, sin: Floats) -> dict[str, Any]:
-        """The decoder graph's inputs that turn the next tokens by ``cos`` and ``sin`` (tokens,
-        head_dim / 2).
+        """The decoder graph's inputs that turn the next tokens by ``cos`` and ``sin``.
 
-        They are given as they are, or to an attention that turns queries and keys itself in a table
-        by slot."""
+        They are (tokens, head_dim / 2), and given as they are, or to an attention that turns
+        queries and keys itself in a table by slot.
+        """
         rows = {"cos": cos, "sin": sin}
         for name, table in self._rotations.items():
             table[self.length : self.length + len(cos)] = rows[name]
@@ -117,9 +122,6 @@ class KVCache:
         index = self._names.index(f"{layer}.{part}")
         buffer = np.asarray(self._slab[index : index + 1])[0]
         if self._shared:
-            return (
-                buffer[:, : self.length]
-                .transpose(1, 0, 2)
-                .reshape(self.length, buffer.shape[0] * buffer.shape[2])
-            )
+            by_token = buffer[:, : self.length].transpose(1, 0, 2)
+            return by_token.reshape(self.length, buffer.shape[0] * buffer.shape[2])
         return buffer[: self.length]

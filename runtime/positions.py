@@ -1,4 +1,4 @@
-"""Rotary positions: M-RoPE for the language model, rows and columns for the vision encoder."""
+"""Rotary positions: M-RoPE for the language model, rows and columns for a vision tower."""
 
 from __future__ import annotations
 
@@ -7,69 +7,62 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vpt_edge.runtime.image import MERGE
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from vpt_edge.runtime.context import Visual
 
-def mrope_positions(
-    ids: Sequence[int] | NDArray[np.int64], grids: Sequence[tuple[int, int]], image_pad: int
-) -> NDArray[np.int64]:
-    """Positions (3, len(ids)) of time, row and column (PROTOCOL 5.3).
+    Floats = NDArray[np.float32]
+    Integers = NDArray[np.int64]
 
-    ``grids`` holds (rows, columns) of patches for each run of ``image_pad``, in order. Only those
-    runs are three-dimensional: the pads of a re-encode are plain text. A prefix's positions never
-    depend on what follows."""
-    tokens = np.asarray(ids, np.int64)
-    positions = np.empty((3, len(tokens)), np.int64)
-    pads = np.flatnonzero(tokens == image_pad)
-    done, start, used = 0, 0, 0
-    for rows, columns in grids:
-        rows, columns = rows // MERGE, columns // MERGE
-        first = int(pads[used])
-        text = first - done
-        positions[:, done:first] = np.arange(start, start + text)
+
+def mrope_positions(length: int, visuals: Sequence[Visual], merge: int) -> Integers:
+    """Positions (3, length) of time, row and column (PROTOCOL 5.3).
+
+    Only visual tokens with a grid are three-dimensional; ``merge`` patches a side become one of
+    them. The tokens of a re-encode are plain text. A prefix's positions never depend on what
+    follows.
+    """
+    positions = np.empty((3, length), np.int64)
+    done = 0
+    start = 0
+    for visual in visuals:
+        if visual.encoded.grid is None:
+            continue
+        text = visual.start - done
+        positions[:, done : visual.start] = np.arange(start, start + text)
         start += text
-        done = first + rows * columns
-        place = np.arange(rows * columns)
-        positions[:, first:done] = start + np.stack(
-            (np.zeros_like(place), place // columns, place % columns)
-        )
-        start += max(rows, columns)
-        used += rows * columns
-    positions[:, done:] = np.arange(start, start + len(tokens) - done)
+        done = visual.end
+        frames, rows, columns = visual.encoded.grid
+        block = np.indices((frames, rows // merge, columns // merge)).reshape(3, -1)
+        positions[:, visual.start : done] = start + block
+        start += max(frames, rows // merge, columns // merge)
+    positions[:, done:] = np.arange(start, start + length - done)
     return positions
 
 
 def mrope(
-    positions: NDArray[np.int64], head_dim: int, theta: float, section: Sequence[int]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    positions: Integers, head_dim: int, theta: float, section: Sequence[int]
+) -> tuple[Floats, Floats]:
     """Cosine and sine, (seq, head_dim / 2) float32 each, of ``positions`` (3, seq).
 
     ``section`` counts the frequencies that turn with time, row and column.
     """
-    frequencies = 1.0 / theta ** (
-        np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    )
+    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    frequencies = (1.0 / theta**exponents).astype(np.float32)
     axis = np.repeat(np.arange(3), section)
-    angles = np.ascontiguousarray(positions[axis].T, np.float32) * frequencies.astype(np.float32)
+    angles = np.ascontiguousarray(positions[axis].T, np.float32) * frequencies
     return np.cos(angles), np.sin(angles)
 
 
-def vision_rope(
-    grid: tuple[int, int], head_dim: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Cosine and sine, (patches, head_dim / 2) float32 each, of a picture's patches in merge order."""
-    rows, columns = grid
-    merged = (rows // MERGE, MERGE, columns // MERGE, MERGE)
-    row, column = (
-        axis.reshape(merged).transpose(0, 2, 1, 3).reshape(-1)
-        for axis in np.indices((rows, columns))
-    )
+def vision_rope(rows: int, columns: int, merge: int, head_dim: int) -> tuple[Floats, Floats]:
+    """Cosine and sine, (patches, head_dim / 2) float32 each, of patches in merge order."""
+    merged = (rows // merge, merge, columns // merge, merge)
+    row, column = np.indices((rows, columns))
+    row = row.reshape(merged).transpose(0, 2, 1, 3).reshape(-1)
+    column = column.reshape(merged).transpose(0, 2, 1, 3).reshape(-1)
     quarter = np.arange(0, head_dim // 2, 2, dtype=np.float32) / np.float32(head_dim // 2)
     frequencies = (1.0 / 10000.0**quarter).astype(np.float32)
-    angles = np.concatenate(
-        (np.outer(row, frequencies), np.outer(column, frequencies)), axis=1
-    ).astype(np.float32)
+    angles = np.concatenate((np.outer(row, frequencies), np.outer(column, frequencies)), axis=1)
+    angles = angles.astype(np.float32)
     return np.cos(angles), np.sin(angles)

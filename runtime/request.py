@@ -1,158 +1,117 @@
-"""One request on its way: the messages so far, what was seen, what it cost."""
+"""One request on its way: the conversation about a picture, turn by turn (PROTOCOL 3)."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from vpt_edge.runtime.chat import PLACEHOLDER, Message, Prompt
-from vpt_edge.runtime.decoder import Context
-from vpt_edge.runtime.perception.vpt import Crop, Decision, Reencode, decide, without_triggers
-from vpt_edge.runtime.result import STAGES, Answer, Looked, Turn, Usage
-from vpt_edge.runtime.view import Encoded
+from vpt_edge.runtime.perception.actions import Crop
+from vpt_edge.runtime.result import Answer, Looked, Usage
+from vpt_edge.runtime.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from collections.abc import Iterator
 
+    from vpt_edge.runtime.chat import Chat
+    from vpt_edge.runtime.context import Context, Encoded
     from vpt_edge.runtime.decoder import Decoder
-    from vpt_edge.runtime.view import PictureView
-    from vpt_edge.runtime.vision import Vision
+    from vpt_edge.runtime.options import Options
+    from vpt_edge.runtime.perception import Perception
+    from vpt_edge.runtime.perception.actions import Decision, PerceptionAction
+    from vpt_edge.runtime.result import Turn
+    from vpt_edge.runtime.vision import PictureFeatures
 
 
 class Request:
-    """The conversation about one picture, as the authors' code would build it round by round
-    (PROTOCOL 3)."""
+    """The messages so far, what was shown with them, and the turns that answered.
+
+    Raises PromptError for a question or a prefix that cannot be put.
+    """
 
     def __init__(
-        self, view: PictureView, question: str, first_message: str, prefix: str, kind: str
+        self, picture: PictureFeatures, question: str, options: Options, perception: Perception
     ) -> None:
-        self.view, self.picture, self.question, self.kind = view, view.picture, question, kind
-        self._prefix, self.prefix_ids = prefix, list[int]()
-        self.messages = [Message("user", first_message)]
+        perception.check_prefix(options.assistant_prefix)
+        self.messages = perception.opening(question, options.perception)
+        self.question = question
+        self.options = options
+        self.prefix_ids: list[int] = []
         self.turns: list[Turn] = []
         self.looks: list[Looked] = []
-        self._context = Context([])
-        self._visuals: dict[str, list[int]] = {"image": [], f"{kind}_image": []}
-        self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.waits: list[float] = []
-        self._last = 0.0  # when the request began, or its last token came
-        self.vision_runs = self.reencoder_runs = 0
+        self.stopwatch = Stopwatch()
+        self._picture = picture
+        self._perception = perception
+        self._shown: list[Encoded] = []
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - start
-
-    def begin(self, vision: Vision) -> None:
+    def begin(self) -> None:
         """Show the picture, encoded unless an earlier question has done that."""
-        self._last = time.perf_counter()
-        if self.view.encoded is None:
-            self.view.encoded = self._encode(self.picture, vision)
-        self._show(self.view.encoded)
+        self.stopwatch.begin()
+        self._shown.append(self._picture.encode(self.stopwatch))
 
-    def heard(self) -> None:
-        """A token came: a turn's first ends the wait for it, its last begins the wait for the next
-        turn."""
-        now = time.perf_counter()
-        if len(self.waits) == len(self.turns):
-            self.waits.append(now - self._last)
-        self._last = now
-
-    def _encode(self, picture: Image.Image, vision: Vision) -> Encoded:
-        with self.timed("preprocess"):
-            pixels = vision.view(picture)
-        with self.timed("vision"):
-            features = vision.encode(pixels)
-        self.vision_runs += 1
-        return Encoded(pixels.grid, features)
-
-    def _show(self, encoded: Encoded) -> int:
-        """Put a picture or crop in the place of the next ``<image>``; returns its visual tokens."""
-        self._context.views.append(encoded.features)
-        self._context.grids.append(encoded.grid)
-        self._visuals["image"].append(len(encoded.features))
-        return len(encoded.features)
-
-    def context(self, prompt: Prompt) -> Context:
-        """What the next turn is generated from."""
-        self.prefix_ids = [] if self.turns else prompt.encode(self._prefix)
-        self._context.ids = prompt.conversation(self.messages, self._visuals) + self.prefix_ids
-        return self._context
+    def context(self, chat: Chat) -> Context:
+        """What the next turn is generated from; the first one begins with ``prefix_ids``."""
+        self.prefix_ids = []
+        if not self.turns:
+            self.prefix_ids = chat.encode(self.options.assistant_prefix)
+        context = chat.context(self.messages, self._shown)
+        context.ids += self.prefix_ids
+        return context
 
     def decide(self) -> Decision:
-        """What the last turn asks for. A region's text is prompted again: no placeholders."""
-        text = self.turns[-1].text
-        decision = decide(text, self.picture.size, self.kind)
-        if decision.actions and isinstance(decision.actions[0], Crop) and PLACEHOLDER.search(text):
-            return Decision((), "malformed_region")
-        return decision
+        """What the last turn asks for."""
+        return self._perception.read(self.turns[-1].text, self._picture.picture.size)
 
-    def look(self, decision: Decision, vision: Vision) -> Iterator[Looked]:
-        """Do what the last turn asks for, and put the second round's messages."""
-        action = decision.actions[0]
-        if isinstance(action, Reencode):
-            self.messages.append(
-                Message(
-                    "assistant",
-                    "".join(f"<|{action.kind}_action{end}|>" for end in ("_start", "", "_end")),
-                )
-            )
-            self.messages.append(Message("user", f"<{action.kind}_image>"))
-            yield self._reencode(action, vision)
-            return
-        count = len(decision.actions)
-        self.messages.append(Message("assistant", self.turns[-1].text))
-        regions = (
-            "".join(f"Region {index}: <image>\n" for index in range(count))
-            if count > 1
-            else "<image>"
-        )
-        self.messages.append(Message("user", regions))
+    def may_look(self) -> bool:
+        """Whether a look is left."""
+        return len(self.turns) <= self.options.looks
+
+    def look(self, decision: Decision) -> Iterator[Looked]:
+        """Do what the last turn asks for, and hand it back in the messages."""
+        self.messages += self._perception.follow_up(self.turns[-1].text, decision)
         for action in decision.actions:
-            assert isinstance(action, Crop)
-            crop = self.picture.crop(action.box)
-            self.looks.append(Looked(action, self._show(self._encode(crop, vision)), crop))
-            yield self.looks[-1]
+            looked = self._look(action)
+            self.looks.append(looked)
+            yield looked
 
-    def _reencode(self, action: Reencode, vision: Vision) -> Looked:
-        """CLIP re-encodes the first view's features: the pixels are the same, and so are the
-        features."""
-        features = self._context.views[0] if action.kind == "clip" else self.view.reencoded
-        if features is None:
-            with self.timed("preprocess"):
-                pixels = vision.pixels(self.picture)
-            with self.timed("reencode"):
-                features = self.view.reencoded = vision.reencode(pixels)
-        self.reencoder_runs += 1
-        self._context.reencodes.append(features)
-        self._visuals[f"{action.kind}_image"].append(len(features))
-        self.looks.append(Looked(action, len(features)))
-        return self.looks[-1]
+    def _look(self, action: PerceptionAction) -> Looked:
+        if isinstance(action, Crop):
+            crop, encoded = self._picture.crop(action.box, self.stopwatch)
+        else:
+            crop = None
+            encoded = self._picture.reencode(self.stopwatch)
+        self._shown.append(encoded)
+        return Looked(action, encoded.tokens, crop)
+
+    def finish_reason(self, decision: Decision, complete: bool) -> str:
+        """Why the request ends with its last turn, which came to an end token or not."""
+        if decision.reason != "answer" and self.options.looks:
+            return decision.reason
+        if not complete:
+            return "length"
+        if decision.actions and self.options.looks:
+            return "look_limit"
+        return "stop"
 
     def answer(self, finish_reason: str, decoder: Decoder) -> Answer:
         turn = self.turns[-1]
+        seconds = self.stopwatch.seconds
+        reencodes = [look for look in self.looks if not isinstance(look.action, Crop)]
         usage = Usage(
             prompt_tokens=len(turn.prompt_ids),
             generated_tokens=sum(len(turn.generated_ids) for turn in self.turns),
             computed_tokens=decoder.computed_tokens,
             reused_tokens=decoder.reused_tokens,
-            vision_runs=self.vision_runs,
-            reencoder_runs=self.reencoder_runs,
-            seconds={**self.seconds, "total": sum(self.seconds.values())},
-            waits=tuple(self.waits),
+            vision_runs=self.stopwatch.runs["vision"],
+            reencoder_runs=len(reencodes),
+            seconds={**seconds, "total": sum(seconds.values())},
+            first_token_seconds=tuple(self.stopwatch.first_token_seconds),
         )
         return Answer(
-            text=without_triggers(turn.text),
+            text=self._perception.answer(turn.text),
             raw=turn.text,
             turns=tuple(self.turns),
             looks=tuple(self.looks),
             finish_reason=finish_reason,
             usage=usage,
             question=self.question,
-            image=self.picture.copy(),  # what is drawn into it is not in the next question's crops
+            image=self._picture.picture.copy(),  # what is drawn into it is in no later crop
         )

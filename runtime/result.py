@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from vpt_edge.runtime.files import create_folder
-from vpt_edge.runtime.perception.vpt import Crop, PerceptionAction
+from vpt_edge.runtime.perception.actions import Crop, PerceptionAction
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vpt_edge.runtime.image import Box
-
-STAGES = ("preprocess", "vision", "reencode", "prefill", "decode")
 
 
 @dataclass(frozen=True)
@@ -56,6 +54,22 @@ class Looked:
         """(left, top, right, bottom) in pixels of the picture; None for a re-encode."""
         return self.action.box if isinstance(self.action, Crop) else None
 
+    def describe(self) -> str:
+        """The look in words, such as ``looked again at cells (5,2)-(6,3), 210x190 px``."""
+        if not isinstance(self.action, Crop):
+            return f"looked again at the whole picture ({self.kind}, {self.tokens} tokens)"
+        x0, y0, x1, y1 = self.action.cells
+        left, top, right, bottom = self.action.box
+        size = f"{right - left}x{bottom - top} px"
+        return f"looked again at cells ({x0},{y0})-({x1},{y1}), {size}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The look as JSON types, without its crop."""
+        region: dict[str, Any] = {"cells": None, "box": None}
+        if isinstance(self.action, Crop):
+            region = {"cells": list(self.action.cells), "box": list(self.action.box)}
+        return {"kind": self.kind, **region, "tokens": self.tokens}
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -64,12 +78,22 @@ class Turn:
     ``prompt_ids``: the whole context that it was generated from; ``generated_ids``: all that
     followed, forced action and end token included; ``text``: those ids decoded without special
     tokens; ``logits`` (generated, vocabulary) float32 from which each id was chosen, if they were
-    to be kept."""
+    to be kept.
+    """
 
     prompt_ids: tuple[int, ...] = field(repr=False)
     generated_ids: tuple[int, ...] = field(repr=False)
     text: str
     logits: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The turn as JSON types, without its logits."""
+        prompt = list(self.prompt_ids)
+        return {
+            "prompt_ids": prompt,
+            "generated_ids": list(self.generated_ids),
+            "text": self.text,
+        }
 
 
 @dataclass(frozen=True)
@@ -79,9 +103,10 @@ class Usage:
     ``prompt_tokens``: context of the last turn; ``generated_tokens``: over all turns;
     ``computed_tokens``: tokens that the language model ran over; ``reused_tokens``: tokens of later
     turns that were in the cache already; ``vision_runs`` and ``reencoder_runs``: encodes of a
-    picture and of a re-encode; ``seconds`` by stage; ``waits``: seconds to each turn's first token,
-    for the first turn from the request's beginning, for a later one from the last token of the turn
-    that asked for the look (what the caller does with events in between counts)."""
+    picture and of a re-encode; ``seconds`` by stage; ``first_token_seconds``: the wait for each
+    turn's first token, of the first turn from the request's beginning, of a later one from the last
+    token of the turn that asked for the look (what the caller does with events in between counts).
+    """
 
     prompt_tokens: int
     generated_tokens: int
@@ -90,7 +115,7 @@ class Usage:
     vision_runs: int
     reencoder_runs: int
     seconds: dict[str, float]
-    waits: tuple[float, ...] = ()
+    first_token_seconds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,7 +126,8 @@ class Answer:
     returns it. ``finish_reason``: "stop" (an end token), "length" (max_new_tokens or the cache's
     capacity), "look_limit" (the last turn asked for one more look), or a case in which the authors'
     code gives up: "mixed_triggers", "malformed_region", "foreign_trigger". ``image`` is a copy of
-    the picture, in its own size."""
+    the picture, in its own size.
+    """
 
     text: str
     raw: str
@@ -117,48 +143,46 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as JSON types, as ``vpt-run --json`` prints it."""
+        turns = [turn.to_dict() for turn in self.turns]
+        looks = [look.to_dict() for look in self.looks]
         usage = asdict(self.usage)
-        seconds, waits = usage.pop("seconds"), usage.pop("waits")
+        seconds = usage.pop("seconds")
+        first_token_seconds = list(usage.pop("first_token_seconds"))
         return {
             "text": self.text,
             "raw": self.raw,
             "finish_reason": self.finish_reason,
-            "turns": [
-                {
-                    "prompt_ids": list(t.prompt_ids),
-                    "generated_ids": list(t.generated_ids),
-                    "text": t.text,
-                }
-                for t in self.turns
-            ],
-            "looks": [
-                {
-                    "kind": k.kind,
-                    "cells": k.cells and list(k.cells),
-                    "box": k.box and list(k.box),
-                    "tokens": k.tokens,
-                }
-                for k in self.looks
-            ],
+            "turns": turns,
+            "looks": looks,
             "usage": usage,
             "seconds": seconds,
-            "waits": list(waits),
+            "first_token_seconds": first_token_seconds,
         }
 
     def plot(self) -> Image.Image:
         """The picture with the grid, the chosen cells and box, and each crop as an inset."""
-        from vpt_edge.runtime.overlay import draw
+        from vpt_edge.runtime.overlay import Region, draw
 
-        return draw(self)
+        regions = []
+        for look in self.looks:
+            if isinstance(look.action, Crop) and look.crop is not None:
+                regions.append(Region(look.action.cells, look.action.box, look.crop))
+        looks = "; ".join(look.describe() for look in self.looks)
+        captions = [
+            f"Q  {self.question}",
+            f"    {looks or 'answered at the first look'}",
+            f"A  {self.text}",
+        ]
+        return draw(self.image, regions, captions)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write answer.json, overlay.png and crop_N.png into a new ``folder``."""
+        crops = [look.crop for look in self.looks if look.crop is not None]
+        text = json.dumps(self.to_dict(), indent=1)
         with create_folder(folder) as beside:
-            (beside / "answer.json").write_text(
-                json.dumps(self.to_dict(), indent=1) + "\n", "utf-8"
-            )
+            (beside / "answer.json").write_text(text + "\n", "utf-8")
             self.plot().save(beside / "overlay.png")
-            for index, crop in enumerate(look.crop for look in self.looks if look.crop is not None):
+            for index, crop in enumerate(crops):
                 if 0 not in crop.size:  # of a picture below 8 pixels
                     crop.save(beside / f"crop_{index}.png")
 

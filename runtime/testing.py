@@ -1,4 +1,4 @@
-"""Stand-ins for users' own tests: a bundle without a model, and sessions that speak from a script."""
+"""Stand-ins for users' own tests: a bundle without a model, sessions that speak from a script."""
 
 from __future__ import annotations
 
@@ -10,26 +10,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-from vpt_edge.runtime.bundle import (
+from vpt_edge.runtime.bundle import TOKENIZER, Bundle
+from vpt_edge.runtime.chat import Chat
+from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.manifest import (
+    MANIFEST,
     SCHEMA_VERSION,
-    Bundle,
-    Cache,
+    CacheConfig,
     Graph,
-    ImageLimits,
+    ImageConfig,
     Manifest,
-    Text,
+    TextConfig,
     Tokens,
-    sha256,
     write_manifest,
 )
-from vpt_edge.runtime.bundle import Tensor as TensorSpec
-from vpt_edge.runtime.chat import Prompt
-from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.manifest import Tensor as TensorSpec
+from vpt_edge.runtime.perception.vpt import (
+    REGION_TOKENS,
+    VptConfig,
+    action_tokens,
+    block,
+    pads_of,
+)
 
 if TYPE_CHECKING:
+    from vpt_edge.runtime.bundle import Model
     from vpt_edge.runtime.sessions import Arrays, Session
 
-SPECIALS = (
+HIDDEN = 4
+QWEN_SPECIALS = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
     *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"),
     *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
@@ -37,94 +47,94 @@ SPECIALS = (
 
 
 def tiny_bundle(folder: str | os.PathLike[str], kind: str = "clip", capacity: int = 2048) -> Bundle:
-    """Write a bundle of ``kind`` (clip, detection or seg) with a real tokenizer and empty graphs
-    into ``folder``.
+    """Write a bundle of ``kind`` (clip, detection or seg) into ``folder``.
 
-    Its sessions can only be scripted: ``Pipeline(tiny_bundle(folder), opener=Script("..."))``.
+    It has a real tokenizer and empty graphs; its sessions can only be scripted:
+    ``Pipeline(tiny_bundle(folder), opener=Script("..."))``.
     """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    tokenizer, tokens = _tokenizer(kind)
-    tokenizer.save(str(path / "tokenizer.json"))
-    size, hidden = tokenizer.get_vocab_size(), 4
-    table = np.zeros((size, hidden), np.float32)
-    table[:, 0] = np.arange(
-        size
-    )  # a row names its token, so that a script can follow what it reads
+    tokenizer = _tokenizer(kind)
+    tokenizer.save(str(path / TOKENIZER))
+    size = tokenizer.get_vocab_size()
+    table = np.zeros((size, HIDDEN), np.float32)
+    table[:, 0] = np.arange(size)  # a row names its token, so that a script can follow it
     table.tofile(path / "embeddings.bin")
-    features = (TensorSpec("features", "float32", (1, 256, hidden)),)
-    graphs = {
-        name: Graph(f"{name}.onnx", (), (), {})
-        for name in ("vision_encoder", "decoder", "reencoder_projector")
-    }
-    if kind != "clip":
-        graphs["reencoder_features"] = Graph("reencoder_features.onnx", (), features, {})
-    graphs["decoder"].bounds["sequence"] = (
-        1,
-        256,
-        capacity,
-    )  # a script takes each prompt in one piece
+    graphs = _graphs(kind, capacity)
     for graph in graphs.values():
         (path / graph.file).touch()
+    files = [file for file in sorted(path.iterdir()) if file.name != MANIFEST]
+    longest_side = 1024 if kind == "seg" else 512
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         source="tiny",
-        kind=kind,
         precision="fp32",
         target="onnxruntime",
-        prompt_triggered=False,
-        tokens=tokens,
-        image=ImageLimits(512, 1024 if kind == "seg" else 512, 3136, 12845056, 8),
-        text=Text(hidden, 1, 1, 6, size, 10000.0, (1, 1, 1), "embeddings.bin", "float32", None),
-        cache=Cache("shared", "float32", capacity),
+        model={"name": "qwen2_vl", "head_dim": 8},
+        perception=block(_perception(tokenizer, kind, longest_side)),
+        tokens=_tokens(tokenizer, kind),
+        image=ImageConfig(512, 3136, 12845056),
+        text=TextConfig(
+            HIDDEN, 1, 1, 6, size, 10000.0, (1, 1, 1), "embeddings.bin", "float32", None
+        ),
+        cache=CacheConfig("shared", "float32", capacity),
         graphs=graphs,
         parity=(),
         gate=None,
-        files={
-            file.name: sha256(file)
-            for file in sorted(path.iterdir())
-            if file.name != "manifest.json"
-        },
+        files={file.name: sha256(file) for file in files},
     )
     write_manifest(manifest, path)
     return Bundle.open(path)
 
 
-def _tokenizer(kind: str) -> tuple[Tokenizer, Tokens]:
+def _graphs(kind: str, capacity: int) -> dict[str, Graph]:
+    names = ["vision_encoder", "decoder", "reencoder_projector"]
+    graphs = {name: Graph(f"{name}.onnx", (), (), {}) for name in names}
+    if kind != "clip":
+        features = (TensorSpec("features", "float32", (1, 256, HIDDEN)),)
+        graphs["reencoder_features"] = Graph("reencoder_features.onnx", (), features, {})
+    # A script takes each prompt in one chunk.
+    graphs["decoder"].bounds["sequence"] = (1, 256, capacity)
+    return graphs
+
+
+def _tokenizer(kind: str) -> Tokenizer:
     """Bytes, Qwen2-VL's special tokens and VPT's."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({letter: index for index, letter in enumerate(alphabet)}, []))
+    vocabulary = {letter: index for index, letter in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    pad = f"<|{kind}_image_pad|>"
-    tokenizer.add_special_tokens(
-        [AddedToken(token, normalized=False) for token in (*SPECIALS, pad)]
-    )
-    triggers = [
-        "<|region_token_start|>",
-        "<|region_token_end|>",
-        *(f"<|{axis}_{i}|>" for axis in "xy" for i in range(8)),
-    ]
-    triggers += [f"<|{kind}_action{end}|>" for end in ("_start", "", "_end")]
+    specials = (*QWEN_SPECIALS, pads_of(kind)[f"{kind}_image"])
+    triggers = (*REGION_TOKENS, *action_tokens(kind))
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in specials])
     tokenizer.add_tokens([AddedToken(token, normalized=True) for token in triggers])
+    return tokenizer
+
+
+def _tokens(tokenizer: Tokenizer, kind: str) -> Tokens:
     ids = tokenizer.get_vocab()
-    tokens = Tokens(
-        image_pad=ids["<|image_pad|>"],
-        reencode_pad=ids[pad],
-        action_start=ids[triggers[-3]],
-        action=ids[triggers[-2]],
-        end=(
-            ids["<|im_end|>"],
-            *(
-                ids[token]
-                for token in (*SPECIALS, pad)
-                if token not in ("<|im_end|>", "<|endoftext|>")
-            ),
-        ),
+    specials = [*QWEN_SPECIALS, pads_of(kind)[f"{kind}_image"]]
+    specials.remove("<|im_end|>")
+    specials.remove("<|endoftext|>")
+    end = (ids["<|im_end|>"], *(ids[token] for token in specials))
+    return Tokens(image_pad=ids["<|image_pad|>"], end=end)
+
+
+def _perception(tokenizer: Tokenizer, kind: str, longest_side: int) -> VptConfig:
+    ids = tokenizer.get_vocab()
+    start, action, _ = action_tokens(kind)
+    triggers = (*REGION_TOKENS, *action_tokens(kind))
+    return VptConfig(
+        kind=kind,
+        prompt_triggered=False,
+        reencode_pad=ids[pads_of(kind)[f"{kind}_image"]],
+        action_start=ids[start],
+        action=ids[action],
         triggers=tuple(ids[token] for token in triggers),
+        longest_side=longest_side,
     )
-    return tokenizer, tokens
 
 
 class Script:
@@ -132,19 +142,25 @@ class Script:
 
     A turn ends with ``<|im_end|>`` unless it ends with another special token itself. ``sessions``
     holds what was opened, by the graph's name; each session keeps its ``calls``. A prefix for the
-    assistant must not end with the action's start token, and a question about a view must not
-    repeat the one before it: a script tells rounds apart by their prefills, which such a prefix
-    splits in two, and of which such a question leaves a single token."""
+    assistant must not end with the action's start token, and a question about an encoded picture
+    must not repeat the one before it: a script tells rounds apart by their prefills, which such a
+    prefix splits in two, and of which such a question leaves a single token.
+    """
 
     def __init__(self, *turns: str) -> None:
         self._turns = list(turns)
         self.sessions: dict[str, ScriptedSession] = {}
 
-    def __call__(self, bundle: Bundle, name: str, /) -> Session:
-        prompt, end = Prompt(bundle.file("tokenizer.json")), bundle.manifest.tokens.end
-        turns = [prompt.encode(turn) for turn in self._turns]
-        turns = [turn if turn and turn[-1] in end else [*turn, end[0]] for turn in turns]
-        self.sessions[name] = ScriptedSession(bundle, name, turns)
+    def __call__(self, model: Model, name: str, /) -> Session:
+        chat = Chat(model.tokenizer_file, {})
+        end = model.manifest.tokens.end
+        turns = []
+        for text in self._turns:
+            ids = chat.encode(text)
+            if not ids or ids[-1] not in end:
+                ids.append(end[0])
+            turns.append(ids)
+        self.sessions[name] = ScriptedSession(model, name, turns)
         return self.sessions[name]
 
 
@@ -154,12 +170,14 @@ class ScriptedSession:
     ``calls`` holds copies of each run's inputs, ``outputs`` of its outputs.
     """
 
-    def __init__(self, bundle: Bundle, name: str, turns: Sequence[Sequence[int]]) -> None:
+    def __init__(self, model: Model, name: str, turns: Sequence[Sequence[int]]) -> None:
         self.calls: list[dict[str, np.ndarray[Any, Any]]] = []
         self.outputs: list[dict[str, np.ndarray[Any, Any]]] = []
         self.closed = False
-        self._action_start, self._name = bundle.manifest.tokens.action_start, name
-        self._turns, self._left = [list(turn) for turn in turns], list[int]()
+        self._action_start = model.manifest.perception.get("action_start")
+        self._name = name
+        self._turns = [list(turn) for turn in turns]
+        self._left: list[int] = []
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         self.calls.append({name: array.copy() for name, array in inputs.items()})
@@ -171,14 +189,14 @@ class ScriptedSession:
         self.outputs.append({name: array.copy() for name, array in outputs.items()})
 
     def _next(self, embeds: np.ndarray[Any, Any]) -> int:
-        begins = len(embeds) > 1 and embeds[-1, 0] != self._action_start
-        if begins:
+        if len(embeds) > 1 and embeds[-1, 0] != self._action_start:  # a turn begins
             if not self._turns:
-                raise VptError(
-                    "the script has no turn left for what it is asked; give Script one more"
-                )
+                problem = "the script has no turn left for what it is asked"
+                raise VptError(problem, "give Script one more")
             self._left = self._turns.pop(0)
-        return self._left.pop(0) if self._left else 0
+        if not self._left:
+            return 0
+        return self._left.pop(0)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> np.ndarray[Any, Any]:
         return np.zeros(shape, dtype)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vpt_edge.runtime import image
-from vpt_edge.runtime.positions import vision_rope
+from vpt_edge.runtime.context import Encoded
+from vpt_edge.runtime.models import open_encoder, open_tower
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from PIL import Image
 
-    from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.image import Box
+    from vpt_edge.runtime.manifest import Manifest
+    from vpt_edge.runtime.perception import Perception
     from vpt_edge.runtime.sessions import Session
+    from vpt_edge.runtime.stopwatch import Stopwatch
 
     Floats = NDArray[np.float32]
 
@@ -23,34 +27,38 @@ if TYPE_CHECKING:
 class Vision:
     """Encodes pictures for the language model; features are (tokens, hidden) float32."""
 
-    def __init__(self, bundle: Bundle, sessions: Mapping[str, Session]) -> None:
-        self._manifest, self._sessions = bundle.manifest, sessions
+    def __init__(
+        self, manifest: Manifest, perception: Perception, sessions: Mapping[str, Session]
+    ) -> None:
+        self._manifest = manifest
+        self._sessions = sessions
+        self._tower = open_tower(manifest)
+        self._longest_side = perception.longest_side
+        self._encoder = None
+        if perception.encoder is not None:
+            self._encoder = open_encoder(perception.encoder)
 
-    def view(self, picture: Image.Image) -> image.View:
-        """The pixels of ``picture`` as the vision encoder takes them."""
-        limits = self._manifest.image
-        return image.view(picture, limits.limit, limits.min_pixels, limits.max_pixels)
-
-    def encode(self, view: image.View) -> Floats:
+    def encode(self, picture: Image.Image, stopwatch: Stopwatch) -> Encoded:
         """The visual tokens of a picture or crop."""
-        cos, sin = vision_rope(view.grid, self._manifest.image.vision_head_dim)
-        features = np.empty((1, view.tokens, self._manifest.text.hidden_size), np.float32)
-        inputs = {"patches": view.patches[None], "cos": cos, "sin": sin}
-        self._sessions["vision_encoder"].run(inputs, {"features": features})
-        return features[0]
+        with stopwatch.stage("preprocess"):
+            patches = self._tower.preprocess(picture, self._manifest.image)
+        with stopwatch.stage("vision"):
+            inputs = self._tower.inputs(patches)
+            shape = (1, self._tower.tokens(patches), self._manifest.text.hidden_size)
+            features = np.empty(shape, np.float32)
+            self._sessions["vision_encoder"].run(inputs, {"features": features})
+        return Encoded(features[0], patches.grid)
 
-    def pixels(self, picture: Image.Image) -> Floats:
-        """The pixels of ``picture`` as DINOv2 or SAM takes them."""
-        prepare = {"detection": image.detection_pixels, "seg": image.seg_pixels}[
-            self._manifest.kind
-        ]
-        return prepare(picture, self._manifest.image.reencode_limit)
-
-    def reencode(self, pixels: Floats) -> Floats:
-        """The features of DINOv2 or SAM, before any condition."""
-        shape = self._manifest.graphs["reencoder_features"].outputs[0].shape
-        features = np.empty([int(size) for size in shape], np.float32)
-        self._sessions["reencoder_features"].run({"pixels": pixels}, {"features": features})
+    def reencode(self, picture: Image.Image, stopwatch: Stopwatch) -> Floats | None:
+        """The features of the second encoder, before any condition; None where there is none."""
+        if self._encoder is None:
+            return None
+        with stopwatch.stage("preprocess"):
+            pixels = self._encoder.preprocess(picture, self._longest_side)
+        with stopwatch.stage("reencode"):
+            shape = self._manifest.graphs["reencoder_features"].outputs[0].shape
+            features = np.empty([int(size) for size in shape], np.float32)
+            self._sessions["reencoder_features"].run({"pixels": pixels}, {"features": features})
         return features[0]
 
     def project(self, features: Floats, condition: Floats) -> Floats:
@@ -59,3 +67,41 @@ class Vision:
         inputs = {"features": features[None], "condition": condition}
         self._sessions["reencoder_projector"].run(inputs, {"projected": projected})
         return projected[0]
+
+
+class PictureFeatures:
+    """A picture and what the encoders make of it: each sees it once, whatever is asked about it."""
+
+    def __init__(self, picture: Image.Image, vision: Vision) -> None:
+        self.picture = picture
+        self._vision = vision
+        self._encoded: Encoded | None = None
+        self._reencoded: Floats | None = None
+
+    def encode(self, stopwatch: Stopwatch) -> Encoded:
+        """The whole picture's visual tokens."""
+        if self._encoded is None:
+            self._encoded = self._vision.encode(self.picture, stopwatch)
+        return self._encoded
+
+    def crop(self, box: Box, stopwatch: Stopwatch) -> tuple[Image.Image, Encoded]:
+        """What is in ``box``, in the picture's own pixels, and its visual tokens."""
+        crop = self.picture.crop(box)
+        return crop, self._vision.encode(crop, stopwatch)
+
+    def reencode(self, stopwatch: Stopwatch) -> Encoded:
+        """The features of a re-encode: of the second encoder, or once more those of the first view.
+
+        CLIP's pixels are the same, and so are its features (PROTOCOL 8).
+        """
+        if self._reencoded is None:
+            self._reencoded = self._vision.reencode(self.picture, stopwatch)
+        features = self._reencoded
+        if features is None:
+            features = self.encode(stopwatch).features
+        return Encoded(features, None)
+
+    def forget(self) -> None:
+        """Let the features go."""
+        self._encoded = None
+        self._reencoded = None

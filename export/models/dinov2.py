@@ -16,7 +16,7 @@ from vpt_edge.export.attention import Heads
 from vpt_edge.export.config_files import expect_if_given, known_values, read_optional
 from vpt_edge.export.layers import Conv2d, LayerNorm, Linear, Namespace, norm_fold
 from vpt_edge.export.spec import Spec, floats, weight_and_bias
-from vpt_edge.runtime.bundle import Graph
+from vpt_edge.runtime.manifest import Graph
 
 if TYPE_CHECKING:
     from vpt_edge.export.attention import Attention, AttentionType

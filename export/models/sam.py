@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vpt_edge.export.config_files import expect_if_given, known_values, read_optional
 from vpt_edge.export.layers import Conv2d, LayerNorm, Linear, Namespace, joint_qkv_folds, norm_fold
 from vpt_edge.export.spec import Spec, floats, weight_and_bias
-from vpt_edge.runtime.bundle import Graph
+from vpt_edge.runtime.manifest import Graph
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.smoothing import Fold

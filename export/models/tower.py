@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from vpt_edge.export.spec import GraphOptions, Shape, Spec
-    from vpt_edge.runtime.bundle import ImageLimits
+    from vpt_edge.runtime.manifest import ImageConfig
 
 
 class TextGeometry(Protocol):
@@ -58,8 +58,11 @@ class Tower(Protocol):
 
         Raises CheckpointError for a model that the graphs are not written for."""
 
-    def image_limits(self, folder: Path) -> ImageLimits:
+    def image_limits(self, folder: Path) -> ImageConfig:
         """How large a picture is shown, from the files in ``folder``."""
+
+    def block(self) -> dict[str, Any]:
+        """The manifest's block ``model``: what the runtime's tower of that name has to know."""
 
     def tensors(self) -> dict[str, Shape]:
         """Name and shape of every tensor, a separate output matrix included."""

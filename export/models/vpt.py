@@ -6,7 +6,7 @@ Its kind says what re-encodes a picture: "clip" the tower's own vision encoder, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,8 +17,9 @@ from vpt_edge.export.layers import LayerNorm, Linear
 from vpt_edge.export.models import dinov2, sam
 from vpt_edge.export.spec import Spec, floats, weight_and_bias
 from vpt_edge.runtime import image
-from vpt_edge.runtime.bundle import Graph, ImageLimits, Tokens
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.manifest import Graph, ImageConfig, Tokens
+from vpt_edge.runtime.perception.vpt import VptConfig, action_tokens, pads_of, trigger_tokens
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from vpt_edge.export.spec import GraphOptions, Shape
 
 KINDS = {"clip": "clip", "dino": "detection", "sam": "seg"}  # by the authors' vision_encoder_ls
-SEG_LIMIT = 1024  # longest side of a picture that SAM is shown (PROTOCOL 4)
+SEG_SIDE = 1024  # longest side of a picture that SAM is shown (PROTOCOL 4)
 FEATURE_TOKENS = 256  # of an encoder of its own
 
 # Whether a released checkpoint waits for the sentence in the question before it looks again
@@ -41,12 +42,6 @@ RELEASED = {
     "Qwen2-VL-7b-VPT-CLIP": True,
 }
 HUB_FOLDER = "models--rp-yu--"  # how the Hub's cache begins the name of a released checkpoint
-
-REGION_TOKENS = (
-    "<|region_token_start|>",
-    "<|region_token_end|>",
-    *(f"<|{axis}_{cell}|>" for axis in "xy" for cell in range(8)),
-)
 
 
 class EncoderModule(Protocol):
@@ -152,50 +147,72 @@ def is_prompt_triggered(names: Iterable[str]) -> bool:
     return any(RELEASED.get(name.removeprefix(HUB_FOLDER), False) for name in names)
 
 
-def find_tokens(tokenizer: Tokenizer, kind: str, required: Iterable[str], file: Path) -> Tokens:
-    """Ids by token string: the same numbers mean different words in CLIP, Det and Seg (PROTOCOL
-    1.3).
+def check_tokens(tokenizer: Tokenizer, kind: str, required: Iterable[str], file: Path) -> None:
+    """Raise CheckpointError where ``tokenizer`` lacks a token of a checkpoint of ``kind``.
 
-    ``required`` are the tower's tokens; ``file`` is where ``tokenizer`` was read."""
+    ``required`` are the tower's tokens; ``file`` is where ``tokenizer`` was read. An alignment
+    checkpoint has no trigger at all.
+    """
     ids = tokenizer.get_vocab()
-    pad = f"<|{kind}_image_pad|>"
-    action_start = f"<|{kind}_action_start|>"
-    action = f"<|{kind}_action|>"
-    names = (*REGION_TOKENS, action_start, action, f"<|{kind}_action_end|>")
-    triggers = [ids[name] for name in names if name in ids]
-    needed = [*required, pad]
-    if triggers:  # an alignment checkpoint has none at all
-        needed += names
+    needed = [*required, *pads_of(kind).values()]
+    if _triggers(tokenizer, kind):
+        needed += trigger_tokens(kind)
     absent = [name for name in needed if name not in ids]
     if absent:
         raise CheckpointError(
             f"{file} lacks the tokens {', '.join(absent)}",
             f"this is not the tokenizer of a {kind} checkpoint: copy it again",
         )
+
+
+def find_tokens(tokenizer: Tokenizer) -> Tokens:
+    """The ids that every model has.
+
+    A turn ends with ``<|im_end|>`` and with every special token but the padding (PROTOCOL 5.5).
+    """
+    ids = tokenizer.get_vocab()
     turn_end = ids["<|im_end|>"]
-    padding = ids["<|endoftext|>"]
     end = [turn_end]
     for number, token in sorted(tokenizer.get_added_tokens_decoder().items()):
-        if token.special and number not in (turn_end, padding):
+        if token.special and number not in (turn_end, ids["<|endoftext|>"]):
             end.append(number)
-    return Tokens(
-        image_pad=ids["<|image_pad|>"],
-        reencode_pad=ids[pad],
+    return Tokens(image_pad=ids["<|image_pad|>"], end=tuple(end))
+
+
+def find_perception(
+    tokenizer: Tokenizer, kind: str, prompt_triggered: bool, longest_side: int
+) -> VptConfig:
+    """The manifest's block ``perception``.
+
+    Ids by token string: the same numbers mean different words in CLIP, Det and Seg (PROTOCOL 1.3).
+    """
+    ids = tokenizer.get_vocab()
+    action_start, action, _ = action_tokens(kind)
+    return VptConfig(
+        kind=kind,
+        prompt_triggered=prompt_triggered,
+        reencode_pad=ids[pads_of(kind)[f"{kind}_image"]],
         action_start=ids.get(action_start),
         action=ids.get(action),
-        end=tuple(end),
-        triggers=tuple(triggers),
+        triggers=_triggers(tokenizer, kind),
+        longest_side=longest_side,
     )
 
 
-def with_reencode_limit(limits: ImageLimits, kind: str, folder: Path) -> ImageLimits:
-    """The tower's limits, and that of a picture to be re-encoded.
+def _triggers(tokenizer: Tokenizer, kind: str) -> tuple[int, ...]:
+    ids = tokenizer.get_vocab()
+    return tuple(ids[name] for name in trigger_tokens(kind) if name in ids)
 
-    Constants of the kind's preprocessor in ``folder`` must be those of ``image`` (PROTOCOL 4)."""
+
+def reencode_side(limits: ImageConfig, kind: str, folder: Path) -> int:
+    """The longest side of a picture that is to be re-encoded.
+
+    Constants of the kind's preprocessor in ``folder`` must be those of the runtime (PROTOCOL 4).
+    """
     file = folder / f"{kind}_preprocessor_config.json"
     if file.exists():
         expected = {"image_mean": list(image.IMAGENET_MEAN), "image_std": list(image.IMAGENET_STD)}
         expect(read_json(file), expected, file)
-    if kind != "seg":
-        return limits
-    return replace(limits, reencode_limit=SEG_LIMIT)
+    if kind == "seg":
+        return SEG_SIDE
+    return limits.longest_side

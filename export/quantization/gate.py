@@ -11,9 +11,9 @@ from vpt_edge.calibration.evaluation import Evaluation, compare, evaluate, laten
 from vpt_edge.calibration.metrics import METRICS
 from vpt_edge.calibration.model import open_pipeline
 from vpt_edge.calibration.samples import Samples
-from vpt_edge.runtime.bundle import Gate
 from vpt_edge.runtime.errors import ExportError
-from vpt_edge.runtime.result import STAGES
+from vpt_edge.runtime.manifest import Gate
+from vpt_edge.runtime.stopwatch import STAGES
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.evaluation import Agreement, Outcome

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vpt_edge.calibration.samples import read_samples
-from vpt_edge.runtime.bundle import sha256
 from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.files import sha256
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.samples import Sample

@@ -1,1 +1,73 @@
-"""The ways of asking for another look; the manifest's ``perception`` names one."""
+"""The ways of looking again: how a model asks, how the look is cut and handed back.
+
+The manifest's ``perception`` names one; each is a file of its own. The loop in ``pipeline`` knows
+none of them: it asks what is said here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from vpt_edge.runtime.errors import BundleError
+from vpt_edge.runtime.schema import EXPORT_AGAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vpt_edge.runtime.chat import Message
+    from vpt_edge.runtime.manifest import Manifest
+    from vpt_edge.runtime.perception.actions import Decision, Mode
+
+WAYS = {"vpt": ("vpt_edge.runtime.perception.vpt", "Vpt")}
+
+
+class Perception(Protocol):
+    """A way of looking again, for the checkpoint of one bundle."""
+
+    can_look: bool
+    """Whether this checkpoint ever asks for a look: an alignment checkpoint does not."""
+    usual_mode: Mode
+    """The mode in which a question makes this checkpoint look."""
+    pads: Mapping[str, str]
+    """Placeholder of a picture in a message -> the token that stands for each visual token."""
+    hidden_ids: frozenset[int]
+    """Ids that the streamed text leaves out."""
+    action: int | None
+    """The id whose embedding is the state in front of it (PROTOCOL 5.1); None where none is."""
+    encoder: str | None
+    """The second encoder of a re-encode (``models.ENCODERS``); None: the tower's own features."""
+    longest_side: int
+    """Of a picture for the second encoder."""
+
+    def opening(self, question: str, mode: Mode) -> list[Message]:
+        """The first messages. Raises PromptError for a question that cannot be put."""
+
+    def check_prefix(self, prefix: str) -> None:
+        """Raise PromptError for text that the assistant's turn must not begin with."""
+
+    def hint(self, mode: Mode) -> str | None:
+        """What an application should know that asks in ``mode``."""
+
+    def forced(self, previous: int) -> int | None:
+        """The id that follows ``previous`` whatever was sampled."""
+
+    def read(self, text: str, size: tuple[int, int]) -> Decision:
+        """What a turn's text asks for, about a picture of ``size`` (width, height)."""
+
+    def follow_up(self, text: str, decision: Decision) -> list[Message]:
+        """The messages that hand back the look which ``text`` asked for."""
+
+    def answer(self, text: str) -> str:
+        """``text`` as a person wants to read it."""
+
+
+def open_perception(manifest: Manifest) -> Perception:
+    """The way that ``manifest`` names. Raises BundleError for one that this version lacks."""
+    name = manifest.perception.get("name")
+    if name not in WAYS:
+        known = ", ".join(WAYS)
+        raise BundleError(f"perception {name!r} is unknown, expected one of: {known}", EXPORT_AGAIN)
+    module, way = WAYS[name]
+    constructor: Any = getattr(importlib.import_module(module), way)
+    return cast("Perception", constructor(manifest))

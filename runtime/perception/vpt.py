@@ -1,88 +1,217 @@
-"""Trigger tokens: from the text of a turn to what the model wants to look at again (PROTOCOL 3)."""
+"""Visual Perception Tokens: from the text of a turn to what is looked at again (PROTOCOL 2, 3)."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from vpt_edge.runtime.chat import PLACEHOLDER, Message, check_text, refuse_literals
+from vpt_edge.runtime.errors import PromptError
+from vpt_edge.runtime.manifest import read_block
+from vpt_edge.runtime.perception.actions import GRID, Crop, Decision, Reencode
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.image import Box
+    from vpt_edge.runtime.manifest import Manifest
+    from vpt_edge.runtime.perception.actions import Mode, PerceptionAction
 
-GRID = 8
+SYSTEM = "You are a helpful assistant."
 KINDS = ("clip", "detection", "seg")
+ENCODERS = {"clip": None, "detection": "dinov2", "seg": "sam"}
+SENTENCES: dict[Mode, str | None] = {
+    "region": "Identify the region that can help you answer the question, and then answer the "
+    "question",
+    "reencode": "Require additional perception features, and then answer the question",
+    "free": None,
+    "off": None,
+}
 REGION = re.compile(r"<\|region_token_start\|>((?:<\|[xy]_[0-7]\|>)+)<\|region_token_end\|>")
+COLUMNS = tuple(f"<|x_{index}|>" for index in range(GRID))
+ROWS = tuple(f"<|y_{index}|>" for index in range(GRID))
+REGION_TOKENS = ("<|region_token_start|>", "<|region_token_end|>", *COLUMNS, *ROWS)
 TRIGGER = re.compile(
     r"<\|(?:region_token_(?:start|end)|[xy]_[0-7]|(?:clip|detection|seg)_action(?:_start|_end)?)\|>"
 )
 
 
 @dataclass(frozen=True)
-class Crop:
-    """Region selection: ``cells`` (x0, y0, x1, y1), inclusive, as the model named them; ``box`` in
-    pixels."""
+class VptConfig:
+    """The manifest's block ``perception``; ids are found by token string at export.
 
-    cells: Box
-    box: Box
-    kind = "region"
-
-
-@dataclass(frozen=True)
-class Reencode:
-    """Vision re-encoding of the whole picture by the encoder ``kind``: clip, detection or seg."""
+    ``kind``: clip, detection or seg. ``prompt_triggered``: whether the model waits for the sentence
+    in the question before it looks. An alignment checkpoint has no ``triggers``: ids of None.
+    ``longest_side``: of a picture for DINOv2 or SAM, after the first shrink.
+    """
 
     kind: str
+    prompt_triggered: bool
+    reencode_pad: int | None
+    action_start: int | None
+    action: int | None
+    triggers: tuple[int, ...]
+    longest_side: int
 
 
-PerceptionAction: TypeAlias = "Crop | Reencode"
+def block(config: VptConfig) -> dict[str, Any]:
+    """``config`` as the manifest has it."""
+    return {"name": "vpt", **asdict(config)}
 
 
-@dataclass(frozen=True)
-class Decision:
-    """What a turn's text asks for.
+class Vpt:
+    """See ``runtime.perception.Perception``."""
 
-    ``actions`` is empty when the text is the answer; ``reason`` then says why: "answer", or one of
-    the cases in which the authors' code crashes or gives up: "mixed_triggers", "malformed_region"
-    (a region without any x or any y, or beside a literal placeholder) and "foreign_trigger" (an
-    encoder that this checkpoint does not have)."""
+    def __init__(self, manifest: Manifest) -> None:
+        config: VptConfig = read_block(VptConfig, manifest.perception, "perception")
+        self._config = config
+        self._source = manifest.source
+        self.can_look = bool(config.triggers)
+        self.usual_mode: Mode = "region" if config.prompt_triggered else "free"
+        self.pads = pads_of(config.kind)
+        self.hidden_ids = frozenset(config.triggers)
+        self.action = config.action
+        self.encoder = ENCODERS[config.kind]
+        self.longest_side = config.longest_side
 
-    actions: tuple[Crop, ...] | tuple[Reencode]
-    reason: str = "answer"
+    def opening(self, question: str, mode: Mode) -> list[Message]:
+        text = question_text(question, mode, self._config.kind)
+        return [Message("system", SYSTEM), Message("user", text)]
+
+    def check_prefix(self, prefix: str) -> None:
+        check_text(prefix, "assistant_prefix", literal_pads(self._config.kind))
+        places = PLACEHOLDER.findall(prefix)
+        refuse_literals("assistant_prefix", [f"<{name}>" for name in places])
+
+    def hint(self, mode: Mode) -> str | None:
+        if mode != "free" or not self._config.prompt_triggered:
+            return None
+        return (
+            f"{self._source} was trained to look again when the question asks for it; "
+            'perception="region" or "reencode" appends the sentence that it knows'
+        )
+
+    def forced(self, previous: int) -> int | None:
+        """The action behind its start token (PROTOCOL 5.4)."""
+        if previous != self._config.action_start:
+            return None
+        return self._config.action
+
+    def read(self, text: str, size: tuple[int, int]) -> Decision:
+        decision = decide(text, size, self._config.kind)
+        regions = any(isinstance(action, Crop) for action in decision.actions)
+        if regions and stands_for_pictures(text, self._config.kind):
+            return Decision((), "malformed_region")  # the text is prompted again as it is
+        return decision
+
+    def follow_up(self, text: str, decision: Decision) -> list[Message]:
+        """A re-encode's turn becomes the canonical one, a region's stays as it is (PROTOCOL 3)."""
+        first = decision.actions[0]
+        if isinstance(first, Reencode):
+            action = "".join(action_tokens(first.kind))
+            return [Message("assistant", action), Message("user", f"<{first.kind}_image>")]
+        if len(decision.actions) == 1:
+            return [Message("assistant", text), Message("user", "<image>")]
+        lines = [f"Region {index}: <image>\n" for index in range(len(decision.actions))]
+        return [Message("assistant", text), Message("user", "".join(lines))]
+
+    def answer(self, text: str) -> str:
+        return without_triggers(text)
+
+
+def pads_of(kind: str) -> dict[str, str]:
+    """Placeholder -> pad token, of the pictures that a checkpoint of ``kind`` takes."""
+    return {"image": "<|image_pad|>", f"{kind}_image": f"<|{kind}_image_pad|>"}
+
+
+def action_tokens(kind: str) -> tuple[str, str, str]:
+    """The tokens of a re-encode: start, action, end."""
+    return f"<|{kind}_action_start|>", f"<|{kind}_action|>", f"<|{kind}_action_end|>"
+
+
+def trigger_tokens(kind: str) -> tuple[str, ...]:
+    """Every token by which a checkpoint of ``kind`` asks for a look."""
+    return (*REGION_TOKENS, *action_tokens(kind))
+
+
+def literal_pads(kind: str) -> tuple[str, ...]:
+    """What stands for visual tokens when it is encoded, and must not be spelled out."""
+    return "<|image_pad|>", "<|video_pad|>", f"<|{kind}_image_pad|>"
+
+
+def stands_for_pictures(text: str, kind: str) -> bool:
+    """Whether ``text`` spells what would stand for a picture when it is prompted again."""
+    return bool(PLACEHOLDER.search(text)) or any(pad in text for pad in literal_pads(kind))
+
+
+def question_text(question: str, mode: Mode, kind: str) -> str:
+    """The first user message: the picture, the question and the authors' sentence of ``mode``.
+
+    A question that places ``<image>`` itself keeps it there. Raises PromptError for what would
+    crash the authors' code with a checkpoint of ``kind``: other placeholders, a second ``<image>``,
+    literal pad or action tokens.
+    """
+    if mode not in SENTENCES:
+        known = ", ".join(SENTENCES)
+        raise PromptError(f"perception {mode!r} is unknown, expected one of: {known}")
+    check_text(question, "question", (*literal_pads(kind), f"<|{kind}_action|>"))
+    places = PLACEHOLDER.findall(question)
+    if len(places) > 1 or places not in ([], ["image"]):
+        found = ", ".join(f"<{name}>" for name in places)
+        raise PromptError(
+            f"the question holds {found}: each stands for a picture, and there is one", "remove it"
+        )
+    if not places:
+        question = f"<image>\n{question}"
+    sentence = SENTENCES[mode]
+    if sentence is None:
+        return question
+    return f"{question} \n{sentence}."
 
 
 def decide(text: str, size: tuple[int, int], kind: str) -> Decision:
-    """Read the triggers in ``text`` for a picture of ``size`` (width, height) and a checkpoint of
-    ``kind``."""
+    """Read the triggers in ``text`` for a picture of ``size`` and a checkpoint of ``kind``.
+
+    Where the authors' code crashes or gives up, the reason is "mixed_triggers", "malformed_region"
+    (a region without any x or any y) or "foreign_trigger" (an encoder that the checkpoint lacks).
+    """
     regions = REGION.findall(text)
-    encoders = [name for name in KINDS if f"<|{name}_action_start|>" in text]
-    if len(encoders) + bool(regions) > 1:
+    encoders = [name for name in KINDS if action_tokens(name)[0] in text]
+    if len(encoders) > 1 or (encoders and regions):
         return Decision((), "mixed_triggers")
+    if encoders == [kind]:
+        return Decision((Reencode(kind),))
     if encoders:
-        return (
-            Decision((Reencode(kind),)) if encoders == [kind] else Decision((), "foreign_trigger")
-        )
-    groups = [
-        ({int(x) for x in re.findall(r"x_(\d)", g)}, {int(y) for y in re.findall(r"y_(\d)", g)})
-        for g in regions
-    ]
-    if not all(xs and ys for xs, ys in groups):
-        return Decision((), "malformed_region")
-    cells = [(min(xs), min(ys), max(xs), max(ys)) for xs, ys in groups]
-    return Decision(tuple(Crop(group, crop_box(group, size)) for group in cells))
+        return Decision((), "foreign_trigger")
+    crops: list[PerceptionAction] = []
+    for region in regions:
+        cells = read_cells(region)
+        if cells is None:
+            return Decision((), "malformed_region")
+        crops.append(Crop(cells, crop_box(cells, size)))
+    return Decision(tuple(crops))
+
+
+def read_cells(region: str) -> Box | None:
+    """(x0, y0, x1, y1), inclusive, of the cells in ``region``; None without any x or any y."""
+    columns = [int(digit) for digit in re.findall(r"x_(\d)", region)]
+    rows = [int(digit) for digit in re.findall(r"y_(\d)", region)]
+    if not columns or not rows:
+        return None
+    return min(columns), min(rows), max(columns), max(rows)
 
 
 def crop_box(cells: Box, size: tuple[int, int]) -> Box:
-    """(left, top, right, bottom) in pixels of ``cells`` and a margin of one cell, for a picture of
-    ``size``."""
-    (x0, y0, x1, y1), (width, height) = cells, size
-    left, top = max(x0 - 1, 0), max(y0 - 1, 0)
-    right, bottom = min(x1 + 1, GRID - 1) + 1, min(y1 + 1, GRID - 1) + 1
-    return (
-        int(left * width / GRID),
-        int(top * height / GRID),
-        int(right * width / GRID),
-        int(bottom * height / GRID),
-    )
+    """(left, top, right, bottom) in pixels of ``cells`` and a margin of one cell around them.
+
+    ``size``: width and height of the picture.
+    """
+    x0, y0, x1, y1 = cells
+    width, height = size
+    left = int(max(x0 - 1, 0) * width / GRID)
+    top = int(max(y0 - 1, 0) * height / GRID)
+    right = int((min(x1 + 1, GRID - 1) + 1) * width / GRID)
+    bottom = int((min(y1 + 1, GRID - 1) + 1) * height / GRID)
+    return left, top, right, bottom
 
 
 def without_triggers(text: str) -> str:

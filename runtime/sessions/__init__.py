@@ -11,7 +11,7 @@ from vpt_edge.runtime.errors import SessionError
 if TYPE_CHECKING:
     import numpy as np
 
-    from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.bundle import Bundle, Model
     from vpt_edge.runtime.sessions.stream import DeviceArray
 
     Array: TypeAlias = np.ndarray[Any, Any] | DeviceArray
@@ -48,7 +48,7 @@ class Session(Protocol):
 class SessionOpener(Protocol):
     """What opens the session of the graph ``name``: a backend, or a stand-in for tests."""
 
-    def __call__(self, bundle: Bundle, name: str, /) -> Session: ...
+    def __call__(self, model: Model, name: str, /) -> Session: ...
 
 
 def open_session(bundle: Bundle, name: str, device: str) -> Session:

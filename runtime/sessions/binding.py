@@ -12,7 +12,7 @@ from vpt_edge.runtime.sessions.stream import DeviceArray
 if TYPE_CHECKING:
     import numpy as np
 
-    from vpt_edge.runtime.bundle import Graph, Tensor
+    from vpt_edge.runtime.manifest import Graph, Tensor
     from vpt_edge.runtime.sessions import Arrays
 
 

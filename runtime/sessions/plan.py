@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vpt_edge.runtime.bundle import read_as
 from vpt_edge.runtime.errors import BundleError, SessionError
+from vpt_edge.runtime.schema import read_as
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle

@@ -25,7 +25,8 @@ from vpt_edge.runtime.sessions.tensorrt import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vpt_edge.runtime.bundle import Bundle, Tensor
+    from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.manifest import Tensor
     from vpt_edge.runtime.sessions import Arrays
 
 # Captured graphs, each with a context: as many as the blocks of a cache of 4,096 tokens.

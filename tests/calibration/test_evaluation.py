@@ -22,7 +22,7 @@ from vpt_edge.calibration.report import worst
 from vpt_edge.calibration.samples import Sample, Samples, read_samples
 from vpt_edge.commands import eval as command
 from vpt_edge.runtime import Crop, Looked, Pipeline, Reencode, VptError
-from vpt_edge.runtime.image import view
+from vpt_edge.runtime.models.qwen2_vl import preprocess as view
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
 REGION = "<|region_token_start|><|x_2|><|y_3|><|region_token_end|>"

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from vpt_edge.commands import export as export_command
 from vpt_edge.commands import run as run_command
-from vpt_edge.runtime.bundle import SCHEMA_VERSION
+from vpt_edge.runtime.manifest import SCHEMA_VERSION
 
 QUESTION = "Is there a star?"
 

@@ -20,8 +20,9 @@ from vpt_edge.commands import doctor as command
 from vpt_edge.device import doctor, libraries, machine
 from vpt_edge.device.machine import Finding
 from vpt_edge.runtime import host
-from vpt_edge.runtime.bundle import Bundle, write_manifest
+from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import SessionError
+from vpt_edge.runtime.manifest import write_manifest
 from vpt_edge.runtime.sessions import cuda
 from vpt_edge.runtime.sessions.plan import Plan, digest, plan_files
 from vpt_edge.runtime.sessions.tensorrt import read_platform

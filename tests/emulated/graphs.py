@@ -10,7 +10,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from vpt_edge.runtime import Bundle
-from vpt_edge.runtime.bundle import Cache, Graph, Tensor, sha256, write_manifest
+from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.manifest import CacheConfig, Graph, Tensor, write_manifest
 from vpt_edge.runtime.testing import tiny_bundle
 
 WIDTH = 8
@@ -57,7 +58,7 @@ def small_bundle(folder: Path, target: str = "tensorrt") -> Bundle:
     graphs = {"double": DOUBLE, "decoder": DECODER}
     files = {name: tiny.manifest.files[name] for name in ("tokenizer.json", "embeddings.bin")}
     files |= {graph.file: sha256(folder / graph.file) for graph in graphs.values()}
-    cache = Cache("appended", "float32", ROWS)
+    cache = CacheConfig("appended", "float32", ROWS)
     text = dataclasses.replace(tiny.manifest.text, kv_heads=1, head_dim=WIDTH)
     manifest = dataclasses.replace(
         tiny.manifest, graphs=graphs, files=files, target=target, cache=cache, text=text

@@ -25,7 +25,7 @@ from vpt_edge.engines import build, worker
 from vpt_edge.engines.engine import Job, make_plan
 from vpt_edge.engines.profiles import make_profiles
 from vpt_edge.runtime import Bundle, host
-from vpt_edge.runtime.bundle import sha256
+from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.sessions.plan import PLANS, digest, find_plan, read_plan
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpt_edge.engines.profiles import make_profiles
-from vpt_edge.runtime.bundle import Graph, Tensor
+from vpt_edge.runtime.manifest import Graph, Tensor
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.sessions.plan import Profile

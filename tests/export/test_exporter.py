@@ -16,8 +16,10 @@ from vpt_edge.export import exporter, verify
 from vpt_edge.export.quantization import recipe
 from vpt_edge.export.writer import BundleWriter
 from vpt_edge.runtime import Bundle, Pipeline
-from vpt_edge.runtime.bundle import Manifest, read_as, sha256, write_manifest
 from vpt_edge.runtime.errors import CheckpointError, ExportError
+from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.manifest import Manifest, write_manifest
+from vpt_edge.runtime.schema import read_as
 
 # What no parser of TensorRT 10.3 takes, whatever the opset.
 REFUSED = {

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from vpt_edge.export.report import report, tokenizer_note
-from vpt_edge.runtime.bundle import Bundle, Gate
+from vpt_edge.runtime.bundle import Bundle
+from vpt_edge.runtime.manifest import Gate
 from vpt_edge.runtime.testing import tiny_bundle
 
 GATE = Gate(

@@ -7,7 +7,7 @@ import torch
 
 from vpt_edge.calibration.smoothing import Smoothing
 from vpt_edge.export.spec import Spec, floats, weight_and_bias, with_cache
-from vpt_edge.runtime.bundle import Graph, Tensor
+from vpt_edge.runtime.manifest import Graph, Tensor
 
 GRAPH = Graph(
     "decoder.onnx",

@@ -8,8 +8,8 @@ import torch
 from vpt_edge.export.attention import PlainAttention
 from vpt_edge.export.spec import Spec, floats
 from vpt_edge.export.tracing import nest, trace
-from vpt_edge.runtime.bundle import Graph
 from vpt_edge.runtime.errors import ExportError
+from vpt_edge.runtime.manifest import Graph
 
 
 class Refusing(torch.nn.Module):

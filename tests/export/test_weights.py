@@ -24,7 +24,7 @@ from vpt_edge.export.weights import (
     write_model,
     write_raw,
 )
-from vpt_edge.runtime.bundle import Graph
+from vpt_edge.runtime.manifest import Graph
 
 WEIGHTS = {
     "fc.weight": torch.randn(64, 32, generator=torch.Generator().manual_seed(0)),

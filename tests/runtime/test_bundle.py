@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from vpt_edge.runtime import Bundle
-from vpt_edge.runtime.bundle import SCHEMA_VERSION, Graph, Parity, Tensor, sha256, write_manifest
 from vpt_edge.runtime.errors import BundleError
+from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.manifest import SCHEMA_VERSION, Graph, Parity, Tensor, write_manifest
 from vpt_edge.runtime.testing import tiny_bundle
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.bundle import Manifest
+    from vpt_edge.runtime.manifest import Manifest
 
 Alter = Callable[[dict[str, Any]], object]
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from tables import TABLES, table
 from tokenizers import Tokenizer
 
-from vpt_edge.runtime.chat import Message, Prompt, question_text
+from vpt_edge.runtime.chat import Chat, Message
 from vpt_edge.runtime.errors import BundleError, PromptError
-from vpt_edge.runtime.image import open_picture, view
-from vpt_edge.runtime.perception.vpt import KINDS
+from vpt_edge.runtime.image import open_picture
+from vpt_edge.runtime.models.qwen2_vl import preprocess as view
+from vpt_edge.runtime.perception.vpt import KINDS, question_text
 from vpt_edge.runtime.testing import tiny_bundle
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
 @pytest.fixture(scope="module")
-def clip() -> Prompt:
-    return Prompt(GOLDEN / "models" / "clip" / "tokenizer.json")
+def clip() -> Chat:
+    return Chat(GOLDEN / "models" / "clip" / "tokenizer.json")
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +40,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def prompt(bundle: Bundle) -> Prompt:
-    return Prompt(bundle.file("tokenizer.json"))
+def prompt(bundle: Bundle) -> Chat:
+    return Chat(bundle.file("tokenizer.json"))
 
 
 def visual_tokens(name: str) -> int:
@@ -51,7 +52,7 @@ def visual_tokens(name: str) -> int:
 @pytest.mark.parametrize(
     "row", table("template").get("conversations", []), ids=lambda row: str(row["messages"])[:80]
 )
-def test_template_is_the_authors(row: dict[str, Any], clip: Prompt) -> None:
+def test_template_is_the_authors(row: dict[str, Any], clip: Chat) -> None:
     messages = [Message(message["role"], message["content"]) for message in row["messages"]]
     visuals = {
         kind: [visual_tokens(name) for name in row[f"{kind}s"]] for kind in ("image", "clip_image")
@@ -65,21 +66,21 @@ def test_template_is_the_authors(row: dict[str, Any], clip: Prompt) -> None:
 
 @needs_golden
 @pytest.mark.parametrize("row", TOKENIZER.get("encode", []), ids=lambda row: repr(row["text"])[:60])
-def test_encoding_is_the_authors(row: dict[str, Any], clip: Prompt) -> None:
+def test_encoding_is_the_authors(row: dict[str, Any], clip: Chat) -> None:
     assert clip.encode(row["text"]) == row["ids"]
     assert clip.decode(row["ids"]) == row["decoded_skip_special"]
 
 
 @needs_golden
 @pytest.mark.parametrize("row", TOKENIZER.get("decode", []), ids=lambda row: str(row["ids"])[:60])
-def test_decoding_is_the_authors(row: dict[str, Any], clip: Prompt) -> None:
+def test_decoding_is_the_authors(row: dict[str, Any], clip: Chat) -> None:
     assert clip.decode(row["ids"]) == row["decoded_skip_special"]
     assert clip.encode(clip.decode(row["ids"])) == row["re_encoded"]
 
 
 @needs_golden
 @pytest.mark.parametrize("row", TOKENIZER.get("decode", []), ids=lambda row: str(row["ids"])[:60])
-def test_pieces_join_to_the_authors_text(row: dict[str, Any], clip: Prompt) -> None:
+def test_pieces_join_to_the_authors_text(row: dict[str, Any], clip: Chat) -> None:
     stream, text = clip.stream(()), row["decoded_skip_special"]
     pieces = "".join(piece for token in row["ids"] for piece in stream.step(token))
     assert text.startswith(pieces)
@@ -87,7 +88,7 @@ def test_pieces_join_to_the_authors_text(row: dict[str, Any], clip: Prompt) -> N
 
 
 def test_truncation_and_padding_of_a_tokenizer_are_ignored(
-    bundle: Bundle, prompt: Prompt, tmp_path: Path
+    bundle: Bundle, prompt: Chat, tmp_path: Path
 ) -> None:
     tokenizer = Tokenizer.from_file(str(bundle.file("tokenizer.json")))
     tokenizer.enable_truncation(6)
@@ -95,11 +96,11 @@ def test_truncation_and_padding_of_a_tokenizer_are_ignored(
     file = tmp_path / "tokenizer.json"
     tokenizer.save(str(file))
     text = "What does the white tag say?"
-    assert Prompt(file).encode(text) == prompt.encode(text)
-    assert Prompt(file).encode("") == []
+    assert Chat(file).encode(text) == prompt.encode(text)
+    assert Chat(file).encode("") == []
 
 
-def test_the_template_is_chatml_with_a_system_message(prompt: Prompt) -> None:
+def test_the_template_is_chatml_with_a_system_message(prompt: Chat) -> None:
     ids = prompt.conversation(
         [Message("user", "a"), Message("assistant", "b"), Message("user", "c")], {}
     )
@@ -113,7 +114,7 @@ def test_the_template_is_chatml_with_a_system_message(prompt: Prompt) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_placeholder_becomes_pads_between_the_vision_tokens(kind: str, tmp_path: Path) -> None:
-    prompt = Prompt(tiny_bundle(tmp_path, kind).file("tokenizer.json"))
+    prompt = Chat(tiny_bundle(tmp_path, kind).file("tokenizer.json"))
     ids = prompt.conversation(
         [Message("user", f"a<image>b<{kind}_image>")], {"image": [2], f"{kind}_image": [3]}
     )
@@ -138,7 +139,7 @@ def test_a_placeholder_becomes_pads_between_the_vision_tokens(kind: str, tmp_pat
     ],
 )
 def test_placeholders_and_pictures_must_match(
-    text: str, visuals: dict[str, list[int]], prompt: Prompt
+    text: str, visuals: dict[str, list[int]], prompt: Chat
 ) -> None:
     with pytest.raises(PromptError):
         prompt.conversation([Message("user", text)], visuals)
@@ -226,18 +227,18 @@ def test_a_broken_tokenizer_is_a_broken_bundle(tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.json"
     file.write_text('{"model"')
     with pytest.raises(BundleError, match="no tokenizer"):
-        Prompt(file)
+        Chat(file)
 
 
 @pytest.mark.parametrize("character", ["é", "한", "🐕"])
-def test_a_character_comes_when_its_last_byte_does(character: str, prompt: Prompt) -> None:
+def test_a_character_comes_when_its_last_byte_does(character: str, prompt: Chat) -> None:
     stream = prompt.stream(())
     *first, last = prompt.encode(character)
     assert [stream.step(token) for token in first] == [[]] * len(first)
     assert stream.step(last) == [character]
 
 
-def test_trigger_and_special_tokens_give_no_piece(bundle: Bundle, prompt: Prompt) -> None:
+def test_trigger_and_special_tokens_give_no_piece(bundle: Bundle, prompt: Chat) -> None:
     tokens = bundle.manifest.tokens
     stream = prompt.stream(tokens.triggers)
     ids = prompt.encode(
@@ -254,7 +255,7 @@ def test_trigger_and_special_tokens_give_no_piece(bundle: Bundle, prompt: Prompt
 @given(text=words)
 @example(text="é한🐕")
 @example(text="e\u0301")
-def test_pieces_join_to_the_text(text: str, prompt: Prompt) -> None:
+def test_pieces_join_to_the_text(text: str, prompt: Chat) -> None:
     ids, stream = prompt.encode(text), prompt.stream(())
     pieces = "".join(piece for token in ids for piece in stream.step(token))
     assert pieces == prompt.decode(ids).rstrip(
@@ -263,7 +264,7 @@ def test_pieces_join_to_the_text(text: str, prompt: Prompt) -> None:
 
 
 @given(ids=st.lists(st.integers(0, 291), max_size=20))
-def test_pieces_of_any_ids_are_the_beginning_of_their_text(ids: list[int], prompt: Prompt) -> None:
+def test_pieces_of_any_ids_are_the_beginning_of_their_text(ids: list[int], prompt: Chat) -> None:
     stream = prompt.stream(())
     pieces, text = (
         "".join(piece for token in ids for piece in stream.step(token)),

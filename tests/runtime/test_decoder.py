@@ -12,15 +12,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vpt_edge.runtime.bundle import Cache, Tensor
-from vpt_edge.runtime.decoder import Context, Decoder, Sampler
+from vpt_edge.runtime.context import Context
+from vpt_edge.runtime.decoder import Decoder
 from vpt_edge.runtime.errors import PromptError
+from vpt_edge.runtime.manifest import CacheConfig, Tensor
+from vpt_edge.runtime.sampler import Sampler
 from vpt_edge.runtime.testing import ScriptedSession, tiny_bundle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vpt_edge.runtime.bundle import Bundle, Tokens
+    from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.manifest import Tokens
 
     Floats = NDArray[np.float32]
 
@@ -388,7 +391,7 @@ def test_a_kept_cache_changes_nothing(
 ) -> None:
     """Whatever was computed before, in pieces however small, the model has read what one that
     begins anew reads."""
-    manifest = replace(bundle.manifest, cache=Cache(layout, "float32", 256))
+    manifest = replace(bundle.manifest, cache=CacheConfig(layout, "float32", 256))
     bundle = replace(bundle, manifest=manifest)
     kept = Remembering(layout)
     decoder = Decoder(in_pieces(bundle, piece), kept, add)

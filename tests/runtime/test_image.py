@@ -23,14 +23,14 @@ from vpt_edge.runtime.image import (
     CLIP_STD,
     IMAGENET_MEAN,
     IMAGENET_STD,
-    View,
-    detection_pixels,
+    Patches,
     open_picture,
     regularize,
-    seg_pixels,
-    smart_resize,
-    view,
 )
+from vpt_edge.runtime.models.dinov2 import preprocess as detection_pixels
+from vpt_edge.runtime.models.qwen2_vl import preprocess as view
+from vpt_edge.runtime.models.qwen2_vl import smart_resize
+from vpt_edge.runtime.models.sam import preprocess as seg_pixels
 
 LIMIT, SEG_LIMIT, MIN_PIXELS, MAX_PIXELS = 512, 1024, 3136, 12845056
 ROWS = table("preprocess") or []
@@ -44,7 +44,7 @@ def sha256(array: np.ndarray[Any, Any] | Image.Image) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
 
 
-def seen(picture: Image.Image) -> View:
+def seen(picture: Image.Image) -> Patches:
     return view(picture, LIMIT, MIN_PIXELS, MAX_PIXELS)
 
 
@@ -53,7 +53,7 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.fromarray(values)
 
 
-def picture_of(view: View) -> np.ndarray[Any, Any]:
+def picture_of(view: Patches) -> np.ndarray[Any, Any]:
     """(height, width, 3) uint8 from the patches of a view."""
     rows, columns = view.grid
     patches = view.patches.reshape(rows // 2, columns // 2, 2, 2, 3, 2, 14, 14)

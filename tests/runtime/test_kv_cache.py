@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpt_edge.runtime.bundle import Cache, Tensor
 from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.kv_cache import BLOCK, KVCache, whole_blocks
+from vpt_edge.runtime.manifest import CacheConfig, Tensor
 from vpt_edge.runtime.testing import tiny_bundle
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.bundle import Manifest
+    from vpt_edge.runtime.manifest import Manifest
 
 LAYOUTS = ["shared", "appended"]
 LAYERS, HEADS, HEAD_DIM, CAPACITY = 2, 3, 2, 20
@@ -33,7 +33,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 def cache_of(manifest: Manifest, layout: str, dtype: str = "float32") -> KVCache:
-    return KVCache(replace(manifest, cache=Cache(layout, dtype, CAPACITY)))
+    return KVCache(replace(manifest, cache=CacheConfig(layout, dtype, CAPACITY)))
 
 
 def row(name: str, token: int) -> np.ndarray[Any, Any]:
@@ -112,7 +112,7 @@ def test_shared_buffers_stay_where_they_are(manifest: Manifest) -> None:
 def test_an_appended_past_is_bound_in_whole_blocks(manifest: Manifest) -> None:
     """So few shapes, and new rows that always go to the same place, are what a captured graph
     needs."""
-    large = replace(manifest, cache=Cache("appended", "float32", 2 * BLOCK + 1))
+    large = replace(manifest, cache=CacheConfig("appended", "float32", 2 * BLOCK + 1))
     cache, places = KVCache(large), set()
     for length, rows in (
         (0, BLOCK),

@@ -26,8 +26,9 @@ from vpt_edge.runtime import (
     Text,
     VptError,
 )
-from vpt_edge.runtime.chat import Message, Prompt, question_text
+from vpt_edge.runtime.chat import Chat, Message
 from vpt_edge.runtime.errors import BundleError, ImageError, PromptError, SessionError
+from vpt_edge.runtime.perception.vpt import question_text
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def joined(events: list[Event]) -> str:
 
 def conversation(bundle: Bundle, *texts: str, **visuals: list[int]) -> list[int]:
     """The ids of a conversation that the user begins and ends."""
-    prompt = Prompt(bundle.file("tokenizer.json"))
+    prompt = Chat(bundle.file("tokenizer.json"))
     roles: Any = ["user", "assistant"] * len(texts)
     messages = [Message(role, text) for role, text in zip(roles, texts, strict=False)]
     return prompt.conversation(messages, visuals)
@@ -105,7 +106,7 @@ def test_a_turn_without_triggers_is_the_answer(tiny: Tiny) -> None:
     (turn,) = answer.turns
     assert list(turn.prompt_ids) == conversation(tiny(), FIRST, image=[VIEW_TOKENS])
     assert list(turn.generated_ids) == [
-        *Prompt(tiny().file("tokenizer.json")).encode("A dog."),
+        *Chat(tiny().file("tokenizer.json")).encode("A dog."),
         tiny().manifest.tokens.end[0],
     ]
     assert len(script.sessions["vision_encoder"].calls) == 1
@@ -370,7 +371,7 @@ def test_a_prefix_begins_the_first_turn(tiny: Tiny) -> None:
     assert isinstance(events[-1], Finished)
     answer = events[-1].answer
     assert (answer.text, joined(events)) == ("A dog.", "A dog.")
-    prefix = Prompt(tiny().file("tokenizer.json")).encode("A ")
+    prefix = Chat(tiny().file("tokenizer.json")).encode("A ")
     assert list(answer.turns[0].prompt_ids) == [
         *conversation(tiny(), FIRST, image=[VIEW_TOKENS]),
         *prefix,

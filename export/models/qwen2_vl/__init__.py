@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,13 @@ from vpt_edge.export.models.qwen2_vl.decoder import (
     decoder_tensors,
 )
 from vpt_edge.export.models.qwen2_vl.vision import vision_spec, vision_tensors
+from vpt_edge.runtime.models.qwen2_vl import Qwen2VLConfig
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from vpt_edge.export.spec import GraphOptions, Shape, Spec
-    from vpt_edge.runtime.bundle import ImageLimits
+    from vpt_edge.runtime.manifest import ImageConfig
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,13 @@ class Qwen2VL:
         text = text_config(config, folder)
         return cls(vision_config(config, folder), text)
 
-    def image_limits(self, folder: Path) -> ImageLimits:
+    def image_limits(self, folder: Path) -> ImageConfig:
         """How large a picture is shown, from the files in ``folder``."""
-        return image_limits(folder, self.vision.head_dim)
+        return image_limits(folder)
+
+    def block(self) -> dict[str, Any]:
+        """The manifest's block ``model``."""
+        return {"name": "qwen2_vl", **asdict(Qwen2VLConfig(self.vision.head_dim))}
 
     def tensors(self) -> dict[str, Shape]:
         """Name and shape of every tensor, a separate lm_head included."""

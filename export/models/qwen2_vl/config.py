@@ -14,9 +14,9 @@ from vpt_edge.export.config_files import (
     expect_if_given,
     read_optional,
 )
-from vpt_edge.runtime import image
-from vpt_edge.runtime.bundle import ImageLimits
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.manifest import ImageConfig
+from vpt_edge.runtime.models import qwen2_vl
 
 UNSCALED = ("default", "mrope")  # of rope_scaling: rotary positions as they are
 IMAGE_RESOLUTION = 512  # the authors' limit on the longest side (PROTOCOL 4)
@@ -152,9 +152,9 @@ def vision_config(config: Mapping[str, Any], folder: Path) -> VisionConfig:
     vision = VisionConfig(**{name: values[name] for name in known if name in values})
     expected = {
         "hidden_size": config["hidden_size"],
-        "patch_size": image.PATCH,
-        "merge_size": image.MERGE,
-        "temporal_patch_size": image.FRAMES,
+        "patch_size": qwen2_vl.PATCH,
+        "merge_size": qwen2_vl.MERGE,
+        "temporal_patch_size": qwen2_vl.FRAMES,
         "in_channels": 3,
         "hidden_act": "quick_gelu",
     }
@@ -162,26 +162,23 @@ def vision_config(config: Mapping[str, Any], folder: Path) -> VisionConfig:
     return vision
 
 
-def image_limits(folder: Path, head_dim: int) -> ImageLimits:
+def image_limits(folder: Path) -> ImageConfig:
     """How large a picture is shown, from preprocessor_config.json in ``folder``, if there is one.
 
-    Other constants there must be those of ``image`` (PROTOCOL 4), else CheckpointError."""
+    Other constants there must be those of the runtime (PROTOCOL 4), else CheckpointError."""
     file = folder / "preprocessor_config.json"
     data = read_optional(file)
     expected = {
-        "image_mean": list(image.CLIP_MEAN),
-        "image_std": list(image.CLIP_STD),
-        "patch_size": image.PATCH,
-        "merge_size": image.MERGE,
-        "temporal_patch_size": image.FRAMES,
+        "image_mean": list(qwen2_vl.MEAN),
+        "image_std": list(qwen2_vl.STD),
+        "patch_size": qwen2_vl.PATCH,
+        "merge_size": qwen2_vl.MERGE,
+        "temporal_patch_size": qwen2_vl.FRAMES,
         "resample": 3,
     }
     expect_if_given(data, expected, file)
-    limit = data.get("image_resolution", IMAGE_RESOLUTION)
-    return ImageLimits(
-        limit=limit,
-        reencode_limit=limit,
+    return ImageConfig(
+        longest_side=data.get("image_resolution", IMAGE_RESOLUTION),
         min_pixels=data.get("min_pixels", MIN_PIXELS),
         max_pixels=data.get("max_pixels", MAX_PIXELS),
-        vision_head_dim=head_dim,
     )

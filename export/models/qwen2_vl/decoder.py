@@ -12,7 +12,7 @@ from vpt_edge.calibration.smoothing import Fold
 from vpt_edge.export.attention import Heads
 from vpt_edge.export.layers import Linear, Namespace, RMSNorm
 from vpt_edge.export.spec import GraphOptions, Spec, floats, weight_and_bias
-from vpt_edge.runtime import bundle
+from vpt_edge.runtime import manifest
 from vpt_edge.runtime.kv_cache import BLOCK, whole_blocks
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def decoder_spec(config: TextConfig, options: GraphOptions, embeddings: str) -> 
     )
 
 
-def _decoder_graph(config: TextConfig, options: GraphOptions) -> bundle.Graph:
+def _decoder_graph(config: TextConfig, options: GraphOptions) -> manifest.Graph:
     rotates = options.target.slot_rope and options.dtype == "float32"
     rope: Axes = ("capacity" if rotates else "sequence", config.head_dim // 2)
     most = min(PREFILL, options.cache_tokens)
@@ -88,27 +88,27 @@ def _decoder_graph(config: TextConfig, options: GraphOptions) -> bundle.Graph:
         present = past
         bounds["capacity"] = (1, capacity, capacity)
         lengths = [
-            bundle.Tensor("seqlens_k", "int32", (1,)),
-            bundle.Tensor("total_sequence_length", "int32", ()),
+            manifest.Tensor("seqlens_k", "int32", (1,)),
+            manifest.Tensor("total_sequence_length", "int32", ()),
         ]
     else:
         capacity = whole_blocks(options.cache_tokens)
         past = (1, "past", config.kv_size)
         present = (1, "sequence", config.kv_size)
         bounds["past"] = (BLOCK, min(2 * BLOCK, capacity), capacity)
-        lengths = [bundle.Tensor("filled", "int32", ())]
-        outputs.append(bundle.Tensor("token", "int64", (1,)))
+        lengths = [manifest.Tensor("filled", "int32", ())]
+        outputs.append(manifest.Tensor("token", "int64", (1,)))
     inputs += _cache_tensors("past", config, options.dtype, past)
     inputs += lengths
     outputs += _cache_tensors("present", config, options.dtype, present)
-    return bundle.Graph("decoder.onnx", tuple(inputs), tuple(outputs), bounds)
+    return manifest.Graph("decoder.onnx", tuple(inputs), tuple(outputs), bounds)
 
 
-def _cache_tensors(side: str, config: TextConfig, dtype: str, shape: Axes) -> list[bundle.Tensor]:
+def _cache_tensors(side: str, config: TextConfig, dtype: str, shape: Axes) -> list[manifest.Tensor]:
     tensors = []
     for layer in range(config.num_hidden_layers):
-        tensors.append(bundle.Tensor(f"{side}.{layer}.key", dtype, shape))
-        tensors.append(bundle.Tensor(f"{side}.{layer}.value", dtype, shape))
+        tensors.append(manifest.Tensor(f"{side}.{layer}.key", dtype, shape))
+        tensors.append(manifest.Tensor(f"{side}.{layer}.value", dtype, shape))
     return tensors
 
 

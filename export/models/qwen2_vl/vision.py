@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vpt_edge.export.attention import Heads
 from vpt_edge.export.layers import LayerNorm, Linear, Namespace, joint_qkv_folds, norm_fold
 from vpt_edge.export.spec import GraphOptions, Spec, floats, weight_and_bias
-from vpt_edge.runtime.bundle import Graph
+from vpt_edge.runtime.manifest import Graph
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.smoothing import Fold

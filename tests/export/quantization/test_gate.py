@@ -27,7 +27,7 @@ from vpt_edge.runtime.errors import ExportError
 
 if TYPE_CHECKING:
     from vpt_edge.export.quantization.plan import QuantizationPlan
-    from vpt_edge.runtime.bundle import Gate
+    from vpt_edge.runtime.manifest import Gate
 
 FACTOR = 200
 HOSTILE = (

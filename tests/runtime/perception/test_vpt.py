@@ -10,15 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tables import table
 
-from vpt_edge.runtime.perception.vpt import (
-    KINDS,
-    Crop,
-    Decision,
-    Reencode,
-    crop_box,
-    decide,
-    without_triggers,
-)
+from vpt_edge.runtime.perception.actions import Crop, Decision, Reencode
+from vpt_edge.runtime.perception.vpt import KINDS, crop_box, decide, without_triggers
 
 SIZE = (640, 480)
 GRAMMAR = table("region_grammar")

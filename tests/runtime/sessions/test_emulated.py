@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vpt_edge.runtime import Bundle
-    from vpt_edge.runtime.bundle import Graph
+    from vpt_edge.runtime.manifest import Graph
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from golden import DEMO, GOLDEN, Exporter
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.bundle import Graph
+    from vpt_edge.runtime.manifest import Graph
 
 trt: Any = pytest.importorskip(
     "tensorrt_rtx_bindings", reason="the TensorRT-RTX wheel is not installed; see Makefile"

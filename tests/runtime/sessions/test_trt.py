@@ -22,7 +22,8 @@ from emulated.memory import OUT_OF_MEMORY, UNKNOWN
 from golden import CASES, DEMO, Case, Exporter, check_decisions, needs_golden
 
 from vpt_edge import runtime
-from vpt_edge.runtime.decoder import Context, Decoder
+from vpt_edge.runtime.context import Context
+from vpt_edge.runtime.decoder import Decoder
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.kv_cache import BLOCK, KVCache
 from vpt_edge.runtime.sessions import cuda, open_session

@@ -1,0 +1,116 @@
+"""Qwen2-VL's tower: the processor's resize, patches in merge order, M-RoPE."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from vpt_edge.runtime.errors import ImageError
+from vpt_edge.runtime.image import MIN_SIDE, Patches, normalized_bytes, regularize
+from vpt_edge.runtime.manifest import read_block
+from vpt_edge.runtime.positions import mrope, mrope_positions, vision_rope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from vpt_edge.runtime.context import Visual
+    from vpt_edge.runtime.manifest import ImageConfig, Manifest
+
+    Floats = NDArray[np.float32]
+
+PATCH = 14
+MERGE = 2
+FRAMES = 2
+FACTOR = PATCH * MERGE
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True)
+class Qwen2VLConfig:
+    """The manifest's block ``model``. ``head_dim``: of the vision tower's attention."""
+
+    head_dim: int
+
+
+class Qwen2VL:
+    """See ``runtime.models.Tower``."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._config: Qwen2VLConfig = read_block(Qwen2VLConfig, manifest.model, "model")
+        self._text = manifest.text
+
+    def preprocess(self, picture: Image.Image, limits: ImageConfig) -> Patches:
+        return preprocess(picture, limits)
+
+    def tokens(self, patches: Patches) -> int:
+        return len(patches.values) // MERGE**2
+
+    def inputs(self, patches: Patches) -> Mapping[str, Floats]:
+        """``patches`` (1, patches, 1176); ``cos``, ``sin`` (patches, head_dim / 2)."""
+        _, rows, columns = patches.grid
+        cos, sin = vision_rope(rows, columns, MERGE, self._config.head_dim)
+        return {"patches": patches.values[None], "cos": cos, "sin": sin}
+
+    def positions(self, length: int, visuals: Sequence[Visual]) -> NDArray[np.int64]:
+        return mrope_positions(length, visuals, MERGE)
+
+    def rotations(self, positions: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        text = self._text
+        return mrope(positions, text.head_dim, text.rope_theta, text.mrope_section)
+
+
+def preprocess(picture: Image.Image, limits: ImageConfig) -> Patches:
+    """What Qwen2-VL's vision encoder sees of ``picture`` (PROTOCOL 4).
+
+    Values (rows * columns, 1176) float32 in merge order: channels, frames, rows, columns of each.
+    Raises ImageError for a picture that is too thin, or does not fit into ``max_pixels``.
+    """
+    picture = regularize(picture, limits.longest_side)
+    size = smart_resize(picture.width, picture.height, limits.min_pixels, limits.max_pixels)
+    picture = picture.resize(size, Image.Resampling.BICUBIC)
+    rows, columns = picture.height // PATCH, picture.width // PATCH
+    merged = (rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH, 3)
+    pixels = np.asarray(picture).reshape(merged).transpose(0, 3, 1, 4, 6, 2, 5)
+    pixels = pixels.reshape(rows * columns, 3, PATCH * PATCH)
+    values = np.empty((rows * columns, 3, FRAMES, PATCH * PATCH), np.float32)
+    for channel, table in enumerate(normalized_bytes(MEAN, STD)):
+        values[:, channel] = table[pixels[:, channel]][:, None]  # one frame, duplicated in time
+    return Patches(values.reshape(rows * columns, -1), (1, rows, columns))
+
+
+def smart_resize(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Qwen2-VL's size, (width, height): multiples of 28 by banker's rounding, within the limits."""
+    new_width = round(width / FACTOR) * FACTOR
+    new_height = round(height / FACTOR) * FACTOR
+    if new_width * new_height > max_pixels:
+        beta = math.sqrt(width * height / max_pixels)
+        new_width = math.floor(width / beta / FACTOR) * FACTOR
+        new_height = math.floor(height / beta / FACTOR) * FACTOR
+    elif new_width * new_height < min_pixels:
+        beta = math.sqrt(min_pixels / (width * height))
+        new_width = math.ceil(width * beta / FACTOR) * FACTOR
+        new_height = math.ceil(height * beta / FACTOR) * FACTOR
+    if 0 in (new_width, new_height):
+        raise ImageError(
+            f"a picture of {width}x{height} pixels does not fit into max_pixels {max_pixels}",
+            "crop it",
+        )
+    return new_width, new_height
+
+
+def most_tokens(limits: ImageConfig) -> int:
+    """No picture or crop takes more visual tokens than this."""
+    side = max(limits.longest_side, MIN_SIDE)
+    ratio = side / MIN_SIDE
+    rounded = min(round(side / FACTOR) ** 2, limits.max_pixels // FACTOR**2)
+    # What is enlarged to min_pixels has each side rounded up.
+    long = math.sqrt(limits.min_pixels * ratio) / FACTOR + 1
+    short = math.sqrt(limits.min_pixels / ratio) / FACTOR + 1
+    return max(rounded, int(long * short))

@@ -1,0 +1,64 @@
+"""The options of a question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from vpt_edge.runtime.errors import PromptError
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.perception.actions import Mode
+
+
+class AskOptions(TypedDict, total=False):
+    """What ``ask`` and ``stream`` take by keyword."""
+
+    perception: Mode
+    assistant_prefix: str
+    max_new_tokens: int
+    max_looks: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    seed: int | None
+    keep_logits: bool
+
+
+@dataclass(frozen=True)
+class Options:
+    """The same with their defaults.
+
+    perception: "free" appends nothing to the question and honours the triggers; "region" and
+        "reencode" append the authors' sentence; "off" appends nothing and takes triggers for text.
+    assistant_prefix: text that the assistant's first turn begins with.
+    max_new_tokens: for each turn. max_looks: rounds of looking again; the authors' code has one.
+    temperature, top_k, top_p, seed: sampling; at temperature 0 the likeliest token is taken.
+    keep_logits: keep the logits of every generated token in the turns.
+
+    Raises PromptError for numbers out of range.
+    """
+
+    perception: Mode = "free"
+    assistant_prefix: str = ""
+    max_new_tokens: int = 1024
+    max_looks: int = 1
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    keep_logits: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1 or self.max_looks < 0:
+            raise PromptError(
+                f"found max_new_tokens {self.max_new_tokens}, max_looks {self.max_looks}; "
+                "expected at least 1 and 0"
+            )
+
+    @property
+    def looks(self) -> int:
+        """Rounds of looking again that are honoured."""
+        if self.perception == "off":
+            return 0
+        return self.max_looks

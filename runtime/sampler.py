@@ -1,0 +1,70 @@
+"""Chooses a token from the logits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vpt_edge.runtime.errors import PromptError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+    Scores = Floats | int  # the logits (vocabulary,), or the token that they make the likeliest
+
+
+class Sampler:
+    """The likeliest token at temperature 0, which is what the authors' settings amount to.
+
+    (PROTOCOL 5.5.) Raises PromptError for settings that make no sense, or would be ignored.
+    """
+
+    def __init__(
+        self, temperature: float, top_k: int | None, top_p: float | None, seed: int | None
+    ) -> None:
+        given = {"top_k": top_k, "top_p": top_p, "seed": seed}
+        ignored = [name for name, value in given.items() if value is not None]
+        if not temperature >= 0:
+            raise PromptError(f"temperature is {temperature}, expected 0 (greedy) or more")
+        if temperature == 0 and ignored:
+            problem = f"{', '.join(ignored)} would be ignored at temperature 0"
+            raise PromptError(problem, "give a temperature too")
+        if seed is not None and seed < 0:
+            raise PromptError(f"seed is {seed}, expected 0 or more")
+        if top_k is not None and top_k < 1:
+            raise PromptError(f"top_k is {top_k}, expected 1 or more")
+        if top_p is not None and not 0 < top_p <= 1:
+            raise PromptError(f"top_p is {top_p}, expected more than 0 and at most 1")
+        self.greedy = temperature == 0
+        self._temperature = temperature
+        self._top_k = top_k
+        self._top_p = top_p
+        self._random = np.random.default_rng(seed)
+
+    def choose(self, logits: Scores) -> int:
+        """One id from ``logits`` (vocabulary,).
+
+        NaN counts as 0 and infinities as the largest numbers.
+        """
+        if isinstance(logits, int):
+            return logits
+        best = int(logits.argmax())
+        if not np.isfinite(logits[best]):
+            logits = np.nan_to_num(logits)
+            best = int(logits.argmax())
+        if self.greedy:
+            return best
+        return self._draw(logits, float(logits[best]))
+
+    def _draw(self, logits: Floats, largest: float) -> int:
+        count = min(self._top_k or len(logits), len(logits))
+        order = np.argpartition(-logits, count - 1)[:count]
+        order = order[np.argsort(-logits[order], kind="stable")]
+        weights = np.exp((logits[order].astype(np.float64) - largest) / self._temperature)
+        weights /= weights.sum()
+        if self._top_p is not None:  # the smallest set whose weight reaches top_p
+            enough = int(np.searchsorted(np.cumsum(weights), self._top_p)) + 1
+            weights = weights[:enough]
+        return int(self._random.choice(order[: len(weights)], p=weights / weights.sum()))
