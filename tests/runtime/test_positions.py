@@ -10,100 +10,153 @@ from golden import CASES, Case, needs_golden
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vpt_edge.runtime.context import Encoded, Visual
 from vpt_edge.runtime.positions import mrope, mrope_positions, vision_rope
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PAD = 7
-IMAGE_PAD = 968  # in the golden checkpoints
+    from vpt_edge.runtime.context import Grid
 
-Grid = tuple[int, int]
-Part = tuple[int, Grid | None]  # so many text tokens, then a picture
+IMAGE_PAD = 968  # in the golden checkpoints
+MERGE = 2
+
+Part = tuple[int, tuple[int, int] | None]  # so many text tokens, then a picture's rows and columns
 
 sizes = st.integers(1, 6).map(lambda half: 2 * half)
 parts = st.lists(st.tuples(st.integers(1, 9), st.none() | st.tuples(sizes, sizes)), max_size=5)
 
 
-def sequence(parts: list[Part]) -> tuple[list[int], list[Grid]]:
-    ids, grids = list[int](), list[Grid]()
+def picture(start: int, grid: Grid) -> Visual:
+    """A picture's tokens from ``start`` on; ``grid``: frames, rows and columns of patches."""
+    frames, rows, columns = grid
+    tokens = frames * rows * columns // MERGE**2
+    return Visual(start, Encoded(np.zeros((tokens, 1), np.float32), grid))
+
+
+def reencode(start: int, tokens: int) -> Visual:
+    return Visual(start, Encoded(np.zeros((tokens, 1), np.float32), None))
+
+
+def layout(parts: list[Part]) -> tuple[int, list[Visual]]:
+    """How long a context of ``parts`` is, and the pictures in it."""
+    length = 0
+    visuals = []
     for text, grid in parts:
-        ids += [1] * text
+        length += text
         if grid:
-            ids += [PAD] * (grid[0] * grid[1] // 4)
-            grids.append(grid)
-    return ids, grids
+            visuals.append(picture(length, (1, *grid)))
+            length = visuals[-1].end
+    return length, visuals
+
+
+def golden_visuals(ids: NDArray[np.int64], grids: NDArray[np.int64]) -> list[Visual]:
+    """The pictures in a golden case's ``ids``, one for each row of ``grids``."""
+    places = np.flatnonzero(ids == IMAGE_PAD)
+    visuals = []
+    for frames, rows, columns in grids.tolist():
+        visual = picture(int(places[0]), (frames, rows, columns))
+        visuals.append(visual)
+        places = places[visual.encoded.tokens :]
+    return visuals
 
 
 @needs_golden
 @pytest.mark.parametrize("name", CASES)
 def test_positions_are_the_authors(name: str) -> None:
     arrays = Case(name).arrays
-    grids = [(int(rows), int(columns)) for _, rows, columns in arrays["image_grid_thw"]]
-    got = mrope_positions(arrays["ids"], grids, IMAGE_PAD)
-    np.testing.assert_array_equal(got, arrays["position_ids"][:, 0])
-    assert got.max() + 1 - len(arrays["ids"]) == arrays["rope_delta"].item()
-    first = mrope_positions(arrays["round1_prompt_ids"], grids[:1], IMAGE_PAD)
+    ids = arrays["ids"]
+    grids = arrays["image_grid_thw"]
+    positions = mrope_positions(len(ids), golden_visuals(ids, grids), MERGE)
+    np.testing.assert_array_equal(positions, arrays["position_ids"][:, 0])
+    assert positions.max() + 1 - len(ids) == arrays["rope_delta"].item()
+    ids = arrays["round1_prompt_ids"]
+    first = mrope_positions(len(ids), golden_visuals(ids, grids[:1]), MERGE)
     expected = arrays["round1_position_ids" if "round1_position_ids" in arrays else "position_ids"]
-    np.testing.assert_array_equal(first, expected[:, 0, : len(arrays["round1_prompt_ids"])])
+    np.testing.assert_array_equal(first, expected[:, 0, : len(ids)])
 
 
 @given(length=st.integers(1, 50))
 def test_text_counts_up_on_all_axes(length: int) -> None:
-    np.testing.assert_array_equal(
-        mrope_positions([1] * length, [], PAD), np.tile(np.arange(length), (3, 1))
-    )
+    positions = mrope_positions(length, [], MERGE)
+    np.testing.assert_array_equal(positions, np.tile(np.arange(length), (3, 1)))
 
 
 def test_a_picture_has_one_time_and_its_rows_and_columns() -> None:
-    ids = [1, 1, PAD, PAD, PAD, PAD, PAD, PAD, 1, 1]
-    assert mrope_positions(ids, [(4, 6)], PAD).tolist() == [
+    assert mrope_positions(10, [picture(2, (1, 4, 6))], MERGE).tolist() == [
         [0, 1, 2, 2, 2, 2, 2, 2, 5, 6],
         [0, 1, 2, 2, 2, 3, 3, 3, 5, 6],
         [0, 1, 2, 3, 4, 2, 3, 4, 5, 6],
     ]
 
 
+def test_each_frame_has_a_time() -> None:
+    assert mrope_positions(10, [picture(1, (3, 2, 4))], MERGE).tolist() == [
+        [0, 1, 1, 2, 2, 3, 3, 4, 5, 6],
+        [0, 1, 1, 1, 1, 1, 1, 4, 5, 6],
+        [0, 1, 2, 1, 2, 1, 2, 4, 5, 6],
+    ]
+
+
 def test_pictures_may_touch_and_may_begin() -> None:
-    assert mrope_positions([PAD, PAD, PAD, 1], [(2, 2), (2, 4)], PAD).tolist() == [
+    visuals = [picture(0, (1, 2, 2)), picture(1, (1, 2, 4))]
+    assert mrope_positions(4, visuals, MERGE).tolist() == [
         [0, 1, 1, 3],
         [0, 1, 1, 3],
         [0, 1, 2, 3],
     ]
 
 
-def test_pads_of_a_reencode_are_text() -> None:
-    np.testing.assert_array_equal(mrope_positions([1, 8, 8, 8, 1], [], PAD)[0], np.arange(5))
+def test_tokens_of_a_reencode_are_text() -> None:
+    positions = mrope_positions(5, [reencode(1, 3)], MERGE)
+    np.testing.assert_array_equal(positions, np.tile(np.arange(5), (3, 1)))
+    visuals = [picture(1, (1, 4, 4)), reencode(6, 2), picture(8, (1, 2, 2))]
+    np.testing.assert_array_equal(
+        mrope_positions(10, visuals, MERGE),
+        mrope_positions(10, [visuals[0], visuals[2]], MERGE),
+    )
+
+
+@pytest.mark.parametrize("merge", [1, 2, 3])
+def test_patches_merge_into_tokens(merge: int) -> None:
+    encoded = Encoded(np.zeros((6, 1), np.float32), (1, 2 * merge, 3 * merge))
+    positions = mrope_positions(7, [Visual(1, encoded)], merge)
+    assert positions[1:, 1:].tolist() == [[1, 1, 1, 2, 2, 2], [1, 2, 3, 1, 2, 3]]
 
 
 @given(parts=parts, more=parts)
 def test_what_follows_changes_no_position(parts: list[Part], more: list[Part]) -> None:
-    ids, grids = sequence(parts)
-    longer, all_grids = sequence(parts + more)
-    got = mrope_positions(longer, all_grids, PAD)
-    np.testing.assert_array_equal(got[:, : len(ids)], mrope_positions(ids, grids, PAD))
+    length, visuals = layout(parts)
+    longer, all_visuals = layout(parts + more)
+    positions = mrope_positions(longer, all_visuals, MERGE)
+    np.testing.assert_array_equal(positions[:, :length], mrope_positions(length, visuals, MERGE))
 
 
 @given(parts=parts)
 def test_text_goes_on_behind_the_largest_position(parts: list[Part]) -> None:
-    ids, grids = sequence(parts)
-    got = mrope_positions([*ids, 1, 1], grids, PAD)
-    start = got[:, : len(ids)].max(initial=-1) + 1
-    assert got[:, len(ids) :].tolist() == [[start, start + 1]] * 3
+    length, visuals = layout(parts)
+    positions = mrope_positions(length + 2, visuals, MERGE)
+    start = positions[:, :length].max(initial=-1) + 1
+    assert positions[:, length:].tolist() == [[start, start + 1]] * 3
 
 
 @given(parts=parts)
 def test_a_picture_begins_behind_the_text_and_spans_its_grid(parts: list[Part]) -> None:
-    ids, grids = sequence(parts)
-    got, place, first = mrope_positions(ids, grids, PAD), 0, 0
+    length, visuals = layout(parts)
+    positions = mrope_positions(length, visuals, MERGE)
+    place = 0
+    first = 0
     for text, grid in parts:
-        place, first = place + text, first + text
+        place += text
+        first += text
         if grid:
-            rows, columns = grid[0] // 2, grid[1] // 2
-            block = got[:, place : place + rows * columns] - first
+            rows = grid[0] // 2
+            columns = grid[1] // 2
+            block = positions[:, place : place + rows * columns] - first
             expected = [[0, row, column] for row in range(rows) for column in range(columns)]
             assert block.T.tolist() == expected
-            place, first = place + rows * columns, first + max(rows, columns)
+            place += rows * columns
+            first += max(rows, columns)
 
 
 def test_frequencies_turn_with_time_row_and_column() -> None:
@@ -123,7 +176,7 @@ def angles(cos: NDArray[np.float32], sin: NDArray[np.float32]) -> NDArray[np.flo
 
 @given(rows=st.integers(1, 3), columns=st.integers(1, 3))
 def test_patches_turn_in_merge_order(rows: int, columns: int) -> None:
-    cos, sin = vision_rope((2 * rows, 2 * columns), 16)
+    cos, sin = vision_rope(2 * rows, 2 * columns, MERGE, 16)
     order = [
         (2 * row + inner_row, 2 * column + inner_column)
         for row in range(rows)
@@ -131,19 +184,15 @@ def test_patches_turn_in_merge_order(rows: int, columns: int) -> None:
         for inner_row in range(2)
         for inner_column in range(2)
     ]
-    expected = np.array(
-        [[np.arctan2(np.sin(place), np.cos(place)) for place in pair] for pair in order]
-    )
+    places = np.array(order, np.float64)
+    expected = np.arctan2(np.sin(places), np.cos(places))
     np.testing.assert_allclose(angles(cos, sin), expected, atol=1e-3)
 
 
 def test_the_vision_frequencies_are_those_of_half_a_head() -> None:
-    cos, sin = vision_rope((2, 4), 16)
+    cos, sin = vision_rope(2, 4, MERGE, 16)
     assert (cos.dtype.name, cos.shape, sin.shape) == ("float32", (8, 8), (8, 8))
     frequencies = 1 / 10000 ** (np.arange(0, 8, 2) / 8)
-    np.testing.assert_allclose(
-        cos[7], np.cos(np.concatenate([frequencies, 3 * frequencies])), atol=1e-6
-    )
-    np.testing.assert_allclose(
-        sin[7], np.sin(np.concatenate([frequencies, 3 * frequencies])), atol=1e-6
-    )
+    last = np.concatenate([frequencies, 3 * frequencies])
+    np.testing.assert_allclose(cos[7], np.cos(last), atol=1e-6)
+    np.testing.assert_allclose(sin[7], np.sin(last), atol=1e-6)
