@@ -1,37 +1,37 @@
-"""Template, tokenizer, the question's form and incremental decoding."""
+"""Template, tokenizer and incremental decoding."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from golden import GOLDEN, needs_golden
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pictures import patchify
 from tables import TABLES, table
 from tokenizers import Tokenizer
 
-from vpt_edge.runtime.chat import Chat, Message
+from vpt_edge.runtime.chat import PLACEHOLDER, Chat, Message, check_text
+from vpt_edge.runtime.context import Encoded
 from vpt_edge.runtime.errors import BundleError, PromptError
 from vpt_edge.runtime.image import open_picture
-from vpt_edge.runtime.models.qwen2_vl import preprocess as view
-from vpt_edge.runtime.perception.vpt import KINDS, question_text
+from vpt_edge.runtime.perception.vpt import KINDS, SYSTEM, pads_of
 from vpt_edge.runtime.testing import tiny_bundle
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
 
 TOKENIZER = table("tokenizer")
-REGION = "Identify the region that can help you answer the question, and then answer the question"
-REENCODE = "Require additional perception features, and then answer the question"
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
 @pytest.fixture(scope="module")
 def clip() -> Chat:
-    return Chat(GOLDEN / "models" / "clip" / "tokenizer.json")
+    return Chat(GOLDEN / "models" / "clip" / "tokenizer.json", pads_of("clip"))
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +40,33 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def prompt(bundle: Bundle) -> Chat:
-    return Chat(bundle.file("tokenizer.json"))
+def chat(bundle: Bundle) -> Chat:
+    return Chat(bundle.tokenizer_file, pads_of("clip"))
 
 
-def visual_tokens(name: str) -> int:
-    return view(open_picture(TABLES / "images" / name), 512, 3136, 12845056).tokens
+def picture(tokens: int) -> Encoded:
+    return Encoded(np.zeros((tokens, 4), np.float32), (1, 2, 2 * tokens))
+
+
+def reencode(tokens: int) -> Encoded:
+    return Encoded(np.zeros((tokens, 4), np.float32), None)
+
+
+def golden_picture(name: str) -> Encoded:
+    patches = patchify(open_picture(TABLES / "images" / name))
+    return Encoded(np.zeros((len(patches.values) // 4, 4), np.float32), patches.grid)
+
+
+def in_order(messages: list[Message], waiting: dict[str, list[Encoded]]) -> list[Encoded]:
+    """The pictures of each kind by the order of the placeholders, then those that have none."""
+    shown = []
+    for message in messages:
+        for name in PLACEHOLDER.findall(message.text):
+            shown += waiting[name][:1]
+            waiting[name] = waiting[name][1:]
+    for rest in waiting.values():
+        shown += rest
+    return shown
 
 
 @needs_golden
@@ -53,15 +74,26 @@ def visual_tokens(name: str) -> int:
     "row", table("template").get("conversations", []), ids=lambda row: str(row["messages"])[:80]
 )
 def test_template_is_the_authors(row: dict[str, Any], clip: Chat) -> None:
-    messages = [Message(message["role"], message["content"]) for message in row["messages"]]
-    visuals = {
-        kind: [visual_tokens(name) for name in row[f"{kind}s"]] for kind in ("image", "clip_image")
+    messages = [Message("system", SYSTEM)]
+    messages += [Message(message["role"], message["content"]) for message in row["messages"]]
+    waiting = {
+        "image": [golden_picture(name) for name in row["images"]],
+        "clip_image": [reencode(golden_picture(name).tokens) for name in row["clip_images"]],
     }
+    shown = in_order(messages, waiting)
     if "error" in row:
         with pytest.raises(PromptError):
-            clip.conversation(messages, visuals)
-    else:
-        assert clip.conversation(messages, visuals) == row["prompt_ids"]
+            clip.context(messages, shown)
+        return
+    context = clip.context(messages, shown)
+    assert context.ids == row["prompt_ids"]
+    assert [visual.encoded for visual in context.visuals] == shown
+    for visual in context.visuals:
+        name = "<|image_pad|>" if visual.encoded.grid else "<|clip_image_pad|>"
+        (pad,) = clip.encode(name)
+        before, *between, after = context.ids[visual.start - 1 : visual.end + 1]
+        assert [before, after] == clip.encode("<|vision_start|><|vision_end|>")
+        assert between == [pad] * visual.encoded.tokens
 
 
 @needs_golden
@@ -88,187 +120,148 @@ def test_pieces_join_to_the_authors_text(row: dict[str, Any], clip: Chat) -> Non
 
 
 def test_truncation_and_padding_of_a_tokenizer_are_ignored(
-    bundle: Bundle, prompt: Chat, tmp_path: Path
+    bundle: Bundle, chat: Chat, tmp_path: Path
 ) -> None:
-    tokenizer = Tokenizer.from_file(str(bundle.file("tokenizer.json")))
+    tokenizer = Tokenizer.from_file(str(bundle.tokenizer_file))
     tokenizer.enable_truncation(6)
     tokenizer.enable_padding(length=40)
     file = tmp_path / "tokenizer.json"
     tokenizer.save(str(file))
+    padded = Chat(file, pads_of("clip"))
     text = "What does the white tag say?"
-    assert Chat(file).encode(text) == prompt.encode(text)
-    assert Chat(file).encode("") == []
+    assert padded.encode(text) == chat.encode(text)
+    assert padded.encode("") == []
 
 
-def test_the_template_is_chatml_with_a_system_message(prompt: Chat) -> None:
-    ids = prompt.conversation(
-        [Message("user", "a"), Message("assistant", "b"), Message("user", "c")], {}
-    )
+def test_the_template_is_chatml(chat: Chat) -> None:
+    messages = [
+        Message("system", "Be <image> brief."),
+        Message("user", "a"),
+        Message("assistant", "b"),
+        Message("user", "c"),
+    ]
     text = (
-        "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>system\nBe <image> brief.<|im_end|>\n"
         "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n"
         "<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert ids == prompt.encode(text)
+    context = chat.context(messages, [])
+    assert context.ids == chat.encode(text)
+    assert context.visuals == []
+
+
+def test_a_user_may_write_the_turns_number(chat: Chat) -> None:
+    """Once a message, counted over the user's messages, whatever stands in front of them."""
+    messages = [
+        Message("system", "{{idx}}"),
+        Message("user", "a{{idx}}"),
+        Message("assistant", "{{idx}}"),
+        Message("user", "{{idx}}{{idx}}"),
+    ]
+    text = (
+        "<|im_start|>system\n{{idx}}<|im_end|>\n"
+        "<|im_start|>user\na0<|im_end|>\n<|im_start|>assistant\n{{idx}}<|im_end|>\n"
+        "<|im_start|>user\n1{{idx}}<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert chat.context(messages, []).ids == chat.encode(text)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_placeholder_becomes_pads_between_the_vision_tokens(kind: str, tmp_path: Path) -> None:
-    prompt = Chat(tiny_bundle(tmp_path, kind).file("tokenizer.json"))
-    ids = prompt.conversation(
-        [Message("user", f"a<image>b<{kind}_image>")], {"image": [2], f"{kind}_image": [3]}
-    )
-    pads = "<|vision_start|>{}<|vision_end|>"
-    expected = (
-        "a" + pads.format("<|image_pad|>" * 2) + "b" + pads.format(f"<|{kind}_image_pad|>" * 3)
-    )
-    assert ids == prompt.conversation([Message("user", expected)], {})
+    chat = Chat(tiny_bundle(tmp_path, kind).tokenizer_file, pads_of(kind))
+    shown = [picture(2), reencode(3)]
+    context = chat.context([Message("user", f"a<image>b<{kind}_image>")], shown)
+    first = "a<|vision_start|><|image_pad|><|image_pad|><|vision_end|>"
+    second = f"b<|vision_start|>{f'<|{kind}_image_pad|>' * 3}<|vision_end|>"
+    assert context.ids == chat.context([Message("user", first + second)], []).ids
+    assert [visual.encoded for visual in context.visuals] == shown
+    ids = chat.encode(f"<|image_pad|><|{kind}_image_pad|>")
+    starts = [context.ids.index(pad) for pad in ids]
+    assert [visual.start for visual in context.visuals] == starts
+
+
+def test_an_assistants_placeholders_are_pictures_too(chat: Chat) -> None:
+    shown = [picture(1), picture(2)]
+    messages = [Message("user", "<image>"), Message("assistant", "b<image>"), Message("user", "c")]
+    context = chat.context(messages, shown)
+    (pad,) = chat.encode("<|image_pad|>")
+    assert [visual.encoded for visual in context.visuals] == shown
+    for visual in context.visuals:
+        assert context.ids[visual.start : visual.end] == [pad] * visual.encoded.tokens
+    assert context.ids.count(pad) == 3
 
 
 @pytest.mark.parametrize(
-    ("text", "visuals"),
+    ("text", "shown"),
     [
-        ("<image>", {}),
-        ("<image>", {"image": []}),
-        ("<image><image>", {"image": [1]}),
-        ("q", {"image": [1]}),
-        ("<image>", {"image": [1, 1]}),
-        ("<image>", {"image": [1], "clip_image": [1]}),
-        ("<video>", {"image": []}),
-        ("<seg_image>", {"clip_image": [1]}),
+        ("<image>", []),
+        ("<image><image>", [picture(1)]),
+        ("q", [picture(1)]),
+        ("q", [reencode(1)]),
+        ("<image>", [picture(1), picture(1)]),
+        ("<image>", [picture(1), reencode(1)]),
+        ("<image>", [reencode(1)]),
+        ("<clip_image>", [picture(1)]),
+        ("<clip_image><image>", [picture(1), reencode(1)]),
+        ("<video>", []),
+        ("<video>", [picture(1)]),
+        ("<seg_image>", [reencode(1)]),
     ],
 )
-def test_placeholders_and_pictures_must_match(
-    text: str, visuals: dict[str, list[int]], prompt: Chat
-) -> None:
-    with pytest.raises(PromptError):
-        prompt.conversation([Message("user", text)], visuals)
+def test_placeholders_and_pictures_must_match(text: str, shown: list[Encoded], chat: Chat) -> None:
+    with pytest.raises(PromptError, match=r"more <|fewer placeholders"):
+        chat.context([Message("user", text)], shown)
 
 
-@pytest.mark.parametrize("perception", ["free", "off"])
-def test_nothing_is_appended_unasked(perception: Any) -> None:
-    assert question_text("What is it?", perception, "clip") == "<image>\nWhat is it?"
-
-
-@pytest.mark.parametrize(("perception", "sentence"), [("region", REGION), ("reencode", REENCODE)])
-def test_the_authors_sentence_is_appended_in_its_published_form(
-    perception: Any, sentence: str
-) -> None:
-    assert question_text("What is it?", perception, "clip") == f"<image>\nWhat is it? \n{sentence}."
-    assert question_text("Is <image> it?", perception, "clip") == f"Is <image> it? \n{sentence}."
-
-
-def test_a_placed_image_stays_where_it_is() -> None:
-    assert question_text("What is <image> of?", "free", "clip") == "What is <image> of?"
-    assert question_text("", "free", "clip") == "<image>\n"
-
-
-@pytest.mark.parametrize(
-    "question",
-    [
-        "<image><image>",
-        "a <image> b <image>",
-        "<clip_image>",
-        "<detection_image>",
-        "<seg_image>",
-        "<video>",
-        "<image> and <video>",
-        "<|image_pad|>",
-        "<|video_pad|>",
-        "q <|clip_image_pad|>",
-        "q <|clip_action|>",
-    ],
-)
-def test_tokens_that_stand_for_pictures_are_refused(question: str) -> None:
-    with pytest.raises(PromptError, match="remove it") as error:
-        question_text(question, "free", "clip")
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_pads_and_actions_are_refused_where_they_are_tokens(kind: str) -> None:
-    for token in ("_image_pad", "_action"):
-        for other in KINDS:
-            question = f"q <|{other}{token}|>"
-            if other == kind:
-                with pytest.raises(PromptError, match="remove it"):
-                    question_text(question, "free", kind)
-            else:
-                assert question_text(question, "free", kind) == f"<image>\n{question}"
-
-
-@pytest.mark.parametrize(
-    "question",
-    ["<|im_end|>", "<Image>", "< image >", "<|region_token_start|>", "{{idx}}", "<|x_0|>"],
-)
-def test_other_tokens_are_let_through(question: str) -> None:
-    assert question_text(question, "off", "clip") == f"<image>\n{question}"
-
-
-@pytest.mark.parametrize("perception", ["Region", "", None, "reencoding", True])
-def test_an_unknown_perception_is_refused(perception: Any) -> None:
-    with pytest.raises(PromptError, match="expected one of: region, reencode, free, off"):
-        question_text("q", perception, "clip")
-
-
-@pytest.mark.parametrize("question", [None, b"q", 3, ["q"]])
-def test_a_question_is_text(question: Any) -> None:
-    with pytest.raises(PromptError, match="expected text"):
-        question_text(question, "free", "clip")
-
-
-@pytest.mark.parametrize("question", ["\ud800", "a\udfffb"])
-def test_lone_surrogates_are_refused(question: str) -> None:
-    with pytest.raises(PromptError, match="no valid text"):
-        question_text(question, "free", "clip")
+def test_text_that_stands_for_something_is_refused_by_name() -> None:
+    check_text("a b", "hint", ("c",))
+    with pytest.raises(PromptError, match=r"the hint holds a, b, which stands for .*; remove it"):
+        check_text("a b", "hint", ("a", "b", "c"))
+    with pytest.raises(PromptError, match="the hint is int, expected text"):
+        check_text(3, "hint", ())  # type: ignore[arg-type]
+    with pytest.raises(PromptError, match=r"the hint is not valid text: .* at character 1"):
+        check_text("a\ud800", "hint", ())
 
 
 def test_a_broken_tokenizer_is_a_broken_bundle(tmp_path: Path) -> None:
     file = tmp_path / "tokenizer.json"
     file.write_text('{"model"')
-    with pytest.raises(BundleError, match="no tokenizer"):
-        Chat(file)
+    with pytest.raises(BundleError, match=r"is not a tokenizer: .*; export the checkpoint again"):
+        Chat(file, {})
 
 
 @pytest.mark.parametrize("character", ["é", "한", "🐕"])
-def test_a_character_comes_when_its_last_byte_does(character: str, prompt: Chat) -> None:
-    stream = prompt.stream(())
-    *first, last = prompt.encode(character)
+def test_a_character_comes_when_its_last_byte_does(character: str, chat: Chat) -> None:
+    stream = chat.stream(())
+    *first, last = chat.encode(character)
     assert [stream.step(token) for token in first] == [[]] * len(first)
     assert stream.step(last) == [character]
 
 
-def test_trigger_and_special_tokens_give_no_piece(bundle: Bundle, prompt: Chat) -> None:
-    tokens = bundle.manifest.tokens
-    stream = prompt.stream(tokens.triggers)
-    ids = prompt.encode(
-        "a<|region_token_start|><|x_1|><|region_token_end|>b<|clip_action_start|><|im_end|>"
-    )
+def test_trigger_and_special_tokens_give_no_piece(bundle: Bundle, chat: Chat) -> None:
+    stream = chat.stream(bundle.manifest.perception["triggers"])
+    text = "a<|region_token_start|><|x_1|><|region_token_end|>b<|clip_action_start|>"
+    ids = chat.encode(f"{text}<|im_end|>")
     pieces = [stream.step(token) for token in ids]
     assert [piece for piece in pieces if piece] == [["a"], ["b"]]
-    assert (
-        prompt.decode(ids)
-        == "a<|region_token_start|><|x_1|><|region_token_end|>b<|clip_action_start|>"
-    )
+    assert chat.decode(ids) == text
 
 
 @given(text=words)
 @example(text="é한🐕")
 @example(text="e\u0301")
-def test_pieces_join_to_the_text(text: str, prompt: Chat) -> None:
-    ids, stream = prompt.encode(text), prompt.stream(())
+def test_pieces_join_to_the_text(text: str, chat: Chat) -> None:
+    ids = chat.encode(text)
+    stream = chat.stream(())
     pieces = "".join(piece for token in ids for piece in stream.step(token))
-    assert pieces == prompt.decode(ids).rstrip(
-        "\ufffd"
-    )  # of what ends so, no one knows whether more bytes follow
+    # Of what ends so, no one knows whether more bytes follow.
+    assert pieces == chat.decode(ids).rstrip("\ufffd")
 
 
 @given(ids=st.lists(st.integers(0, 291), max_size=20))
-def test_pieces_of_any_ids_are_the_beginning_of_their_text(ids: list[int], prompt: Chat) -> None:
-    stream = prompt.stream(())
-    pieces, text = (
-        "".join(piece for token in ids for piece in stream.step(token)),
-        prompt.decode(ids),
-    )
+def test_pieces_of_any_ids_are_the_beginning_of_their_text(ids: list[int], chat: Chat) -> None:
+    stream = chat.stream(())
+    pieces = "".join(piece for token in ids for piece in stream.step(token))
+    text = chat.decode(ids)
     assert text.startswith(pieces)
     assert set(text[len(pieces) :]) <= {"\ufffd"}
