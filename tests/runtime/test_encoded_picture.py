@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from golden import DEMO, GOLDEN, Exporter, needs_golden
 from PIL import Image
+from scripted import CLIP, PICTURE_TOKENS, REGION, chat_of, conversation, join
 
 from vpt_edge.runtime import Answer, Finished, Pipeline, VptError
 from vpt_edge.runtime.testing import Script, tiny_bundle
@@ -42,12 +43,9 @@ def check_same(answer: Answer, alone: Answer) -> None:
         np.testing.assert_allclose(turn.logits, expected.logits, atol=5e-4)
 
 
-def own_tokens(answer: Answer, alone: Answer) -> bool:
-    """Whether everything up to the end of the picture was reused, and nothing else was left out."""
-    usage, whole = answer.usage, alone.usage
-    return (
-        usage.computed_tokens + usage.reused_tokens == whole.computed_tokens + whole.reused_tokens
-    )
+def all_tokens(answer: Answer) -> int:
+    """What was computed and what was kept: nothing else is left out."""
+    return answer.usage.computed_tokens + answer.usage.reused_tokens
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
@@ -56,21 +54,25 @@ def test_answers_are_those_of_single_requests(
 ) -> None:
     picture, other, samples = questions
     bundle = exported(DEMO, "fp32", target)
-    options = [{"perception": sample["perception"], "keep_logits": True} for sample in samples]
-    asked = list(zip([sample["question"] for sample in samples], options, strict=True))
+    options: list[Any] = []
+    for sample in samples:
+        options.append({"perception": sample["perception"], "keep_logits": True})
+    questions_asked = [sample["question"] for sample in samples]
+    asked = list(zip(questions_asked, options, strict=True))
     alone = []
     for question, chosen in asked:
         with Pipeline(bundle) as pipeline:
             alone.append(pipeline.ask(picture, question, **chosen))
     assert any(answer.looks for answer in alone)
-    with Pipeline(bundle) as pipeline, pipeline.view(picture) as view:
-        for index, (question, chosen) in enumerate([*asked, *reversed(asked)]):
-            answer, expected = view.ask(question, **chosen), [*alone, *reversed(alone)][index]
+    rounds = list(zip([*asked, *reversed(asked)], [*alone, *reversed(alone)], strict=True))
+    with Pipeline(bundle) as pipeline, pipeline.encode(picture) as encoded:
+        for index, ((question, chosen), expected) in enumerate(rounds):
+            answer = encoded.ask(question, **chosen)
             check_same(answer, expected)
             if index not in (0, 3):
                 pads = expected.turns[0].prompt_ids.count(bundle.manifest.tokens.image_pad)
                 assert answer.usage.reused_tokens > expected.usage.reused_tokens + pads
-                assert own_tokens(answer, expected)
+                assert all_tokens(answer) == all_tokens(expected)
                 assert answer.usage.vision_runs == expected.usage.vision_runs - 1
             if index == 2:
                 pipeline.ask(other, "Is there a star?", perception="off", max_new_tokens=2)
@@ -82,10 +84,9 @@ def test_a_picture_is_reencoded_once(kind: str, exported: Exporter) -> None:
     bundle = exported(GOLDEN / "models" / kind)
     name = {"det": "detection"}.get(kind, kind)
     prefix = "".join(f"<|{name}_action{end}|>" for end in ("_start", "", "_end"))
-    with Pipeline(bundle) as pipeline, pipeline.view(PICTURE) as view:
-        first, second = (
-            view.ask("What?", assistant_prefix=prefix, max_new_tokens=2) for _ in range(2)
-        )
+    with Pipeline(bundle) as pipeline, pipeline.encode(PICTURE) as encoded:
+        first = encoded.ask("What?", assistant_prefix=prefix, max_new_tokens=2)
+        second = encoded.ask("What?", assistant_prefix=prefix, max_new_tokens=2)
         alone = pipeline.ask(PICTURE, "What?", assistant_prefix=prefix, max_new_tokens=2)
     assert first.turns == second.turns == alone.turns
     assert first.looks and first.usage.seconds["reencode"] > 0
@@ -100,15 +101,11 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_another_picture_of_the_same_size_is_not_taken_for_it(tiny: Bundle) -> None:
     script = Script("Yes.", "No.")
     with Pipeline(tiny, opener=script) as pipeline:
-        pipeline.view(PICTURE).ask("What?")
-        answer = pipeline.view(PICTURE).ask("What?")
+        pipeline.encode(PICTURE).ask("What?")
+        answer = pipeline.encode(PICTURE).ask("What?")
     assert answer.usage.vision_runs == 1
-    assert answer.usage.reused_tokens == answer.turns[0].prompt_ids.index(
-        tiny.manifest.tokens.image_pad
-    )
-
-
-REGION = "<|region_token_start|><|x_1|><|y_2|><|x_3|><|region_token_end|>"
+    pad = tiny.manifest.tokens.image_pad
+    assert answer.usage.reused_tokens == answer.turns[0].prompt_ids.index(pad)
 
 
 def given_as(form: str, picture: Image.Image) -> Any:
@@ -132,12 +129,12 @@ def test_what_is_drawn_later_is_not_in_the_crops(form: str, tiny: Bundle) -> Non
     """Neither into what was given, nor into what an answer shows."""
     given = given_as(form, Image.new("RGB", (96, 64), (200, 100, 50)))
     script = Script(REGION, "Yes.", REGION, "No.", REGION, "Maybe.")
-    with Pipeline(tiny, opener=script) as pipeline, pipeline.view(given) as view:
-        first = view.ask("What?")
+    with Pipeline(tiny, opener=script) as pipeline, pipeline.encode(given) as encoded:
+        first = encoded.ask("What?")
         blacken(given)
-        second = view.ask("Why?")
+        second = encoded.ask("Why?")
         blacken(second.image)
-        third = view.ask("Who?")
+        third = encoded.ask("Who?")
     for answer in (first, second, third):
         (look,) = answer.looks
         assert look.crop is not None
@@ -157,31 +154,83 @@ def test_what_is_drawn_during_a_stream_is_not_in_its_crop(tiny: Bundle) -> None:
 
 
 def test_a_forgotten_picture_is_computed_again(tiny: Bundle) -> None:
-    with (
-        Pipeline(tiny, opener=Script("Yes.", "No.", "Yes.")) as pipeline,
-        pipeline.view(PICTURE) as view,
-    ):
-        view.ask("What?")
+    script = Script("Yes.", "No.", "Yes.")
+    with Pipeline(tiny, opener=script) as pipeline, pipeline.encode(PICTURE) as encoded:
+        encoded.ask("What?")
         pipeline.forget()
-        assert view.ask("What?").usage.reused_tokens == 0
-        events = view.stream("Why?")
+        assert encoded.ask("What?").usage.reused_tokens == 0
+        events = encoded.stream("Why?")
         next(events)
         with pytest.raises(VptError, match="earlier stream is unfinished"):
             pipeline.forget()
 
 
-def test_a_view_streams(tiny: Bundle) -> None:
-    with Pipeline(tiny, opener=Script("Yes.")) as pipeline, pipeline.view(PICTURE) as view:
-        *pieces, last = view.stream("What?")
-    assert "".join(event.piece for event in pieces) == last.answer.text == "Yes."  # type: ignore[union-attr]
+def test_it_streams(tiny: Bundle) -> None:
+    with Pipeline(tiny, opener=Script("Yes.")) as pipeline, pipeline.encode(PICTURE) as encoded:
+        events = list(encoded.stream("What?"))
+    assert isinstance(events[-1], Finished)
+    assert join(events) == events[-1].answer.text == "Yes."
 
 
-def test_a_closed_or_foreign_view_is_refused(tiny: Bundle) -> None:
+def test_a_closed_or_foreign_one_is_refused(tiny: Bundle) -> None:
     with (
         Pipeline(tiny, opener=Script("Yes.")) as pipeline,
         Pipeline(tiny, opener=Script("Yes.")) as other,
     ):
-        with pipeline.view(PICTURE) as view, pytest.raises(VptError, match="another pipeline"):
-            other.ask(view, "What?")
-        with pytest.raises(VptError, match="view is closed"):
-            view.ask("What?")
+        with (
+            pipeline.encode(PICTURE) as encoded,
+            pytest.raises(VptError, match="encoded picture belongs to another pipeline"),
+        ):
+            other.ask(encoded, "What?")
+        with pytest.raises(VptError, match=r"encoded picture is closed; .*encode\(image\)"):
+            encoded.ask("What?")
+
+
+def test_another_question_computes_its_own_tokens(tiny: Bundle) -> None:
+    """The picture's are kept, and the text in front of it; those of an earlier look are not."""
+    script = Script(REGION, "Yes.", CLIP, "No.", REGION, "Maybe.")
+    with Pipeline(tiny, opener=script) as pipeline, pipeline.encode(PICTURE) as encoded:
+        answers = [encoded.ask(question) for question in ("What?", "Why?", "Whom?")]
+    assert [answer.usage.vision_runs for answer in answers] == [2, 0, 1]
+    assert [answer.usage.reencoder_runs for answer in answers] == [0, 1, 0]
+    end = chat_of(tiny).encode("<|im_end|>\n<|im_start|>assistant\n")
+    common = len(conversation(tiny, "<image>\nWh", tokens=[PICTURE_TOKENS])) - len(end)
+    for answer, kept in zip(answers, (0, common, common), strict=True):
+        first, second = answer.turns
+        first_turn = len(first.prompt_ids) + len(first.generated_ids) - 1
+        assert answer.usage.reused_tokens == kept + first_turn
+        whole = len(second.prompt_ids) + len(second.generated_ids) - 1
+        assert answer.usage.computed_tokens == whole - kept
+
+
+def test_the_words_of_another_picture_are_kept_as_far_as_its_place(tiny: Bundle) -> None:
+    """Though the question is in front of it."""
+    script = Script("Yes.", "No.")
+    with Pipeline(tiny, opener=script) as pipeline:
+        pipeline.ask(PICTURE, "What is in <image>?")
+        answer = pipeline.ask(PICTURE, "What is in <image>?")
+    pad = tiny.manifest.tokens.image_pad
+    assert answer.usage.reused_tokens == answer.turns[0].prompt_ids.index(pad)
+
+
+def test_another_picture_in_between_costs_no_encode(tiny: Bundle) -> None:
+    script = Script("Yes.", "No.", "Maybe.")
+    with Pipeline(tiny, opener=script) as pipeline, pipeline.encode(PICTURE) as encoded:
+        encoded.ask("What?")
+        pipeline.ask(PICTURE, "What?")
+        answer = encoded.ask("What?")
+    pad = tiny.manifest.tokens.image_pad
+    assert answer.usage.reused_tokens == answer.turns[0].prompt_ids.index(pad)
+    assert answer.usage.vision_runs == 0
+
+
+def test_requests_do_not_remember_each_other(tiny: Bundle) -> None:
+    with Pipeline(tiny, opener=Script(REGION, "Yes.", "No.")) as pipeline:
+        pipeline.ask(PICTURE, "What?")
+        answer = pipeline.ask(PICTURE, "What?")
+    assert (answer.text, answer.looks, len(answer.turns)) == ("No.", (), 1)
+    pad = pipeline.bundle.manifest.tokens.image_pad
+    # The template's text is the same for every picture.
+    before = answer.turns[0].prompt_ids.index(pad)
+    assert (answer.usage.reused_tokens, answer.usage.vision_runs) == (before, 1)
+    assert answer.usage.computed_tokens == len(answer.turns[0].prompt_ids) - before + 3

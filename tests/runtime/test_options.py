@@ -1,0 +1,73 @@
+"""The options of a question: what is taken, what is refused, and that both lists are one."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any
+
+import pytest
+
+from vpt_edge.runtime.errors import PromptError
+from vpt_edge.runtime.options import AskOptions, Options
+from vpt_edge.runtime.perception.actions import Mode
+
+
+def test_the_typed_keywords_are_the_options() -> None:
+    keywords = typing.get_type_hints(AskOptions, localns={"Mode": Mode})
+    assert keywords == typing.get_type_hints(Options, localns={"Mode": Mode})
+    assert list(keywords) == [field.name for field in dataclasses.fields(Options)]
+
+
+def test_the_defaults_are_the_authors_settings() -> None:
+    assert dataclasses.asdict(Options()) == {
+        "perception": "free",
+        "assistant_prefix": "",
+        "max_new_tokens": 1024,
+        "max_looks": 1,
+        "temperature": 0.0,
+        "top_k": None,
+        "top_p": None,
+        "seed": None,
+        "keep_logits": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "looks"),
+    [
+        ({}, 1),
+        ({"max_looks": 3}, 3),
+        ({"max_looks": 0}, 0),
+        ({"perception": "region", "max_looks": 2}, 2),
+        ({"perception": "reencode"}, 1),
+        ({"perception": "off", "max_looks": 3}, 0),
+    ],
+)
+def test_no_look_is_honoured_where_perception_is_off(options: Any, looks: int) -> None:
+    assert Options(**options).looks == looks
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"max_new_tokens": 0}, "max_new_tokens 0, max_looks 1"),
+        ({"max_new_tokens": -5}, "max_new_tokens -5"),
+        ({"max_looks": -1}, "max_new_tokens 1024, max_looks -1"),
+        ({"perception": "off", "max_looks": -1}, "max_looks -1"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(options: Any, found: str) -> None:
+    with pytest.raises(PromptError, match=f"found .*{found}.*; expected at least 1 and 0"):
+        Options(**options)
+
+
+def test_the_least_numbers_are_taken() -> None:
+    options = Options(max_new_tokens=1, max_looks=0)
+    assert (options.max_new_tokens, options.max_looks) == (1, 0)
+
+
+def test_an_unknown_option_is_an_error() -> None:
+    unknown: Any = {"max_tokens": 3}
+    with pytest.raises(TypeError, match="max_tokens"):
+        Options(**unknown)

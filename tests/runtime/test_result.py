@@ -1,0 +1,162 @@
+"""What a request gives: looks in words and as JSON, and an answer that is saved whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+from scripted import (
+    CLIP,
+    OTHER,
+    OTHER_ACTION,
+    PICTURE,
+    PICTURE_TOKENS,
+    REGION,
+    REGION_ACTION,
+    answer_of,
+)
+
+from vpt_edge.runtime import Answer, Bundle, Crop, Looked, Pipeline, Reencode, VptError, overlay
+from vpt_edge.runtime.testing import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from vpt_edge.runtime.overlay import Region
+
+    Tiny = Callable[..., Bundle]
+
+
+def test_an_answer_is_json(tiny: Tiny) -> None:
+    answer = answer_of(Script(REGION, "Yes."), tiny())
+    data = answer.to_dict()
+    assert json.loads(json.dumps(data)) == data
+    assert {key: type(value) for key, value in data.items()} == {
+        "text": str,
+        "raw": str,
+        "finish_reason": str,
+        "turns": list,
+        "looks": list,
+        "usage": dict,
+        "seconds": dict,
+        "first_token_seconds": list,
+    }
+    tokens = answer.looks[0].tokens
+    assert data["looks"] == [
+        {"kind": "region", "cells": [1, 2, 3, 2], "box": [0, 8, 60, 32], "tokens": tokens}
+    ]
+    assert set(data["turns"][0]) == {"prompt_ids", "generated_ids", "text"}
+    assert set(data["usage"]) == {
+        "prompt_tokens",
+        "generated_tokens",
+        "computed_tokens",
+        "reused_tokens",
+        "vision_runs",
+        "reencoder_runs",
+    }
+    looks = answer_of(Script(CLIP, "Yes."), tiny()).to_dict()["looks"]
+    assert looks == [{"kind": "clip", "cells": None, "box": None, "tokens": PICTURE_TOKENS}]
+
+
+def test_an_answer_is_saved_into_a_new_folder(tiny: Tiny, tmp_path: Path) -> None:
+    answer = answer_of(Script(REGION + OTHER, "Yes."), tiny())
+    folder = tmp_path / "deep" / "answer"
+    answer.save(folder)
+    assert {path.name for path in folder.iterdir()} == {
+        "answer.json",
+        "overlay.png",
+        "crop_0.png",
+        "crop_1.png",
+    }
+    assert json.loads((folder / "answer.json").read_text("utf-8")) == answer.to_dict()
+    for index, look in enumerate(answer.looks):
+        assert look.crop is not None
+        assert Image.open(folder / f"crop_{index}.png").tobytes() == look.crop.tobytes()
+    with pytest.raises(VptError, match="exists already"):
+        answer.save(folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["answer"]
+
+
+def test_a_failed_save_leaves_nothing(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = answer_of(Script("Yes."), tiny())
+
+    def fail(self: Answer) -> Image.Image:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(Answer, "plot", fail)
+    with pytest.raises(OSError, match="full"):
+        answer.save(tmp_path / "answer")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_crop_without_pixels_is_seen_and_saved(tiny: Tiny, tmp_path: Path) -> None:
+    """Of a picture below 8 pixels a region may be empty; the authors' code stretches it to
+    28x28."""
+    corner = "<|region_token_start|><|x_0|><|y_0|><|x_0|><|region_token_end|>"
+    with Pipeline(tiny(), opener=Script(corner, "Yes.")) as pipeline:
+        answer = pipeline.ask(Image.new("RGB", (3, 2)), "What?")
+    assert (answer.text, answer.looks[0].box) == ("Yes.", (0, 0, 0, 0))
+    answer.save(tmp_path / "answer")
+
+
+def test_a_look_says_what_it_is() -> None:
+    region = Looked(Crop((5, 2, 6, 3), (10, 20, 220, 210)), 12, Image.new("RGB", (210, 190)))
+    assert (region.kind, region.cells, region.box) == (
+        "region",
+        (5, 2, 6, 3),
+        (10, 20, 220, 210),
+    )
+    assert region.describe() == "looked again at cells (5,2)-(6,3), 210x190 px"
+    reencode = Looked(Reencode("seg"), 256)
+    assert (reencode.kind, reencode.cells, reencode.box, reencode.crop) == ("seg", None, None, None)
+    assert reencode.describe() == "looked again at the whole picture (seg, 256 tokens)"
+
+
+class Sheet:
+    """Takes the place of ``overlay.draw``."""
+
+    def draw(
+        self, image: Image.Image, regions: Sequence[Region], captions: Sequence[str]
+    ) -> Image.Image:
+        self.image = image
+        self.regions = list(regions)
+        self.captions = list(captions)
+        return image
+
+
+@pytest.fixture
+def sheet(monkeypatch: pytest.MonkeyPatch) -> Sheet:
+    sheet = Sheet()
+    monkeypatch.setattr(overlay, "draw", sheet.draw)
+    return sheet
+
+
+def test_a_plot_shows_each_region_and_says_what_was_looked_at(tiny: Tiny, sheet: Sheet) -> None:
+    answer = answer_of(Script(REGION + OTHER, "Yes."), tiny())
+    answer.plot()
+    assert sheet.image.tobytes() == PICTURE.tobytes()
+    actions = [REGION_ACTION, OTHER_ACTION]
+    assert [region.cells for region in sheet.regions] == [action.cells for action in actions]
+    assert [region.box for region in sheet.regions] == [action.box for action in actions]
+    for region, look in zip(sheet.regions, answer.looks, strict=True):
+        assert region.crop is look.crop
+    assert sheet.captions == [
+        "Q  What?",
+        "    looked again at cells (1,2)-(3,2), 60x24 px; "
+        "looked again at cells (7,7)-(7,7), 24x16 px",
+        "A  Yes.",
+    ]
+
+
+def test_a_plot_without_regions_has_its_words(tiny: Tiny, sheet: Sheet) -> None:
+    answer_of(Script("A dog."), tiny()).plot()
+    assert sheet.regions == []
+    assert sheet.captions == ["Q  What?", "    answered at the first look", "A  A dog."]
+    answer_of(Script(CLIP, "Red."), tiny()).plot()
+    assert sheet.regions == []
+    assert sheet.captions[1] == "    looked again at the whole picture (clip, 6 tokens)"
