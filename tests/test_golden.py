@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from golden import CASES, GOLDEN, Case, Exporter, check_decisions, needs_golden
 
 from vpt_edge import runtime
 from vpt_edge.runtime.image import open_picture
+from vpt_edge.runtime.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 pytestmark = needs_golden
 
@@ -50,20 +56,20 @@ def test_features(name: str, exported: Exporter) -> None:
     with runtime.Pipeline(exported(case.model)) as pipeline:
         vision = pipeline._vision
         picture = open_picture(case.image)
-        features = vision.encode(vision.view(picture))
-        expected = case.arrays["visual_features"][: len(features)]
-        np.testing.assert_allclose(features, expected, rtol=0, atol=ARRAYS * np.abs(expected).max())
-        if "projector_out_unconditioned" in case.arrays and pipeline.bundle.manifest.kind != "clip":
-            features = vision.reencode(vision.pixels(picture))
-            expected = case.arrays["projector_out_unconditioned"]
-            np.testing.assert_allclose(
-                features, expected, rtol=0, atol=ARRAYS * np.abs(expected).max()
-            )
-            projected = vision.project(features, case.arrays["action_condition"])
-            expected = case.arrays["projector_out_conditioned"]
-            np.testing.assert_allclose(
-                projected, expected, rtol=0, atol=ARRAYS * np.abs(expected).max()
-            )
+        features = vision.encode(picture, Stopwatch()).features
+        check_close(features, case.arrays["visual_features"][: len(features)])
+        reencoded = vision.reencode(picture, Stopwatch())
+        if pipeline.bundle.manifest.perception["kind"] == "clip":
+            assert reencoded is None  # the features are those of the vision encoder
+        elif "projector_out_unconditioned" in case.arrays:
+            assert reencoded is not None
+            check_close(reencoded, case.arrays["projector_out_unconditioned"])
+            projected = vision.project(reencoded, case.arrays["action_condition"])
+            check_close(projected, case.arrays["projector_out_conditioned"])
+
+
+def check_close(values: NDArray[np.float32], expected: NDArray[np.float32]) -> None:
+    np.testing.assert_allclose(values, expected, rtol=0, atol=ARRAYS * np.abs(expected).max())
 
 
 def test_cost_of_a_reencode(exported: Exporter) -> None:
