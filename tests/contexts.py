@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-A, B, C, D = 10, 11, 12, 13  # text
+# Text.
+A = 10
+B = 11
+C = 12
+D = 13
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,22 @@ must have been prompted with."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
-from vpt_edge.runtime import Answer, Crop, Looked, Pipeline, Text
+from vpt_edge.runtime import Answer, Bundle, Crop, Looked, Pipeline, Text
 from vpt_edge.runtime.chat import PLACEHOLDER, Chat, Message
 from vpt_edge.runtime.context import Encoded
 from vpt_edge.runtime.perception.vpt import SYSTEM, pads_of, question_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vpt_edge.runtime import Bundle
     from vpt_edge.runtime.result import Event
     from vpt_edge.runtime.testing import Script
+
+Tiny = Callable[..., Bundle]  # opens the bundle of a kind with a cache of some capacity
 
 PICTURE = Image.fromarray(
     np.arange(64 * 96 * 3, dtype=np.uint32).astype(np.uint8).reshape(64, 96, 3)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 from vpt_edge.runtime import Bundle
 from vpt_edge.runtime.testing import tiny_bundle
 
-Tiny = Callable[..., Bundle]
+if TYPE_CHECKING:
+    from scripted import Tiny
 
 
 @pytest.fixture(scope="session")

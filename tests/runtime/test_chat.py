@@ -76,11 +76,9 @@ def in_order(messages: list[Message], waiting: dict[str, list[Encoded]]) -> list
 def test_template_is_the_authors(row: dict[str, Any], clip: Chat) -> None:
     messages = [Message("system", SYSTEM)]
     messages += [Message(message["role"], message["content"]) for message in row["messages"]]
-    waiting = {
-        "image": [golden_picture(name) for name in row["images"]],
-        "clip_image": [reencode(golden_picture(name).tokens) for name in row["clip_images"]],
-    }
-    shown = in_order(messages, waiting)
+    pictures = [golden_picture(name) for name in row["images"]]
+    reencodes = [reencode(golden_picture(name).tokens) for name in row["clip_images"]]
+    shown = in_order(messages, {"image": pictures, "clip_image": reencodes})
     if "error" in row:
         with pytest.raises(PromptError):
             clip.context(messages, shown)
@@ -113,7 +111,8 @@ def test_decoding_is_the_authors(row: dict[str, Any], clip: Chat) -> None:
 @needs_golden
 @pytest.mark.parametrize("row", TOKENIZER.get("decode", []), ids=lambda row: str(row["ids"])[:60])
 def test_pieces_join_to_the_authors_text(row: dict[str, Any], clip: Chat) -> None:
-    stream, text = clip.stream(()), row["decoded_skip_special"]
+    stream = clip.stream(())
+    text = row["decoded_skip_special"]
     pieces = "".join(piece for token in row["ids"] for piece in stream.step(token))
     assert text.startswith(pieces)
     assert set(text[len(pieces) :]) <= {"\ufffd"}  # bytes that never became a character

@@ -167,7 +167,8 @@ def test_an_error_between_two_renames_brings_the_old_folder_back(
     failing: int, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "_exchange", lambda one, other: False)
-    rename, calls = Path.rename, list[Path]()
+    rename = Path.rename
+    calls = list[Path]()
 
     def fail(self: Path, target: Path) -> Path:
         calls.append(self)
@@ -217,7 +218,8 @@ def test_the_exchange_leaves_no_moment_without_a_folder(
 
 @pytest.mark.usefixtures("swap")
 def test_a_symlink_to_a_folder_is_followed(old: Path, tmp_path: Path) -> None:
-    link, dangling = tmp_path / "link", tmp_path / "dangling"
+    link = tmp_path / "link"
+    dangling = tmp_path / "dangling"
     link.symlink_to(old)
     dangling.symlink_to(tmp_path / "disk" / "folder")
     for place in (link, dangling):

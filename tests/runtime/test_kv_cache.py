@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.manifest import Manifest
 
 LAYOUTS = ["shared", "appended"]
-LAYERS, HEADS, HEAD_DIM, CAPACITY = 2, 3, 2, 20
+LAYERS = 2
+HEADS = 3
+HEAD_DIM = 2
+CAPACITY = 20
 NAMES = {f"{layer}.{part}" for layer in range(LAYERS) for part in ("key", "value")}
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -51,7 +54,8 @@ def write(cache: KVCache, layout: str, tokens: list[int]) -> None:
         if layout == "appended":
             present[0] = new
         else:
-            (last,), total = inputs["seqlens_k"], int(inputs["total_sequence_length"])
+            (last,) = inputs["seqlens_k"]
+            total = int(inputs["total_sequence_length"])
             assert total == last + 1
             heads = new.reshape(len(tokens), HEADS, HEAD_DIM).transpose(1, 0, 2)
             present[0, :, total - len(tokens) : total] = heads
@@ -91,7 +95,8 @@ def test_shared_past_and_present_are_one_buffer(manifest: Manifest) -> None:
     }
     assert set(outputs) == {f"present.{name}" for name in NAMES}
     for name in NAMES:
-        past, present = inputs[f"past.{name}"], outputs[f"present.{name}"]
+        past = inputs[f"past.{name}"]
+        present = outputs[f"present.{name}"]
         assert (past.ctypes.data, past.shape) == (present.ctypes.data, present.shape)
         assert inputs[f"past.{name}"].shape == (1, HEADS, CAPACITY, HEAD_DIM)
     lengths = inputs["seqlens_k"], inputs["total_sequence_length"]
@@ -113,7 +118,8 @@ def test_an_appended_past_is_bound_in_whole_blocks(manifest: Manifest) -> None:
     """So few shapes, and new rows that always go to the same place, are what a captured graph
     needs."""
     large = replace(manifest, cache=CacheConfig("appended", "float32", 2 * BLOCK + 1))
-    cache, places = KVCache(large), set()
+    cache = KVCache(large)
+    places = set()
     for length, rows in (
         (0, BLOCK),
         (BLOCK, BLOCK),
@@ -127,7 +133,8 @@ def test_an_appended_past_is_bound_in_whole_blocks(manifest: Manifest) -> None:
         filled = inputs["filled"]
         assert (filled.dtype, filled.shape, int(filled)) == (np.int32, (), length)
         for name in NAMES:
-            past, present = inputs[f"past.{name}"], outputs[f"present.{name}"]
+            past = inputs[f"past.{name}"]
+            present = outputs[f"present.{name}"]
             assert (past.shape, present.shape) == (
                 (1, rows, HEADS * HEAD_DIM),
                 (1, 1, HEADS * HEAD_DIM),
@@ -198,7 +205,8 @@ def test_an_attention_that_rotates_finds_the_rotation_of_each_slot(manifest: Man
     table = tuple(Tensor(name, "float32", ("capacity", HEAD_DIM // 2)) for name in ("cos", "sin"))
     decoder = replace(manifest.graphs["decoder"], inputs=table)
     cache = cache_of(replace(manifest, graphs={**manifest.graphs, "decoder": decoder}), "shared")
-    arrays, expected = set[int](), np.zeros((2, CAPACITY, 1), np.float32)
+    arrays = set[int]()
+    expected = np.zeros((2, CAPACITY, 1), np.float32)
     for start, count in ((0, 5), (5, 1), (3, 4), (7, CAPACITY - 7)):
         cache.rewind(start)
         new = np.random.default_rng(start).random((2, count, 1)).astype(np.float32)
@@ -219,7 +227,8 @@ rewinds = st.integers(0, 8)
 def test_it_holds_what_a_list_would(
     layout: str, steps: list[list[int] | int], manifest: Manifest
 ) -> None:
-    cache, tokens = cache_of(manifest, layout), list[int]()
+    cache = cache_of(manifest, layout)
+    tokens = list[int]()
     for step in steps:
         if isinstance(step, int):
             tokens = tokens[: max(len(tokens) - step, 0)]

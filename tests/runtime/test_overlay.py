@@ -67,7 +67,10 @@ def test_the_grid_has_eight_cells_a_side() -> None:
 
 def test_the_box_is_outlined_in_the_pictures_pixels() -> None:
     sheet = draw(BLACK, [Region((7, 7, 7, 7), (10, 20, 30, 35), BLACK)], [])
-    left, top, right, bottom = (10 * SCALE, 20 * SCALE, 30 * SCALE - 1, 35 * SCALE - 1)
+    left = 10 * SCALE
+    top = 20 * SCALE
+    right = 30 * SCALE - 1
+    bottom = 35 * SCALE - 1
     for x, y in ((left, top), (right, top), (left, bottom), (right, bottom), (left + 3, top + 3)):
         assert pixel(sheet, x, y) == COLOURS[0]
     for x, y in ((left - 1, top - 1), (right + 1, bottom + 1), (left + 4, top + 5)):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from scripted import PICTURE, answer_of
+from scripted import PICTURE, Tiny, answer_of
 
 from vpt_edge.runtime import Bundle, Finished, Pipeline, VptError
 from vpt_edge.runtime.errors import BundleError, ImageError, PromptError, SessionError
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Model
     from vpt_edge.runtime.result import Event
     from vpt_edge.runtime.sessions import Session
-
-    Tiny = Callable[..., Bundle]
 
 
 def test_what_cannot_be_asked_is_said_at_the_call(tiny: Tiny) -> None:

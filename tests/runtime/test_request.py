@@ -3,8 +3,6 @@ ends it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pytest
 from scripted import (
@@ -16,6 +14,7 @@ from scripted import (
     PICTURE_TOKENS,
     REGION,
     REGION_ACTION,
+    Tiny,
     answer_of,
     chat_of,
     conversation,
@@ -24,13 +23,8 @@ from scripted import (
     trigger,
 )
 
-from vpt_edge.runtime import Bundle, Finished, Looked, Reencode, Text
+from vpt_edge.runtime import Finished, Looked, Reencode, Text
 from vpt_edge.runtime.testing import Script
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Tiny = Callable[..., Bundle]
 
 
 def test_a_turn_without_triggers_is_the_answer(tiny: Tiny) -> None:

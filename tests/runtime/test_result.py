@@ -16,18 +16,16 @@ from scripted import (
     PICTURE_TOKENS,
     REGION,
     REGION_ACTION,
+    Tiny,
     answer_of,
 )
 
-from vpt_edge.runtime import Answer, Bundle, Crop, Looked, Pipeline, Reencode, VptError, overlay
+from vpt_edge.runtime import Answer, Crop, Looked, Pipeline, Reencode, VptError, overlay
+from vpt_edge.runtime.overlay import Region
 from vpt_edge.runtime.testing import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from vpt_edge.runtime.overlay import Region
-
-    Tiny = Callable[..., Bundle]
+    from collections.abc import Sequence
 
 
 def test_an_answer_is_json(tiny: Tiny) -> None:
@@ -140,11 +138,12 @@ def test_a_plot_shows_each_region_and_says_what_was_looked_at(tiny: Tiny, sheet:
     answer = answer_of(Script(REGION + OTHER, "Yes."), tiny())
     answer.plot()
     assert sheet.image.tobytes() == PICTURE.tobytes()
-    actions = [REGION_ACTION, OTHER_ACTION]
-    assert [region.cells for region in sheet.regions] == [action.cells for action in actions]
-    assert [region.box for region in sheet.regions] == [action.box for action in actions]
-    for region, look in zip(sheet.regions, answer.looks, strict=True):
-        assert region.crop is look.crop
+    first, second = answer.looks
+    assert first.crop is not None and second.crop is not None
+    assert sheet.regions == [
+        Region(REGION_ACTION.cells, REGION_ACTION.box, first.crop),
+        Region(OTHER_ACTION.cells, OTHER_ACTION.box, second.crop),
+    ]
     assert sheet.captions == [
         "Q  What?",
         "    looked again at cells (1,2)-(3,2), 60x24 px; "

@@ -34,7 +34,8 @@ def test_greedy_takes_the_likeliest_and_of_equals_the_first() -> None:
     assert greedy().choose(logits(0, 0)) == 0
 
 
-NAN, INF = float("nan"), float("inf")
+NAN = float("nan")
+INF = float("inf")
 
 
 @pytest.mark.parametrize(

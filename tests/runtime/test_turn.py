@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from scripted import (
@@ -11,6 +11,7 @@ from scripted import (
     PICTURE,
     PICTURE_TOKENS,
     REGION,
+    Tiny,
     answer_of,
     chat_of,
     conversation,
@@ -18,14 +19,9 @@ from scripted import (
     join,
 )
 
-from vpt_edge.runtime import Bundle, Finished, Pipeline, Reencode, Text
+from vpt_edge.runtime import Finished, Pipeline, Reencode, Text
 from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.testing import Script
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    Tiny = Callable[..., Bundle]
 
 
 @pytest.mark.parametrize(

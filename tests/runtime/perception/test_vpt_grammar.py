@@ -47,7 +47,8 @@ texts = st.lists(
 
 
 def region(*cells: str) -> str:
-    return f"<|region_token_start|>{''.join(f'<|{cell}|>' for cell in cells)}<|region_token_end|>"
+    tokens = "".join(f"<|{cell}|>" for cell in cells)
+    return f"<|region_token_start|>{tokens}<|region_token_end|>"
 
 
 def action(kind: str) -> str:
@@ -190,7 +191,8 @@ def test_any_text_is_decided(text: str, size: tuple[int, int], kind: str) -> Non
 def test_a_box_lies_in_the_picture_and_holds_its_cells(
     xs: tuple[int, int], ys: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    (x0, x1), (y0, y1) = sorted(xs), sorted(ys)
+    (x0, x1) = sorted(xs)
+    (y0, y1) = sorted(ys)
     box = crop_box((x0, y0, x1, y1), size)
     for low, high, first, last, length in (
         (box[0], box[2], x0, x1, size[0]),
@@ -207,7 +209,8 @@ def test_a_box_lies_in_the_picture_and_holds_its_cells(
 def test_more_cells_give_no_smaller_box(
     xs: tuple[int, int], ys: tuple[int, int], size: tuple[int, int]
 ) -> None:
-    (x0, x1), (y0, y1) = sorted(xs), sorted(ys)
+    (x0, x1) = sorted(xs)
+    (y0, y1) = sorted(ys)
     inner = crop_box((x0, y0, x1, y1), size)
     outer = crop_box((max(x0 - 1, 0), max(y0 - 1, 0), min(x1 + 1, 7), min(y1 + 1, 7)), size)
     assert outer[0] <= inner[0]
