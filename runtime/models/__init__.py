@@ -60,7 +60,7 @@ class Encoder(Protocol):
 def open_tower(manifest: Manifest) -> Tower:
     """The tower that ``manifest`` names. Raises BundleError for one that this version lacks."""
     name = manifest.model.get("name")
-    if name not in TOWERS:
+    if not isinstance(name, str) or name not in TOWERS:
         known = ", ".join(TOWERS)
         raise BundleError(f"model {name!r} is unknown, expected one of: {known}", EXPORT_AGAIN)
     return cast("Tower", _load(TOWERS[name])(manifest))

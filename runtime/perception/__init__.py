@@ -65,7 +65,7 @@ class Perception(Protocol):
 def open_perception(manifest: Manifest) -> Perception:
     """The way that ``manifest`` names. Raises BundleError for one that this version lacks."""
     name = manifest.perception.get("name")
-    if name not in WAYS:
+    if not isinstance(name, str) or name not in WAYS:
         known = ", ".join(WAYS)
         raise BundleError(f"perception {name!r} is unknown, expected one of: {known}", EXPORT_AGAIN)
     module, way = WAYS[name]

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from vpt_edge.runtime.chat import PLACEHOLDER, Message, check_text, refuse_literals
-from vpt_edge.runtime.errors import PromptError
-from vpt_edge.runtime.manifest import read_block
+from vpt_edge.runtime.errors import BundleError, PromptError
+from vpt_edge.runtime.manifest import MANIFEST, read_block
 from vpt_edge.runtime.perception.actions import GRID, Crop, Decision, Reencode
+from vpt_edge.runtime.schema import EXPORT_AGAIN
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.image import Box
@@ -63,6 +64,10 @@ class Vpt:
 
     def __init__(self, manifest: Manifest) -> None:
         config: VptConfig = read_block(VptConfig, manifest.perception, "perception")
+        if config.kind not in KINDS:
+            known = ", ".join(KINDS)
+            problem = f"perception: kind is {config.kind!r}, expected one of: {known}"
+            raise BundleError(f"{MANIFEST}: {problem}", EXPORT_AGAIN)
         self._config = config
         self._source = manifest.source
         self.can_look = bool(config.triggers)

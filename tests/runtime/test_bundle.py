@@ -125,7 +125,7 @@ def test_other_files_in_the_folder_do_not_matter(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("block", ["model", "perception"])
-@pytest.mark.parametrize("name", ["other", "", None, 3])
+@pytest.mark.parametrize("name", ["other", "", None, 3, ["vpt"], {}])
 def test_an_unknown_model_or_perception_is_refused(block: str, name: Any, bundle: Bundle) -> None:
     path = altered(bundle, lambda data: data[block].update(name=name))
     assert f"{block} {name!r} is unknown, expected one of: " in refused(lambda: Bundle.read(path))
@@ -155,6 +155,10 @@ def test_a_block_without_a_name_is_refused(block: str, bundle: Bundle) -> None:
         (
             lambda data: data["perception"].update(triggers=["7"]),
             "perception: triggers is '7', expected",
+        ),
+        (
+            lambda data: data["perception"].update(kind="video"),
+            "perception: kind is 'video', expected one of: clip, detection, seg",
         ),
     ],
 )
