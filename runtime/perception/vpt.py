@@ -55,8 +55,8 @@ class VptConfig:
 
 
 def block(config: VptConfig) -> dict[str, Any]:
-    """``config`` as the manifest has it."""
-    return {"name": "vpt", **asdict(config)}
+    """``config`` as the manifest has it, in JSON types."""
+    return {"name": "vpt", **asdict(config), "triggers": list(config.triggers)}
 
 
 class Vpt:
