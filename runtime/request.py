@@ -77,7 +77,7 @@ class Request:
             crop, encoded = self._picture.crop(action.box, self.stopwatch)
         else:
             crop = None
-            encoded = self._picture.reencode(self.stopwatch)
+            encoded = self._picture.reencode(self._shown[0], self.stopwatch)
         self._shown.append(encoded)
         return Looked(action, encoded.tokens, crop)
 

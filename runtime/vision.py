@@ -89,17 +89,17 @@ class PictureFeatures:
         crop = self.picture.crop(box)
         return crop, self._vision.encode(crop, stopwatch)
 
-    def reencode(self, stopwatch: Stopwatch) -> Encoded:
-        """The features of a re-encode: of the second encoder, or once more those of the first view.
+    def reencode(self, shown: Encoded, stopwatch: Stopwatch) -> Encoded:
+        """The features of a re-encode: of the second encoder, or once more those that were
+        ``shown``.
 
         CLIP's pixels are the same, and so are its features (PROTOCOL 8).
         """
         if self._reencoded is None:
             self._reencoded = self._vision.reencode(self.picture, stopwatch)
-        features = self._reencoded
-        if features is None:
-            features = self.encode(stopwatch).features
-        return Encoded(features, None)
+        if self._reencoded is None:
+            return Encoded(shown.features, None)
+        return Encoded(self._reencoded, None)
 
     def forget(self) -> None:
         """Let the features go."""

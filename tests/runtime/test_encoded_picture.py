@@ -13,7 +13,7 @@ from golden import DEMO, GOLDEN, Exporter, needs_golden
 from PIL import Image
 from scripted import CLIP, PICTURE_TOKENS, REGION, chat_of, conversation, join
 
-from vpt_edge.runtime import Answer, Finished, Pipeline, VptError
+from vpt_edge.runtime import Answer, Finished, Pipeline, Text, VptError
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
 if TYPE_CHECKING:
@@ -222,6 +222,22 @@ def test_another_picture_in_between_costs_no_encode(tiny: Bundle) -> None:
     pad = tiny.manifest.tokens.image_pad
     assert answer.usage.reused_tokens == answer.turns[0].prompt_ids.index(pad)
     assert answer.usage.vision_runs == 0
+
+
+def test_one_that_is_closed_in_a_stream_is_not_encoded_again(tiny: Bundle) -> None:
+    """A re-encode by CLIP takes the features that were shown."""
+    script = Script(f"Hm. {CLIP}", "Red.")
+    with Pipeline(tiny, opener=script) as pipeline:
+        encoded = pipeline.encode(PICTURE)
+        events = encoded.stream("What?")
+        assert next(events) == Text("H")
+        encoded.close()
+        *_, last = events
+    assert isinstance(last, Finished)
+    assert (last.answer.text, last.answer.usage.vision_runs) == ("Red.", 1)
+    shown = script.sessions["vision_encoder"].outputs[0]["features"]
+    projected = script.sessions["reencoder_projector"].calls[0]["features"]
+    np.testing.assert_array_equal(projected, shown)
 
 
 def test_requests_do_not_remember_each_other(tiny: Bundle) -> None:
