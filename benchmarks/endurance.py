@@ -75,7 +75,7 @@ def main() -> None:
         for picture, question, how in asked:
             # Not the answer: it has crops.
             turns.append(pipeline.ask(picture, question, **how).turns)
-            fullest = max(fullest, capacity - pipeline._decoder.room)
+            fullest = max(fullest, capacity - pipeline._decoder.remaining)
             memory.append(resident())
     different = 0
     with Pipeline(options.bundle) as pipeline:

@@ -20,6 +20,7 @@ import torch
 
 from benchmarks.shape import STEPS
 from vpt_edge.export.checkpoint import Checkpoint
+from vpt_edge.export.models.qwen2_vl.config import TextConfig
 
 TYPES = {
     "Q4_0": "LLAMA_FTYPE_MOSTLY_Q4_0",
@@ -44,6 +45,7 @@ def write_gguf(checkpoint: Path, file: Path) -> None:
     source = Checkpoint.open(str(checkpoint))
     writer = gguf.GGUFWriter(file, "qwen2")
     text = source.text
+    assert isinstance(text, TextConfig)
     writer.add_block_count(text.num_hidden_layers)
     writer.add_context_length(32768)
     writer.add_embedding_length(text.hidden_size)

@@ -18,10 +18,11 @@ from benchmarks.libraries import WORD, Timed, nothing
 from benchmarks.shape import STEPS, bytes_of_a_step
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.runtime.bundle import Bundle
-from vpt_edge.runtime.context import Context
+from vpt_edge.runtime.context import Context, Encoded, Visual
 from vpt_edge.runtime.decoder import Decoder
 from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.manifest import write_manifest
+from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.sampler import Sampler
 from vpt_edge.runtime.sessions.ort import OrtSession
 
@@ -152,18 +153,20 @@ class Ours:
 
     def _run(self, count: int, cached: int) -> Timed:
         manifest = self._bundle.manifest
-        decoder = Decoder(self._bundle, self._session, lambda features, condition: features)
-        decoder.reset(greedy=self._sampler.greedy)
+        perception = open_perception(manifest)
+        decoder = Decoder(self._bundle, perception, self._session, lambda features, _: features)
+        decoder.begin(greedy=self._sampler.greedy)
         if cached:  # told again, all but one token of the prompt is there
             prompt = Context(list(range(WORD, WORD + cached)))
             return lambda: decoder.prefill(prompt), lambda: self._sampler.choose(decoder.step(WORD))
         features = np.random.default_rng(0).standard_normal(
             (count, manifest.text.hidden_size), np.float32
         )
-        picture = Context([manifest.tokens.image_pad] * count, [(32, count // 8)], [features])
+        encoded = Encoded(features, (1, 32, count // 8))
+        picture = Context([manifest.tokens.image_pad] * count, [Visual(0, encoded)])
 
         def read() -> int:
-            decoder.reset(greedy=self._sampler.greedy)  # forgets the picture
+            decoder.forget()
             return self._sampler.choose(decoder.prefill(picture))
 
         return nothing, read

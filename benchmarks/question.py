@@ -19,12 +19,16 @@ from tokenizers import Tokenizer
 from benchmarks.libraries import WORD, Timed, nothing
 from benchmarks.models import load
 from vpt_edge import runtime
-from vpt_edge.runtime import image
-from vpt_edge.runtime.context import Context
+from vpt_edge.runtime.context import Context, Encoded, Visual
+from vpt_edge.runtime.models.qwen2_vl import MERGE, preprocess
 from vpt_edge.runtime.positions import mrope_positions
 from vpt_edge.runtime.sampler import Sampler
+from vpt_edge.runtime.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vpt_edge.runtime.image import Patches
     from vpt_edge.runtime.result import Turn
 
 ANSWER = 16  # tokens of the second turn; the first one is the region, which is given, and its end
@@ -47,7 +51,7 @@ ASKED = "What is the colour of the car that stands in front of the house on the 
 class Look:
     """A kind of look, what the first turn says to get one, and what the times are called."""
 
-    kind: str
+    kind: Mode
     prefix: str
 
     @property
@@ -110,18 +114,30 @@ class Question:
         decoder = self.pipeline._decoder
         answer = self._answers[look]
         pictures = (answer.image, answer.looks[0].crop or answer.image)
-        views = [vision.view(picture) for picture in pictures]
-        features = [vision.encode(view) for view in views]
-        shown = 2 if look is REGION else 1
-        grids = [view.grid for view in views[:shown]]
-        context = Context(
-            list(answer.turns[1].prompt_ids), grids, features[:shown], features[shown:]
-        )
+        stopwatch = Stopwatch()
+        encoded = [vision.encode(picture, stopwatch) for picture in pictures]
+        if look is not REGION:
+            encoded[1] = Encoded(encoded[1].features, None)
+        ids = answer.turns[1].prompt_ids
+        tokens = self.pipeline.bundle.manifest.tokens
+        pads = (tokens.image_pad, self.pipeline.bundle.manifest.perception["reencode_pad"])
+        context = Context(list(ids), place(ids, encoded, pads))
         return Sampler(0.0, None, None, None).choose(decoder.prefill(context))
 
     def close(self) -> None:
         self.runs.clear()
         self.pipeline.close()
+
+
+def place(ids: Sequence[int], encoded: Sequence[Encoded], pads: Sequence[int]) -> list[Visual]:
+    """Where each of ``encoded`` stands: at the next run of one of ``pads``."""
+    visuals: list[Visual] = []
+    end = 0
+    for each in encoded:
+        start = next(index for index in range(end, len(ids)) if ids[index] in pads)
+        visuals.append(Visual(start, each))
+        end = visuals[-1].end
+    return visuals
 
 
 class Authors:
@@ -161,9 +177,7 @@ class Authors:
         limits = self._manifest.image
         pad = self._manifest.tokens.image_pad
         for _ in range(2):
-            views = [
-                image.view(p, limits.limit, limits.min_pixels, limits.max_pixels) for p in pictures
-            ]
+            views = [preprocess(picture, limits) for picture in pictures]
         text = self._model.model.language_model
         cache, place = self._prefill(turn.prompt_ids, views, pad)
         for token in turn.generated_ids[:-1]:  # behind the last one nothing is computed
@@ -173,21 +187,21 @@ class Authors:
         if loss:
             self._prefill((*turn.prompt_ids, *turn.generated_ids), views, pad)
 
-    def _prefill(self, ids: tuple[int, ...], views: list[image.View], pad: int) -> tuple[Any, int]:
+    def _prefill(self, ids: tuple[int, ...], views: list[Patches], pad: int) -> tuple[Any, int]:
         """The pictures encoded and all of ``ids`` passed through twice: the cache, and the next
         place."""
         model = self._model.model
         grids = [view.grid for view in views]
-        patches = np.concatenate([view.patches for view in views])
+        patches = np.concatenate([view.values for view in views])
         pixels = torch.from_numpy(patches).to(self._model.dtype)
         together = torch.tensor([0, len(pixels)], dtype=torch.int32)
-        features = model.visual(
-            pixels, grid_thw=torch.tensor([[1, *grid] for grid in grids]), cu_seqlens=together
-        )
+        features = model.visual(pixels, grid_thw=torch.tensor(grids), cu_seqlens=together)
         told = torch.tensor([ids])
         embeds = model.language_model.embed_tokens(told)
         embeds[told == pad] = features.pooler_output.to(embeds.dtype)
-        positions = torch.from_numpy(mrope_positions(ids, grids, pad))[:, None]
+        encoded = [Encoded(view.values[:: MERGE**2], view.grid) for view in views]
+        places = mrope_positions(len(ids), place(ids, encoded, (pad,)), MERGE)
+        positions = torch.from_numpy(places)[:, None]
         cache = self._new_cache(config=model.language_model.config)
         return self._pass_twice(embeds, positions, cache), int(positions.max()) + 1
 

@@ -18,7 +18,8 @@ from talk import ACTION, Talk, region
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from vpt_edge.runtime import image
+from vpt_edge.runtime.manifest import ImageConfig
+from vpt_edge.runtime.models.qwen2_vl import preprocess
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -81,8 +82,9 @@ def reply(
 
 
 def see(picture: Image.Image, device: torch.device) -> tuple[Tensor, tuple[int, int]]:
-    view = image.view(picture, RESOLUTION, MIN_PIXELS, MAX_PIXELS)
-    return torch.from_numpy(view.patches)[None].to(device), view.grid
+    patches = preprocess(picture, ImageConfig(RESOLUTION, MIN_PIXELS, MAX_PIXELS))
+    _, rows, columns = patches.grid
+    return torch.from_numpy(patches.values)[None].to(device), (rows, columns)
 
 
 def box(text: str) -> tuple[int, int, int, int] | None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -20,6 +21,7 @@ from vpt_edge.export.models.qwen2_vl.decoder import Decoder
 from vpt_edge.export.models.qwen2_vl.vision import VisionEncoder
 from vpt_edge.export.models.vpt import Projector
 from vpt_edge.runtime import positions
+from vpt_edge.runtime.context import Encoded, Visual
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -89,11 +91,11 @@ class Network(nn.Module):
 
     def see(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches (batch, rows * columns, 1176) -> features (batch, rows * columns / 4, hidden)."""
-        cos, sin = (
-            torch.from_numpy(t).to(patches.device)
-            for t in positions.vision_rope(grid, VISION.head_dim)
+        cos, sin = positions.vision_rope(*grid, VISION.merge_size, VISION.head_dim)
+        device = patches.device
+        return self.visual(
+            patches, torch.from_numpy(cos).to(device), torch.from_numpy(sin).to(device)
         )
-        return self.visual(patches, cos, sin)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Tied embeddings: ids (batch, seq) -> (batch, seq, hidden)."""
@@ -110,8 +112,19 @@ class Network(nn.Module):
 def rope(
     ids: list[int], grids: list[tuple[int, int]], image_pad: int, device: Any
 ) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (seq, head_dim / 2) of a conversation's positions."""
-    place = positions.mrope_positions(ids, grids, image_pad)
+    """Cosine and sine (seq, head_dim / 2) of a conversation's positions.
+
+    ``grids``: rows and columns of patches of each picture whose pads are in ``ids``.
+    """
+    visuals: list[Visual] = []
+    start = 0
+    for rows, columns in grids:
+        start = ids.index(image_pad, start)
+        tokens = rows * columns // VISION.merge_size**2
+        encoded = Encoded(np.empty((tokens, 0), np.float32), (1, rows, columns))
+        visuals.append(Visual(start, encoded))
+        start += tokens
+    place = positions.mrope_positions(len(ids), visuals, VISION.merge_size)
     cos, sin = positions.mrope(place, TEXT.head_dim, TEXT.rope_theta, TEXT.mrope_section)
     return torch.from_numpy(cos).to(device), torch.from_numpy(sin).to(device)
 

@@ -45,6 +45,7 @@ from torch import Tensor, nn
 from vocabulary import build
 
 from vpt_edge.runtime import image
+from vpt_edge.runtime.models import qwen2_vl
 
 BATCH = 32
 FIRST = (16, 16)  # patches of the whole picture
@@ -116,19 +117,19 @@ def window(cell: Cell) -> tuple[int, int, int, int]:
 
 
 def patchify(pictures: list[Image.Image], device: torch.device) -> Tensor:
-    """Pictures of one size -> patches (batch, patches, 1176) in merge order, as ``image.view``
-    makes them."""
+    """Pictures of one size -> patches (batch, patches, 1176) in merge order, as
+    ``qwen2_vl.preprocess`` makes them."""
     views = [image.regularize(picture, RESOLUTION) for picture in pictures]
-    size = image.smart_resize(*views[0].size, MIN_PIXELS, MAX_PIXELS)
+    size = qwen2_vl.smart_resize(*views[0].size, MIN_PIXELS, MAX_PIXELS)
     pixels = np.stack([np.asarray(view.resize(size, Image.Resampling.BICUBIC)) for view in views])
-    mean = torch.tensor(image.CLIP_MEAN, device=device)
-    std = torch.tensor(image.CLIP_STD, device=device)
+    mean = torch.tensor(qwen2_vl.MEAN, device=device)
+    std = torch.tensor(qwen2_vl.STD, device=device)
     x = (torch.from_numpy(pixels).to(device).float() / 255 - mean) / std
-    patch = image.PATCH
-    merge = image.MERGE
+    patch = qwen2_vl.PATCH
+    merge = qwen2_vl.MERGE
     shape = (size[1] // patch // merge, merge, patch, size[0] // patch // merge, merge, patch, 3)
     x = x.unflatten(2, shape[3:6]).unflatten(1, shape[:3]).permute(0, 1, 4, 2, 5, 7, 3, 6)
-    x = x.flatten(1, 4)[:, :, :, None].expand(-1, -1, -1, image.FRAMES, -1, -1)
+    x = x.flatten(1, 4)[:, :, :, None].expand(-1, -1, -1, qwen2_vl.FRAMES, -1, -1)
     return x.flatten(2)
 
 

@@ -12,7 +12,6 @@ from vpt_edge.engines import resources
 from vpt_edge.engines.engine import Job
 from vpt_edge.engines.process import BuildProcess
 from vpt_edge.engines.profiles import make_profiles
-from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import SessionError, VptError
 from vpt_edge.runtime.files import PARTIAL, sha256
 from vpt_edge.runtime.schema import read_as
@@ -26,6 +25,7 @@ from vpt_edge.runtime.sessions.plan import (
 )
 
 if TYPE_CHECKING:
+    from vpt_edge.runtime.bundle import Bundle
     from vpt_edge.engines.resources import Need
 
 TIMINGS = "timing.cache"

@@ -21,8 +21,8 @@ from vpt_edge.calibration.metrics import exact
 from vpt_edge.calibration.report import worst
 from vpt_edge.calibration.samples import Sample, Samples, read_samples
 from vpt_edge.commands import eval as command
-from vpt_edge.runtime import Crop, Looked, Pipeline, Reencode, VptError
-from vpt_edge.runtime.models.qwen2_vl import preprocess as view
+from vpt_edge.runtime import Bundle, Crop, Looked, Pipeline, Reencode, VptError
+from vpt_edge.runtime.models.qwen2_vl import preprocess
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
 REGION = "<|region_token_start|><|x_2|><|y_3|><|region_token_end|>"
@@ -96,8 +96,11 @@ def test_max_new_tokens_reaches_the_pipeline(bundle: Path, picture: Path) -> Non
 
 
 def test_the_hint_at_perceptions_is_not_repeated(bundle: Path, picture: Path) -> None:
-    pipeline = speak(bundle, "cat")
-    pipeline._manifest = replace(pipeline._manifest, prompt_triggered=True)
+    opened = Bundle.open(bundle)
+    manifest = opened.manifest
+    waiting = {**manifest.perception, "prompt_triggered": True}
+    told = replace(opened, manifest=replace(manifest, perception=waiting))
+    pipeline = Pipeline(told, opener=Script("cat"))
     evaluate(pipeline, [Sample(picture, "Q")], exact)  # a warning would be an error
 
 
@@ -552,7 +555,7 @@ def test_a_dataset_of_the_authors_goes_through_the_loop(
     assert one.score == 1
     limits = pipeline.bundle.manifest.image
     with Image.open(picture) as whole:
-        shown = view(whole.crop((8, 8, 48, 40)), limits.limit, limits.min_pixels, limits.max_pixels)
+        shown = preprocess(whole.crop((8, 8, 48, 40)), limits)
     np.testing.assert_array_equal(
-        script.sessions["vision_encoder"].calls[0]["patches"].squeeze(), shown.patches
+        script.sessions["vision_encoder"].calls[0]["patches"].squeeze(), shown.values
     )

@@ -63,7 +63,7 @@ def test_every_fold_leaves_the_model_as_it_is(path: object) -> None:
 def inputs(spec: Spec, checkpoint: Checkpoint) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     if spec.name == "vision_encoder":
-        cos, sin = vision_rope((4, 6), checkpoint.image.vision_head_dim)
+        cos, sin = vision_rope(4, 6, 2, checkpoint.model.tower.block()["head_dim"])
         return [
             torch.randn(1, 24, 1176, generator=generator),
             torch.from_numpy(cos),

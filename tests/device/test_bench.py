@@ -27,6 +27,7 @@ from vpt_edge.runtime.sessions import cuda
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
 if TYPE_CHECKING:
+    from vpt_edge.runtime.bundle import Model
     from vpt_edge.runtime.sessions import Arrays, Session
 
 PICTURE = Image.new("RGB", (96, 64))
@@ -67,7 +68,7 @@ class SlowScript(Script):
         super().__init__(*turns)
         self._factors = factors
 
-    def __call__(self, bundle: Bundle, name: str, /) -> Session:
+    def __call__(self, model: Model, name: str, /) -> Session:
         CLOCK.now += OPEN
         costs = {"vision_encoder": ENCODE, "reencoder_projector": PROJECT}
 
@@ -76,7 +77,7 @@ class SlowScript(Script):
             factor = self._factors[request] if self._factors else 1
             return factor * costs.get(name, PREFILL if tokens > 1 else STEP)
 
-        return Slow(super().__call__(bundle, name), seconds)
+        return Slow(super().__call__(model, name), seconds)
 
 
 @pytest.fixture
@@ -128,21 +129,21 @@ def test_a_turn_waits_from_the_end_of_the_one_before(
 ) -> None:
     with Pipeline(tiny, opener=SlowScript(said, "A sign.")) as pipeline:
         usage = pipeline.ask(PICTURE, "What?").usage
-    assert usage.waits == (ENCODE + PREFILL, look + PREFILL)
+    assert usage.first_token_seconds == (ENCODE + PREFILL, look + PREFILL)
 
 
 def test_an_answer_at_once_waited_once(tiny: Bundle, clock: Clock) -> None:
     with Pipeline(tiny, opener=SlowScript("A sign.")) as pipeline:
-        assert pipeline.ask(PICTURE, "What?").usage.waits == (ENCODE + PREFILL,)
+        assert pipeline.ask(PICTURE, "What?").usage.first_token_seconds == (ENCODE + PREFILL,)
 
 
 def test_a_picture_that_was_seen_is_not_waited_for(tiny: Bundle, clock: Clock) -> None:
     with (
         Pipeline(tiny, opener=SlowScript("A sign.", "Red.")) as pipeline,
-        pipeline.view(PICTURE) as view,
+        pipeline.encode(PICTURE) as encoded,
     ):
-        view.ask("What?")
-        assert view.ask("Which colour?").usage.waits == (PREFILL,)
+        encoded.ask("What?")
+        assert encoded.ask("Which colour?").usage.first_token_seconds == (PREFILL,)
 
 
 def test_what_the_caller_does_counts_from_the_request_on(tiny: Bundle, clock: Clock) -> None:
@@ -152,7 +153,7 @@ def test_what_the_caller_does_counts_from_the_request_on(tiny: Bundle, clock: Cl
         for event in events:
             clock.now += 10 if isinstance(event, Looked) else 0
     assert isinstance(event, Finished)
-    assert event.answer.usage.waits == (ENCODE + PREFILL, 10 + ENCODE + PREFILL)
+    assert event.answer.usage.first_token_seconds == (ENCODE + PREFILL, 10 + ENCODE + PREFILL)
 
 
 # --- figures
@@ -249,8 +250,9 @@ def test_a_look_that_did_not_happen_is_said(tiny: Bundle) -> None:
 
 
 def test_a_checkpoint_without_triggers_answers_at_once(tiny: Bundle) -> None:
-    tokens = replace(tiny.manifest.tokens, action_start=None, action=None, triggers=())
-    bundle = replace(tiny, manifest=replace(tiny.manifest, tokens=tokens))
+    silent: dict[str, Any] = {"action_start": None, "action": None, "triggers": []}
+    perception = {**tiny.manifest.perception, **silent}
+    bundle = replace(tiny, manifest=replace(tiny.manifest, perception=perception))
     report = measure(bundle, runs=1, opener=SlowScript(*["A sign."] * (WARM_UP + 1)))
     assert (report.figures["look"], report.request["look"]) == (
         None,

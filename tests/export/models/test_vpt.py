@@ -18,19 +18,22 @@ pytestmark = needs_golden
 
 @pytest.mark.parametrize("name", NAMES)
 def test_ids_are_found_by_token(name: str) -> None:
-    tokens, kind = Checkpoint.open(str(MODELS / name)).tokens, KINDS[name]
+    checkpoint = Checkpoint.open(str(MODELS / name))
+    tokens = checkpoint.tokens
+    perception = checkpoint.perception
+    kind = KINDS[name]
     ids = json.loads((MODELS / name / "added_tokens.json").read_text("utf-8"))
     pad = ids[f"<|{kind}_image_pad|>"]
-    assert tokens.reencode_pad == pad
-    assert (tokens.action_start, tokens.action) == (
+    assert perception.reencode_pad == pad
+    assert (perception.action_start, perception.action) == (
         ids[f"<|{kind}_action_start|>"],
         ids[f"<|{kind}_action|>"],
     )
-    assert (tokens.image_pad, tokens.turn_end) == (ids["<|image_pad|>"], ids["<|im_end|>"])
+    assert (tokens.image_pad, tokens.end[0]) == (ids["<|image_pad|>"], ids["<|im_end|>"])
     special = [ids[token] for token in ids if ids["<|im_start|>"] <= ids[token] <= pad]
     assert sorted(tokens.end) == sorted(special)
     assert ids["<|endoftext|>"] not in tokens.end
-    assert sorted(tokens.triggers) == list(range(pad + 1, pad + 22))
+    assert sorted(perception.triggers) == list(range(pad + 1, pad + 22))
 
 
 @pytest.mark.parametrize(
@@ -59,9 +62,9 @@ def test_an_alignment_checkpoint_has_no_triggers(copy: Copy) -> None:
     )
     data["added_tokens"] = [token for token in data["added_tokens"] if token["id"] <= last]
     file.write_text(json.dumps(data), "utf-8")
-    tokens = Checkpoint.open(str(folder)).tokens
-    assert (tokens.action_start, tokens.action, tokens.triggers) == (None, None, ())
-    assert tokens.reencode_pad == last
+    perception = Checkpoint.open(str(folder)).perception
+    assert (perception.action_start, perception.action, perception.triggers) == (None, None, ())
+    assert perception.reencode_pad == last
 
 
 @pytest.mark.parametrize("release", RELEASED)
@@ -74,4 +77,6 @@ def test_a_released_checkpoint_is_known_by_its_folder(
     for file in (MODELS / "det").iterdir():
         shutil.copyfile(file, folder / file.name)
     checkpoint = Checkpoint.open(str(folder))
-    assert checkpoint.prompt_triggered == (not release.endswith(("NoPrompt", "Alignment")))
+    assert checkpoint.perception.prompt_triggered == (
+        not release.endswith(("NoPrompt", "Alignment"))
+    )

@@ -26,6 +26,7 @@ from vpt_edge.runtime.context import Context
 from vpt_edge.runtime.decoder import Decoder
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.kv_cache import BLOCK, KVCache
+from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.sessions import cuda, open_session
 from vpt_edge.runtime.sessions.plan import plan_files
 from vpt_edge.runtime.sessions.stream import Stream
@@ -142,8 +143,9 @@ class Talker:
     def __init__(self, bundle: Bundle, driver: Driver, greedy: bool = True) -> None:
         self.driver = driver
         self.session: Session = open_session(_planned(bundle), "decoder", "tensorrt")
-        self.decoder = Decoder(bundle, self.session, lambda features, condition: features)
-        self.decoder.reset(greedy=greedy)
+        perception = open_perception(bundle.manifest)
+        self.decoder = Decoder(bundle, perception, self.session, lambda features, _: features)
+        self.decoder.begin(greedy=greedy)
 
     def read(self, count: int) -> None:
         self.decoder.prefill(Context([index % 50 for index in range(count)]))
