@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vpt_edge.runtime.image import Patches
+    from vpt_edge.runtime.perception.actions import Mode
     from vpt_edge.runtime.result import Turn
 
 ANSWER = 16  # tokens of the second turn; the first one is the region, which is given, and its end

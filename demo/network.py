@@ -92,10 +92,9 @@ class Network(nn.Module):
     def see(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches (batch, rows * columns, 1176) -> features (batch, rows * columns / 4, hidden)."""
         cos, sin = positions.vision_rope(*grid, VISION.merge_size, VISION.head_dim)
-        device = patches.device
-        return self.visual(
-            patches, torch.from_numpy(cos).to(device), torch.from_numpy(sin).to(device)
-        )
+        cosine = torch.from_numpy(cos).to(patches.device)
+        sine = torch.from_numpy(sin).to(patches.device)
+        return self.visual(patches, cosine, sine)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Tied embeddings: ids (batch, seq) -> (batch, seq, hidden)."""

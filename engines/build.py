@@ -25,8 +25,8 @@ from vpt_edge.runtime.sessions.plan import (
 )
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.bundle import Bundle
     from vpt_edge.engines.resources import Need
+    from vpt_edge.runtime.bundle import Bundle
 
 TIMINGS = "timing.cache"
 

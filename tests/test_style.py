@@ -19,65 +19,6 @@ FUNCTION_LINES = 50
 FILE_LINES = 300
 BOOLS = {"all", "any", "bool", "callable", "hasattr", "isinstance", "issubclass"}  # return a bool
 Sequence = ast.Tuple | ast.List | ast.JoinedStr
-# Files that are still to be rewritten: one that reads has to leave.
-PENDING: set[str] = {
-    "calibration/collect.py",
-    "calibration/evaluation.py",
-    "calibration/metrics.py",
-    "calibration/ranges.py",
-    "calibration/recorder.py",
-    "calibration/report.py",
-    "calibration/samples.py",
-    "calibration/smoothing.py",
-    "commands/build.py",
-    "commands/eval.py",
-    "commands/export.py",
-    "device/bench.py",
-    "device/doctor.py",
-    "device/libraries.py",
-    "device/power.py",
-    "device/tables.py",
-    "engines/build.py",
-    "engines/profiles.py",
-    "engines/progress.py",
-    "engines/resources.py",
-    "engines/worker.py",
-    "export/checkpoint.py",
-    "export/config_files.py",
-    "export/exporter.py",
-    "export/folds.py",
-    "export/layers.py",
-    "export/models/dinov2.py",
-    "export/models/sam.py",
-    "export/quantization/calibrator.py",
-    "export/quantization/fusion.py",
-    "export/quantization/plan.py",
-    "export/quantization/rounding.py",
-    "export/report.py",
-    "export/spec.py",
-    "export/streamed.py",
-    "export/tensor_files.py",
-    "export/tracing.py",
-    "export/verify.py",
-    "runtime/bundle.py",
-    "runtime/chat.py",
-    "runtime/decoder.py",
-    "runtime/host.py",
-    "runtime/image.py",
-    "runtime/kv_cache.py",
-    "runtime/overlay.py",
-    "runtime/perception/vpt.py",
-    "runtime/pipeline.py",
-    "runtime/positions.py",
-    "runtime/request.py",
-    "runtime/result.py",
-    "runtime/sessions/cuda.py",
-    "runtime/sessions/ort.py",
-    "runtime/sessions/plan.py",
-    "runtime/sessions/trt.py",
-    "runtime/testing.py",
-    "runtime/vision.py",
-}
 
 FILES = sorted(path for package in density.PRODUCT for path in (ROOT / package).rglob("*.py"))
 
@@ -224,15 +165,7 @@ def find_problems(source: str) -> list[str]:
 @pytest.mark.parametrize("path", FILES, ids=relative)
 def test_a_file_reads(path: Path) -> None:
     problems = find_problems(path.read_text("utf-8"))
-    if relative(path) in PENDING:
-        assert problems, f"{relative(path)} reads now: take it out of PENDING"
-    else:
-        assert not problems, "\n".join([relative(path), *problems])
-
-
-def test_what_is_pending_is_there() -> None:
-    missing = PENDING - set(map(relative, FILES))
-    assert not missing, "take out of PENDING what is gone"
+    assert not problems, "\n".join([relative(path), *problems])
 
 
 LONG_FUNCTION = "def f():\n" + "    pass\n" * FUNCTION_LINES

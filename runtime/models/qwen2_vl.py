@@ -75,7 +75,8 @@ def preprocess(picture: Image.Image, limits: ImageConfig) -> Patches:
     picture = regularize(picture, limits.longest_side)
     size = smart_resize(picture.width, picture.height, limits.min_pixels, limits.max_pixels)
     picture = picture.resize(size, Image.Resampling.BICUBIC)
-    rows, columns = picture.height // PATCH, picture.width // PATCH
+    rows = picture.height // PATCH
+    columns = picture.width // PATCH
     merged = (rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH, 3)
     pixels = np.asarray(picture).reshape(merged).transpose(0, 3, 1, 4, 6, 2, 5)
     pixels = pixels.reshape(rows * columns, 3, PATCH * PATCH)

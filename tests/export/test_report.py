@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vpt_edge.export.report import report, tokenizer_note
 from vpt_edge.runtime.manifest import Gate
 from vpt_edge.runtime.testing import tiny_bundle
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
