@@ -122,13 +122,13 @@ def test_run_refuses_a_future_bundle(
     assert "schema version 9" in fails(capsys, run_command.main([str(bundle), picture, QUESTION]))
 
 
-def test_run_refuses_what_is_no_picture(
+def test_run_refuses_what_is_not_a_picture(
     exported: Exporter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(exported(DEMO).path)
     text = tmp_path / "text.png"
     text.write_text("hello")
-    assert "is no picture" in fails(capsys, run_command.main([path, str(text), QUESTION]))
+    assert "is not a picture" in fails(capsys, run_command.main([path, str(text), QUESTION]))
     whole = tmp_path / "whole.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(whole)
     cut = tmp_path / "cut.png"
@@ -246,7 +246,7 @@ def test_export_refuses_a_damaged_checkpoint(
         "cut": "cut off",
         "missing": "missing model.norm",
         "shape": "has shape",
-        "config": "no JSON",
+        "config": "JSON",
     }
     assert expected[damage] in line
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

@@ -194,7 +194,7 @@ class Terminal(io.StringIO):
 def test_the_bar_is_one_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     now = iter((100.0, 100.0, 103.0, 120.0))
-    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    monkeypatch.setattr("vpt_edge.commands.console.time.monotonic", lambda: next(now))
     terminal = Terminal()
     with console.Bar(terminal) as bar:
         bar.show("decoder", 0.25)

@@ -481,7 +481,7 @@ def test_progress_is_for_a_person(
         (["--device", "abacus"], "'abacus' is unknown, expected one of: cpu"),
         (["--runs", "0"], "found 0 runs, expected 1 or more"),
         (["--runs", "-3"], "found -3 runs"),
-        (["--image", "missing.png"], "no picture at missing.png"),
+        (["--image", "missing.png"], "picture at missing.png"),
         (["--question", "why? " * 20_000], "the cache takes 4096"),
         (["--question", "<video>"], "<video>"),
     ],
@@ -521,4 +521,4 @@ def test_the_module_runs_as_a_command() -> None:
     command = [sys.executable, "-m", "vpt_edge.commands.bench", "/nowhere"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: /nowhere is no bundle")
+    assert result.stderr.startswith("error: /nowhere is not a bundle")

@@ -541,5 +541,5 @@ def test_the_module_runs_as_a_command() -> None:
         check=False,
     )
     assert result.returncode == 2
-    assert "/nowhere is no bundle" in result.stdout
+    assert "/nowhere is not a bundle" in result.stdout
     assert result.stderr == "error: /nowhere cannot run here; mend what is missing above\n"

@@ -497,7 +497,7 @@ def test_other_bundles_and_devices_are_refused(
         capsys, str(bundle), "--device", "abacus"
     )
     assert "expected at least 1" in fails(capsys, str(bundle), *DEVICE, "--workspace", "0")
-    assert "is no bundle" in fails(capsys, str(bundle / "nothing"), *DEVICE)
+    assert "is not a bundle" in fails(capsys, str(bundle / "nothing"), *DEVICE)
 
 
 def test_a_missing_tensorrt_is_named(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
