@@ -12,6 +12,7 @@ import numpy as np
 from vpt_edge.calibration.metrics import divergence, interval, overlap
 from vpt_edge.calibration.samples import too_many
 from vpt_edge.runtime.errors import ImageError, PromptError, VptError
+from vpt_edge.runtime.perception.actions import Crop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,8 +52,17 @@ class Outcome:
 
     @property
     def cells(self) -> tuple[Box, ...]:
-        """The cells of the region looks, in order."""
-        return tuple(look.cells for look in self.looks if look.cells is not None)
+        """What the region looks chose, in order, inclusive: cells, or pixels of a model that names
+        no cells."""
+        actions = [look.action for look in self.looks]
+        return tuple(_chosen(action) for action in actions if isinstance(action, Crop))
+
+
+def _chosen(crop: Crop) -> Box:
+    if crop.cells is not None:
+        return crop.cells
+    left, top, right, bottom = crop.box
+    return left, top, max(left, right - 1), max(top, bottom - 1)
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,12 @@ COLOURS = ((255, 94, 58), (52, 152, 219), (46, 204, 113), (155, 89, 182))
 
 
 class Region(NamedTuple):
-    """``cells`` on the grid, inclusive; ``box`` in the picture's pixels; ``crop`` its content."""
+    """``cells`` on the grid, inclusive, or None; ``box`` in the picture's pixels.
 
-    cells: Box
+    ``crop``: what it shows.
+    """
+
+    cells: Box | None
     box: Box
     crop: Image.Image
 
@@ -42,7 +45,7 @@ def draw(image: Image.Image, regions: Sequence[Region], captions: Sequence[str])
     picture = image.convert("RGB")
     scale = SIDE / max(picture.size)
     picture = picture.resize(_scaled_size(picture, scale), Image.Resampling.LANCZOS)
-    if regions:
+    if any(region.cells is not None for region in regions):
         _draw_grid(picture)
     insets = []
     for index, region in enumerate(regions):
@@ -92,11 +95,12 @@ def _draw_grid(picture: Image.Image) -> None:
 def _mark(picture: Image.Image, region: Region, colour: Colour, size: tuple[int, int]) -> None:
     """Draw cells and box into ``picture``, a resized copy of one of ``size`` (width, height)."""
     pen = ImageDraw.Draw(picture, "RGBA")
-    across = picture.width / GRID
-    down = picture.height / GRID
-    x0, y0, x1, y1 = region.cells
-    cells = (x0 * across, y0 * down, (x1 + 1) * across, (y1 + 1) * down)
-    pen.rectangle(cells, fill=(*colour, 80))
+    if region.cells is not None:
+        across = picture.width / GRID
+        down = picture.height / GRID
+        x0, y0, x1, y1 = region.cells
+        cells = (x0 * across, y0 * down, (x1 + 1) * across, (y1 + 1) * down)
+        pen.rectangle(cells, fill=(*colour, 80))
     box = _scaled_box(region.box, picture.width / size[0], picture.height / size[1])
     pen.rectangle(box, outline=colour, width=FRAME)
 

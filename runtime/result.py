@@ -46,7 +46,10 @@ class Looked:
 
     @property
     def cells(self) -> Box | None:
-        """(x0, y0, x1, y1) on the 8x8 grid, inclusive, before the margin; None for a re-encode."""
+        """(x0, y0, x1, y1) on the 8x8 grid, inclusive, before the margin.
+
+        None for a re-encode, and for a region that the model names in pixels.
+        """
         return self.action.cells if isinstance(self.action, Crop) else None
 
     @property
@@ -58,17 +61,25 @@ class Looked:
         """The look in words, such as ``looked again at cells (5,2)-(6,3), 210x190 px``."""
         if not isinstance(self.action, Crop):
             return f"looked again at the whole picture ({self.kind}, {self.tokens} tokens)"
-        x0, y0, x1, y1 = self.action.cells
         left, top, right, bottom = self.action.box
         size = f"{right - left}x{bottom - top} px"
+        if self.action.cells is None:
+            return f"looked again at {size} from ({left},{top})"
+        x0, y0, x1, y1 = self.action.cells
         return f"looked again at cells ({x0},{y0})-({x1},{y1}), {size}"
 
     def to_dict(self) -> dict[str, Any]:
         """The look as JSON types, without its crop."""
-        region: dict[str, Any] = {"cells": None, "box": None}
-        if isinstance(self.action, Crop):
-            region = {"cells": list(self.action.cells), "box": list(self.action.box)}
-        return {"kind": self.kind, **region, "tokens": self.tokens}
+        return {
+            "kind": self.kind,
+            "cells": _as_list(self.cells),
+            "box": _as_list(self.box),
+            "tokens": self.tokens,
+        }
+
+
+def _as_list(box: Box | None) -> list[int] | None:
+    return None if box is None else list(box)
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ class Qwen2VL:
 def preprocess(picture: Image.Image, limits: ImageConfig) -> Patches:
     """What Qwen2-VL's vision encoder sees of ``picture`` (PROTOCOL 4).
 
-    Values (rows * columns, 1176) float32 in merge order: channels, frames, rows, columns of each.
-    Raises ImageError for a picture that is too thin, or does not fit into ``max_pixels``.
+    Values (rows * columns, 1176) float32 in merge order; a patch is channels, frames, rows,
+    columns. Raises ImageError for a picture that is too thin, or does not fit into ``max_pixels``.
     """
     picture = regularize(picture, limits.longest_side)
     size = smart_resize(picture.width, picture.height, limits.min_pixels, limits.max_pixels)

@@ -17,10 +17,11 @@ GRID = 8  # cells a side, of which regions are named
 class Crop:
     """Region selection: ``cells`` (x0, y0, x1, y1), inclusive, as the model named them.
 
-    ``box`` (left, top, right, bottom) in pixels of the picture.
+    None where the model names pixels instead. ``box`` (left, top, right, bottom) in pixels of the
+    picture.
     """
 
-    cells: Box
+    cells: Box | None
     box: Box
     kind = "region"
 

@@ -185,6 +185,22 @@ def test_the_drop_is_what_the_reference_has_more() -> None:
     assert better.within(0)
 
 
+def test_regions_without_cells_are_compared_by_their_pixels() -> None:
+    """Of a model that names pixels: regions that differ must not pass for equal."""
+
+    def look_at(box: tuple[int, int, int, int]) -> Outcome:
+        looks = (Looked(Crop(None, box), 4), Looked(Reencode("clip"), 4))
+        return Outcome("yes", "yes", looks, None, {"decode": 1.0}, "stop")
+
+    assert look_at((10, 20, 30, 40)).cells == ((10, 20, 29, 39),)
+    ours = [look_at((0, 0, 10, 10)), look_at((0, 0, 10, 10)), look_at((0, 0, 0, 0))]
+    theirs = [look_at((0, 0, 10, 10)), look_at((0, 0, 10, 5)), look_at((0, 0, 0, 0))]
+    found = compare(ours, theirs)
+    assert found.regions == 3
+    assert found.cells_equal == pytest.approx(2 / 3)
+    assert found.cells_iou == pytest.approx((1 + 0.5 + 1) / 3)
+
+
 def test_a_rounding_error_exceeds_nothing() -> None:
     found = compare([outcome(score=0.7)], [outcome(score=1.0)])
     assert found.drop > 30

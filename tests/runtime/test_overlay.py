@@ -65,6 +65,16 @@ def test_the_grid_has_eight_cells_a_side() -> None:
     assert np.flatnonzero(column).tolist() == [45 * index - 4 for index in range(1, 8)]
 
 
+def test_without_cells_neither_grid_nor_tint_is_drawn() -> None:
+    region = Region(None, (10, 20, 30, 35), BLACK)
+    inside = shown(draw(BLACK, [region], []))[20 * SCALE + 4 : 35 * SCALE - 4]
+    assert not inside[:, 10 * SCALE + 4 : 30 * SCALE - 4].any()
+    assert not inside[:, : 10 * SCALE].any()
+    assert pixel(draw(BLACK, [region], []), 10 * SCALE, 20 * SCALE) == COLOURS[0]
+    beside = draw(BLACK, [region, Region((0, 0, 0, 0), (0, 0, 10, 5), BLACK)], [])
+    assert shown(beside)[300, 90].any()  # another region has cells: a line of the grid
+
+
 def test_the_box_is_outlined_in_the_pictures_pixels() -> None:
     sheet = draw(BLACK, [Region((7, 7, 7, 7), (10, 20, 30, 35), BLACK)], [])
     left = 10 * SCALE

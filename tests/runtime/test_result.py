@@ -110,6 +110,15 @@ def test_a_look_says_what_it_is() -> None:
         (10, 20, 220, 210),
     )
     assert region.describe() == "looked again at cells (5,2)-(6,3), 210x190 px"
+    pixels = Looked(Crop(None, (10, 20, 220, 210)), 12, Image.new("RGB", (210, 190)))
+    assert (pixels.kind, pixels.cells, pixels.box) == ("region", None, (10, 20, 220, 210))
+    assert pixels.describe() == "looked again at 210x190 px from (10,20)"
+    assert pixels.to_dict() == {
+        "kind": "region",
+        "cells": None,
+        "box": [10, 20, 220, 210],
+        "tokens": 12,
+    }
     reencode = Looked(Reencode("seg"), 256)
     assert (reencode.kind, reencode.cells, reencode.box, reencode.crop) == ("seg", None, None, None)
     assert reencode.describe() == "looked again at the whole picture (seg, 256 tokens)"
