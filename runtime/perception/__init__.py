@@ -25,20 +25,33 @@ WAYS = {"vpt": ("vpt_edge.runtime.perception.vpt", "Vpt")}
 class Perception(Protocol):
     """A way of looking again, for the checkpoint of one bundle."""
 
-    can_look: bool
-    """Whether this checkpoint ever asks for a look: an alignment checkpoint does not."""
-    usual_mode: Mode
-    """The mode in which a question makes this checkpoint look."""
-    pads: Mapping[str, str]
-    """Placeholder of a picture in a message -> the token that stands for each visual token."""
-    hidden_ids: frozenset[int]
-    """Ids that the streamed text leaves out."""
-    action: int | None
-    """The id whose embedding is the state in front of it (PROTOCOL 5.1); None where none is."""
-    encoder: str | None
-    """The second encoder of a re-encode (``models.ENCODERS``); None: the tower's own features."""
-    longest_side: int
-    """Of a picture for the second encoder."""
+    @property
+    def can_look(self) -> bool:
+        """Whether this checkpoint ever asks for a look: an alignment checkpoint does not."""
+
+    @property
+    def usual_mode(self) -> Mode:
+        """The mode in which a question makes this checkpoint look."""
+
+    @property
+    def pads(self) -> Mapping[str, str]:
+        """Placeholder of a picture in a message -> the token that stands for each visual token."""
+
+    @property
+    def hidden_ids(self) -> frozenset[int]:
+        """Ids that the streamed text leaves out."""
+
+    @property
+    def action(self) -> int | None:
+        """The id whose embedding is the state in front of it (PROTOCOL 5.1); None: no such id."""
+
+    @property
+    def encoder(self) -> str | None:
+        """The second encoder of a re-encode (``models.ENCODERS``); None: the tower's features."""
+
+    @property
+    def longest_side(self) -> int:
+        """Of a picture for the second encoder."""
 
     def opening(self, question: str, mode: Mode) -> list[Message]:
         """The first messages. Raises PromptError for a question that cannot be put."""

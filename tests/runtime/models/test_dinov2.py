@@ -11,8 +11,8 @@ from pictures import GOOD, LONGEST_SIDE, golden_picture, sha256
 from PIL import Image
 
 from vpt_edge.runtime.image import IMAGENET_MEAN, IMAGENET_STD, regularize
-from vpt_edge.runtime.models import open_encoder
-from vpt_edge.runtime.models.dinov2 import preprocess
+from vpt_edge.runtime.models import Encoder, open_encoder
+from vpt_edge.runtime.models.dinov2 import Dinov2, preprocess
 
 
 @needs_golden
@@ -26,6 +26,11 @@ def test_what_dinov2_sees_is_the_authors(row: dict[str, Any]) -> None:
     assert sha256(seen.astype(np.uint8)) == expected["cropped_sha256_rgb8"]
     assert list(pixels.shape) == expected["tensor"]["shape"]
     assert sha256(pixels) == expected["tensor"]["sha256_f32"]
+
+
+def test_it_is_known_by_its_name() -> None:
+    encoder: Encoder = Dinov2()  # mypy holds it against the protocol
+    assert isinstance(open_encoder("dinov2"), type(encoder))
 
 
 def test_it_sees_the_centre() -> None:

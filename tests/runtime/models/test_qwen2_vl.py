@@ -28,6 +28,7 @@ from PIL import Image
 from vpt_edge.runtime.context import Encoded, Visual
 from vpt_edge.runtime.errors import ImageError
 from vpt_edge.runtime.image import open_picture, regularize
+from vpt_edge.runtime.models import open_tower
 from vpt_edge.runtime.models.qwen2_vl import (
     MEAN,
     STD,
@@ -40,6 +41,7 @@ from vpt_edge.runtime.testing import tiny_bundle
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.manifest import Manifest
+    from vpt_edge.runtime.models import Tower
 
 sides = st.integers(1, 600)
 
@@ -158,6 +160,11 @@ def test_no_picture_takes_more_than_the_most_tokens(width: int, height: int, lim
     shown = (max(28, int(width * factor)), max(28, int(height * factor)))
     size = smart_resize(*shown, limits.min_pixels, limits.max_pixels)
     assert size[0] * size[1] // 28**2 <= most
+
+
+def test_the_manifest_names_it(manifest: Manifest) -> None:
+    tower: Tower = Qwen2VL(manifest)  # mypy holds it against the protocol
+    assert isinstance(open_tower(manifest), type(tower))
 
 
 def test_the_encoder_is_given_patches_and_how_they_turn(tower: Qwen2VL) -> None:

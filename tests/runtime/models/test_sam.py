@@ -11,8 +11,8 @@ from pictures import GOOD, SEG_LONGEST_SIDE, golden_picture, sha256
 from PIL import Image
 
 from vpt_edge.runtime.image import IMAGENET_MEAN, IMAGENET_STD, regularize
-from vpt_edge.runtime.models import open_encoder
-from vpt_edge.runtime.models.sam import preprocess
+from vpt_edge.runtime.models import Encoder, open_encoder
+from vpt_edge.runtime.models.sam import Sam, preprocess
 
 
 @needs_golden
@@ -28,6 +28,11 @@ def test_what_sam_sees_is_the_authors(row: dict[str, Any]) -> None:
     assert not pixels[0, :, height:].any()
     assert not pixels[0, :, :, width:].any()
     assert sha256(pixels) == expected["tensor"]["sha256_f32"]
+
+
+def test_it_is_known_by_its_name() -> None:
+    encoder: Encoder = Sam()  # mypy holds it against the protocol
+    assert isinstance(open_encoder("sam"), type(encoder))
 
 
 def test_it_sees_zeros_right_and_below() -> None:

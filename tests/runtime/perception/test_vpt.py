@@ -25,6 +25,7 @@ from vpt_edge.runtime.testing import tiny_bundle
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.perception import Perception
 
 REGION = "Identify the region that can help you answer the question, and then answer the question"
 SIZE = (640, 480)
@@ -54,7 +55,8 @@ def changed(bundle: Bundle, **values: Any) -> Vpt:
 
 
 def test_the_manifest_names_it(bundle: Bundle) -> None:
-    assert isinstance(open_perception(bundle.manifest), Vpt)
+    way: Perception = Vpt(bundle.manifest)  # mypy holds it against the protocol
+    assert isinstance(open_perception(bundle.manifest), type(way))
 
 
 def test_a_config_is_a_block_of_the_manifest(bundle: Bundle) -> None:
