@@ -46,6 +46,7 @@ class JsonBox:
         config: JsonBoxConfig = read_block(JsonBoxConfig, manifest.perception, "perception")
         self._system = config.system
         self.can_look = True
+        self.usual_mode: Mode = "free"
         self.pads = {"image": "<|image_pad|>"}
         self.hidden_ids = frozenset[int]()
         self.action = None
