@@ -5,7 +5,8 @@ without a download.
 
 It costs the same to export, to hold and to run. Like real models it has outlier channels: in every
 third norm the same few channels are 20 to 60 times as large. No more than a block of one tensor is
-in memory, and the same seed gives the same bytes whatever the number of layers."""
+in memory, and the same seed gives the same bytes whatever the number of layers.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ PREPROCESSOR = {
 
 def make_config(kind: str, size: str, layers: int = LAYERS, blocks: int = BLOCKS) -> dict[str, Any]:
     """config.json but for the tokens, as transformers writes it: what equals a default is left out
-    of vision_config."""
+    of vision_config.
+    """
     text = TEXT[size]
     vision = {"hidden_size": text["hidden_size"], "depth": blocks}
     defaults = {"hidden_size": 3584, "depth": BLOCKS}
@@ -108,7 +110,8 @@ def make_config(kind: str, size: str, layers: int = LAYERS, blocks: int = BLOCKS
 
 def expected_shapes(config: dict[str, Any], folder: Path) -> dict[str, tuple[int, ...]]:
     """Every tensor of such a checkpoint, with the separate ``lm_head`` that tied files have too
-    (PROTOCOL 6)."""
+    (PROTOCOL 6).
+    """
     return Model.read(config, folder).tensors()
 
 
@@ -116,7 +119,8 @@ def write_checkpoint(
     config: dict[str, Any], folder: Path, seed: int = 0, shard_bytes: int = SHARD_BYTES
 ) -> None:
     """Stream a checkpoint of ``config`` into ``folder``, where a file may describe a smaller DINOv2
-    or SAM."""
+    or SAM.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     kind = vpt.read_kind(config, folder)
     tokens = _write_tokenizer(kind, folder)
@@ -153,7 +157,8 @@ def write_checkpoint(
 
 def _write_tokenizer(kind: str, folder: Path) -> dict[str, int]:
     """The real vocabulary with the tokens of ``kind`` where it is at hand, else one of bytes; id by
-    token."""
+    token.
+    """
     shared = Path(os.environ.get("VPT_SHARED", Path(__file__).parents[2] / "shared"))
     real = shared / "tokenizer" / "qwen2_vpt_clip_tokenizer.json"
     file = folder / "tokenizer.json"
@@ -186,7 +191,8 @@ def _shards(shapes: dict[str, tuple[int, ...]], limit: int) -> list[dict[str, tu
 
 def _write_shard(path: Path, shapes: dict[str, tuple[int, ...]], seed: int, tied: bool) -> None:
     """One safetensors file: the length of the header, the header, the tensors one behind the
-    other."""
+    other.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, shape in shapes.items():

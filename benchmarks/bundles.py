@@ -4,7 +4,8 @@
 
 The demo in every precision, the golden models in fp32 and fp16 with the cases' pictures and answers
 where they are at hand, all for both targets; and graphs of Qwen2-VL-2B's shape without weights,
-which ``shape.fill`` adds on the spot."""
+which ``shape.fill`` adds on the spot.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ ALIGNMENT = 4096
 
 def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Path) -> None:
     """A bundle of a decoder and a vision encoder without weights; ``HOLLOW`` lists what to fill
-    in."""
+    in.
+    """
     folder.mkdir()
     job = BundleWriter(checkpoint, RECIPES[precision], target, CACHE_TOKENS, folder)
     names = ("decoder", "vision_encoder")
@@ -110,7 +112,8 @@ def tables(manifest: Manifest, there: set[str]) -> Iterator[Weight]:
 
 def sparse_checkpoint(folder: Path) -> Checkpoint:
     """A CLIP checkpoint of Qwen2-VL-2B's shape whose tensors are a hole in a file: only their names
-    are read."""
+    are read.
+    """
     tiny_bundle(folder / "tiny")
     (folder / "tiny" / "tokenizer.json").rename(folder / "tokenizer.json")
     vision = {"hidden_size": TEXT["hidden_size"], "depth": BLOCKS}

@@ -6,7 +6,8 @@ fit the way.
 
 ``collect`` downloads the wheels, packs the bundles, and cuts what is larger than a piece.
 ``install`` joins the pieces, checks every sha256, unpacks the bundles and makes a virtual
-environment; it needs Python 3.10 and nothing else."""
+environment; it needs Python 3.10 and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +97,8 @@ def join(folder: Path, whole: Path) -> list[Path]:
 
 def install(folder: Path, out: Path) -> None:
     """Wheels into ``out/venv``, bundles into ``out/bundles``; the virtual environment sees this
-    Python's packages."""
+    Python's packages.
+    """
     done = out / "installed"
     sums = (folder / SUMS).read_text()
     if done.exists() and done.read_text() == sums:

@@ -2,7 +2,8 @@
 worth.
 
 Torch's own fused attention over a cache of fixed places, inputs that lie on the GPU, and shapes
-that never change: the case that is best for torch."""
+that never change: the case that is best for torch.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ VISION = VisionConfig(1536)
 
 class FusedAttention(PlainAttention):
     """``past`` is a cache of fixed places, of which ``start`` are filled: new rows are written
-    behind them."""
+    behind them.
+    """
 
     start = 0
 
@@ -73,7 +75,8 @@ class FusedAttention(PlainAttention):
 
 class TorchRunner:
     """``runs`` as those of ``shape.Runner``; with ``compiled`` through torch.compile and CUDA
-    graphs."""
+    graphs.
+    """
 
     def __init__(
         self,

@@ -4,7 +4,8 @@ of single requests.
 python benchmarks/endurance.py build/demo-bundle-fp32 --questions 200
 
 A model of random weights never asks for a look: ``--looks`` puts a region into its mouth every
-other time."""
+other time.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ WARM = 20  # questions until the allocators have seen every size
 
 def resident() -> tuple[int, int]:
     """Bytes of this process in memory: its own, and those of mapped files, which the system takes
-    back at will."""
+    back at will.
+    """
     _, pages, mapped, *_ = map(int, Path("/proc/self/statm").read_text().split())
     return (pages - mapped) * 4096, mapped * 4096
 

@@ -4,7 +4,8 @@
 
 Each bundle is asked in a process of its own: a crash is one entry of the results, and the rest goes
 on. After each of them ``results.json`` is written; a later call adds to it. Without a GPU it ends
-with exit code 2."""
+with exit code 2.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +65,8 @@ def child(limit: int, *arguments: str) -> Entry:
 
 def ask(path: Path, device: str) -> Entry:
     """The demo's questions or a model's golden cases, and for ONNX Runtime what it leaves to the
-    CPU."""
+    CPU.
+    """
     found: Entry = {}
     if device == "cuda":
         found["on the CPU"] = left_to_cpu(path)

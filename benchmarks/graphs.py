@@ -53,7 +53,8 @@ THRESHOLD = 6.0
 
 def write_checkpoint(folder: Path, layers: int, blocks: int) -> Checkpoint:
     """A CLIP checkpoint of Qwen2-VL-2B's widths with ``layers`` layers, ``blocks`` vision blocks
-    and random weights."""
+    and random weights.
+    """
     tiny_bundle(folder / "tiny")
     (folder / "tiny" / "tokenizer.json").rename(folder / "tokenizer.json")
     vision = {"hidden_size": TEXT["hidden_size"], "depth": blocks}
@@ -80,7 +81,8 @@ def write_bundle(
     checkpoint: Checkpoint, precision: str, folder: Path, kv_cache: str = "float"
 ) -> Bundle:
     """A bundle without calibration: every threshold is the same, which costs the same; so are an
-    int8 cache's steps."""
+    int8 cache's steps.
+    """
     folder.mkdir()
     job = BundleWriter(checkpoint, RECIPES[precision], "onnxruntime", 4096, folder)
     if job.recipe.quantized:

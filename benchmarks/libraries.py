@@ -1,5 +1,6 @@
 """Other libraries on a checkpoint's language model: llama.cpp, onnxruntime-genai, and what the bare
-machine can do."""
+machine can do.
+"""
 
 from __future__ import annotations
 
@@ -148,7 +149,8 @@ class LlamaCpp:
 
     def _batch(self, sequence: int, count: int, start: int) -> Any:
         """``count`` tokens from the place ``start`` of a sequence on; the logits of the last are
-        wanted."""
+        wanted.
+        """
         batch = self._library.llama_batch_init(count, 0, 1)
         batch.n_tokens = count
         for index in range(count):
@@ -172,7 +174,8 @@ class LlamaCpp:
 
 def write_genai(folder: Path, out: Path) -> None:
     """What onnxruntime-genai's model builder makes of transformers' folder: int4, embeddings and
-    output matrix too."""
+    output matrix too.
+    """
     command = [sys.executable, "-m", "onnxruntime_genai.models.builder"]
     command += ["-i", str(folder), "-o", str(out)]
     command += ["-p", "int4", "-e", "cpu", "-c", str(out / "cache"), "--extra_options"]

@@ -6,7 +6,8 @@ bench-peers`.
 Random weights of Qwen2-VL-2B's shape, two threads, batch 1. Peers sit together in sittings, as
 memory allows; ours sits in each of them. A round times each contender once, in turn, behind a pause
 and an untimed run; ratios are of times within a round. Files that are there already in the work
-folder are used again."""
+folder are used again.
+"""
 
 from __future__ import annotations
 
@@ -126,7 +127,8 @@ def opener(make: Callable[..., Any], *arguments: object) -> Opener:
 
 def seconds(timed: Timed, what: str) -> float:
     """Of one run, behind a pause in which other libraries' idle threads stop spinning, and an
-    untimed run."""
+    untimed run.
+    """
     prepare, run = timed
     prepare()
     time.sleep(PAUSE)

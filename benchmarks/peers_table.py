@@ -1,5 +1,6 @@
 """The times of `make bench-peers` as Markdown: medians with quartiles, ratios within a round, and
-floors."""
+floors.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +76,8 @@ class Table:
 
     def _floors(self, name: str, what: str) -> list[float]:
         """Seconds that the machine itself would need in each round: for reading, or for the
-        products of a prefill."""
+        products of a prefill.
+        """
         sittings = [times for times in self.sittings if what in times.get(name, {})]
         if (name, what) in self.touched:
             return [

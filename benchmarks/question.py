@@ -1,5 +1,6 @@
 """A whole question with one look: in our runtime, from scratch, and as the authors run it in
-torch."""
+torch.
+"""
 
 from __future__ import annotations
 
@@ -147,7 +148,8 @@ class Authors:
     Every pass over the language model is made twice, each time on a copy of the whole cache; the
     second round begins from nothing, with both pictures, whose patches attend to all of both;
     pictures are prepared twice in a round. Their evaluation computes the loss behind each turn too
-    (``with_loss``). Logits of the last position alone flatter them."""
+    (``with_loss``). Logits of the last position alone flatter them.
+    """
 
     def __init__(self, folder: Path, dtype: str, ours: Question, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -190,7 +192,8 @@ class Authors:
 
     def _prefill(self, ids: tuple[int, ...], views: list[Patches], pad: int) -> tuple[Any, int]:
         """The pictures encoded and all of ``ids`` passed through twice: the cache, and the next
-        place."""
+        place.
+        """
         model = self._model.model
         grids = [view.grid for view in views]
         patches = np.concatenate([view.values for view in views])

@@ -42,7 +42,8 @@ RESERVE = 1 << 30  # bytes of each side of the copy that measures the memory's b
 @dataclass(frozen=True)
 class Weight:
     """``bytes`` at ``offset`` of ``file`` that a graph reads as ``dtype``; the name says what they
-    are."""
+    are.
+    """
 
     file: str
     offset: int
@@ -53,7 +54,8 @@ class Weight:
 
 def fill(folder: Path) -> Bundle:
     """Write the weights of a hollow bundle, from a seed, and its hashes; a filled one is only
-    opened."""
+    opened.
+    """
     if (folder / HOLLOW).exists():
         weights = [Weight(**entry) for entry in json.loads((folder / HOLLOW).read_text())]
         tiles = _tiles(np.random.default_rng(0))
@@ -106,7 +108,8 @@ def run_both(first: Run, second: Run) -> None:
 
 class Runner:
     """The graphs of one bundle on one device; ``runs`` are what is timed, by what the table calls
-    them."""
+    them.
+    """
 
     def __init__(self, bundle: Bundle, device: str) -> None:
         self._manifest = bundle.manifest
@@ -175,7 +178,8 @@ def bytes_of_a_step(bundle: Bundle, cached: int) -> int:
     cache.
 
     The output matrix is the embedding table, but where ONNX Runtime looks at a few of its rows
-    alone."""
+    alone.
+    """
     text = bundle.manifest.text
     names = ["decoder.onnx.data"]
     if bundle.manifest.target != "onnxruntime" or bundle.manifest.precision not in ("int8", "int4"):

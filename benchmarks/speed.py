@@ -72,7 +72,8 @@ def open_runners(bundles: Path, compiled: bool) -> tuple[dict[str, Any], dict[st
 
 def time_rounds(runners: dict[str, Any], errors: dict[str, str], rounds: int) -> Times:
     """Rounds in which each runner has its turn; one that fails leaves ``runners`` for
-    ``errors``."""
+    ``errors``.
+    """
     times: Times = {name: {} for name in runners}
     for index in range(rounds + 1):
         for name in list(runners):
@@ -102,7 +103,8 @@ def find_floors(bundles: Path, bandwidth: float) -> dict[str, dict[str, float]]:
 
 def speed(bundles: Path, rounds: int, compiled: bool) -> dict[str, Any]:
     """Medians in seconds of rounds in which each runner has its turn, and the floor that memory
-    sets to a step."""
+    sets to a step.
+    """
     copied = bandwidth(seconds)
     runners, errors = open_runners(bundles, compiled)
     medians: dict[str, dict[str, float]] = {}

@@ -1,5 +1,6 @@
 """Runs calibration samples through a float model and keeps the statistics, so that a stopped run
-goes on."""
+goes on.
+"""
 
 from __future__ import annotations
 
@@ -55,20 +56,22 @@ class StatisticsFile:
 
 def statistics_key(model: RecordableModel, samples: Sequence[Sample], max_new_tokens: int) -> str:
     """Of what every pass depends on: the weights, what is asked and how, and where a conversation
-    ends."""
+    ends.
+    """
     manifest = model.manifest
     questions = []
     for sample in samples:
         questions.append((sha256(sample.image), sample.question, sample.perception, sample.box))
-    weights = [manifest.files, repr(manifest.image), repr(manifest.tokens), repr(manifest.cache)]
-    parts = [FORMAT, manifest.kind, *weights, questions, max_new_tokens]
+    blocks = (manifest.image, manifest.tokens, manifest.cache, manifest.model, manifest.perception)
+    parts = [FORMAT, manifest.files, repr(blocks), questions, max_new_tokens]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 class Collector:
     """Asks ``model`` every sample through the whole loop, as often as there are passes.
 
-    What a pass has recorded waits in the file ``path``; answers end after ``max_new_tokens``."""
+    What a pass has recorded waits in the file ``path``; answers end after ``max_new_tokens``.
+    """
 
     def __init__(
         self,
@@ -92,7 +95,8 @@ class Collector:
         again.
 
         A pass of that name with other divisors is worthless, and is replaced. ``progress`` is told
-        how many samples are done."""
+        how many samples are done.
+        """
         divisors = _divisors_key(recorder)
         done, looks = self._resume(name, recorder, divisors)
         saved = time.monotonic()

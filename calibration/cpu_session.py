@@ -17,7 +17,8 @@ def open_cpu_session(
     """An ``onnxruntime.InferenceSession`` of an .onnx file, or of its bytes.
 
     ``entries`` are its "session." configuration entries, ``options`` attributes of its
-    SessionOptions. Raises what ONNX Runtime raises: nobody but us has written the graph."""
+    SessionOptions. Raises what ONNX Runtime raises: nobody but us has written the graph.
+    """
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = ERRORS_ONLY
     for name, value in options.items():

@@ -34,7 +34,8 @@ class Outcome:
     ``looks`` are the answer's, without their crops; ``score`` is None without a true answer;
     ``seconds`` by stage; ``first_logits`` (vocabulary,) float32 of the first turn, if they were to
     be kept. A picture or a question that the model cannot be shown has ``finish_reason`` "failed",
-    says why in ``error`` and scores 0."""
+    says why in ``error`` and scores 0.
+    """
 
     text: str
     raw: str
@@ -53,7 +54,8 @@ class Outcome:
     @property
     def cells(self) -> tuple[Box, ...]:
         """What the region looks chose, in order, inclusive: cells, or pixels of a model that names
-        no cells."""
+        no cells.
+        """
         actions = [look.action for look in self.looks]
         return tuple(_chosen(action) for action in actions if isinstance(action, Crop))
 
@@ -75,7 +77,8 @@ class Agreement:
     ``drop``, in points: how much more accurate the reference is, or without labels the share of
     changed answers in percent; ``drop_interval`` is its 95 % interval. ``first_token_kl``: mean
     divergence of the first token's distribution from the reference's, in nats, over the
-    ``first_tokens`` samples whose logits were kept in both."""
+    ``first_tokens`` samples whose logits were kept in both.
+    """
 
     count: int
     answers_equal: float
@@ -99,7 +102,8 @@ class Agreement:
 @dataclass(frozen=True)
 class Evaluation:
     """A bundle's outcomes for ``data``, and if there is a reference, its outcomes and how far they
-    agree."""
+    agree.
+    """
 
     name: str
     metric: str
@@ -145,7 +149,8 @@ def evaluate(
 
     keep_logits: keep the first logits, of as many samples as fit into 512 MB.
     Raises VptError when 5 % of the samples or more cannot be asked, and what the pipeline raises
-    beyond that."""
+    beyond that.
+    """
     outcomes: list[Outcome] = []
     remaining = LOGITS_BYTES if keep_logits else 0
     failed = 0

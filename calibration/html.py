@@ -1,5 +1,6 @@
 """The elements of a self-contained HTML page: tables, bar plots and pictures in one file, without a
-script or a network."""
+script or a network.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ gap:1.2rem;margin:0 0 1.8rem}
 
 def page(title: str, sections: Sequence[tuple[str, str]]) -> str:
     """A page of (heading, markup) sections; the markup is trusted: make it with the functions
-    below."""
+    below.
+    """
     body = "\n".join(_section(heading, markup) for heading, markup in sections)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -73,7 +75,8 @@ def _cells(tag: str, texts: Sequence[str]) -> str:
 
 def bars(labels: Sequence[str], series: Mapping[str, Sequence[float]], form: str = "{:.3g}") -> str:
     """Horizontal bars from 0: for each label one of each series, each value of at least 0, written
-    as ``form``."""
+    as ``form``.
+    """
     values = [value for numbers in series.values() for value in numbers]
     largest = max(values, default=0) or 1
     step = BAR * len(series) + GAP
@@ -117,7 +120,8 @@ def _colour(column: int) -> str:
 
 def picture(image: Image.Image, caption: Sequence[tuple[str, str]] = ()) -> str:
     """``image`` at 480 pixels on its longest side, and below it ``caption``: names with their
-    texts."""
+    texts.
+    """
     small = image.convert("RGB")
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()

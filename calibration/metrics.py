@@ -69,7 +69,8 @@ def contains(answer: str, truth: str) -> float:
 
 def anls(answer: str, truth: str) -> float:
     """1 less the edit distance over the longer length, in lower case; 0 from half of that length
-    on."""
+    on.
+    """
     first = " ".join(answer.lower().split())
     second = " ".join(truth.lower().split())
     distance = levenshtein(first, second) / max(len(first), len(second), 1)
@@ -116,7 +117,8 @@ def levenshtein(first: str, second: str) -> int:
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % confidence interval of the mean of ``values``, by a bootstrap that draws alike each
-    time."""
+    time.
+    """
     if not values:
         raise VptError("no values to take a mean of, expected one at least")
     array = np.asarray(values, np.float64)
@@ -128,13 +130,15 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 def paired_interval(values: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
     """The 95 % confidence interval of mean(values) - mean(others), both over the same samples in
-    the same order."""
+    the same order.
+    """
     return interval([value - other for value, other in zip(values, others, strict=True)])
 
 
 def divergence(reference: NDArray[np.float32], logits: NDArray[np.float32]) -> float:
     """Kullback-Leibler divergence of softmax(logits) from softmax(reference), both (vocabulary,),
-    in nats."""
+    in nats.
+    """
     log_p = _log_softmax(reference)
     log_q = _log_softmax(logits)
     return max(0.0, float((np.exp(log_p) * (log_p - log_q)).sum()))
@@ -148,7 +152,8 @@ def _log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def overlap(cells: Sequence[Box], others: Sequence[Box]) -> float:
     """Mean intersection over union of the regions in order; a region without its counterpart
-    overlaps by 0."""
+    overlaps by 0.
+    """
     if not cells and not others:
         return 1.0
     ious = [_iou(one, other) for one, other in zip_longest(cells, others)]

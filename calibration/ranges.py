@@ -1,5 +1,6 @@
 """What flows into each quantized matmul: streaming statistics, and the methods that choose where an
-activation's range is clipped."""
+activation's range is clipped.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Statistics:
 
     Memory does not depend on how much is observed. The histogram's range doubles when a larger
     value comes: pairs of bins are merged, so that the result is the same for any partition of the
-    same sequence."""
+    same sequence.
+    """
 
     def __init__(self, channels: int) -> None:
         self.count = 0
@@ -101,7 +103,8 @@ def mse(statistics: Statistics) -> float:
 
 def entropy(statistics: Statistics) -> float:
     """The threshold whose quantized histogram of 128 levels diverges least from the clipped one
-    (Kullback-Leibler)."""
+    (Kullback-Leibler).
+    """
 
     def divergence(threshold: float) -> float:
         edge = max(LEVELS, round(threshold / statistics.top * BINS))

@@ -45,7 +45,8 @@ class ActivationRecorder:
 
     ``divisors`` are smoothing scales: an activation is divided by them, as the folded weights will
     do it. ``largest`` are the keys and values of largest magnitude, by part ("0.key") and channel
-    (kv_heads * head_dim,)."""
+    (kv_heads * head_dim,).
+    """
 
     def __init__(self, divisors: Mapping[Key, NDArray[np.floating]] | None = None) -> None:
         self.divisors = divisors or {}
@@ -83,7 +84,8 @@ def _largest_magnitudes(pairs: NDArray[np.float32], rotated: bool) -> NDArray[np
     """Of each channel (kv_heads * head_dim,) of keys or values (tokens, kv_heads, 2, half).
 
     The rotary embedding turns the two channels of a pair into each other: they share the largest
-    length of both, which holds at every position."""
+    length of both, which holds at every position.
+    """
     magnitudes = np.abs(pairs)
     if rotated:
         lengths = np.hypot(magnitudes[:, :, :1], magnitudes[:, :, 1:])
@@ -95,7 +97,8 @@ class RowRecorder(ActivationRecorder):
     """Keeps some rows of each activation, to measure what rounding does to a matmul's output.
 
     ``thresholds`` clip the activations of the matmuls that round them too. Memory does not grow
-    with the samples, and no more than one weight is held at a time."""
+    with the samples, and no more than one weight is held at a time.
+    """
 
     def __init__(
         self, divisors: Mapping[Key, NDArray[np.floating]], thresholds: Mapping[Key, float]
@@ -114,7 +117,8 @@ class RowRecorder(ActivationRecorder):
 
     def error(self, key: Key, weight: NDArray[np.float32], rounded: NDArray[np.float32]) -> float:
         """Mean square of the output's change over its own, for a weight (inputs, outputs) and as it
-        is stored."""
+        is stored.
+        """
         rows: NDArray[np.floating] = np.concatenate(self._rows[key]).astype(np.float32)
         exact = rows @ weight
         step = self._thresholds.get(key, 0.0) / 127

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 def page(evaluation: Evaluation, more: Sequence[tuple[str, str]] = ()) -> str:
     """The report of vpt-eval: figures, latency, ``more`` sections, and the worst twenty samples
-    with pictures."""
+    with pictures.
+    """
     sections = [("Summary", _summary(evaluation))]
     if evaluation.agreement:
         header = ["", f"with {evaluation.other_name}"]
@@ -136,7 +137,8 @@ def worst(
     wrong; worst first.
 
     First by score, then by answer, triggers and cells. A sample with nothing wrong is not among
-    them."""
+    them.
+    """
 
     badness = dict[int, tuple[float, ...]]()
     for index, outcome in enumerate(outcomes):

@@ -47,7 +47,8 @@ class Sample:
     """A question about a picture, or about its part ``box`` (left, top, right, bottom) in pixels.
 
     ``answer`` is the true one, None where nobody knows it; ``perception`` is what ``Pipeline.ask``
-    is to be told."""
+    is to be told.
+    """
 
     image: Path
     question: str
@@ -83,7 +84,8 @@ def read_samples(path: str | os.PathLike[str]) -> Samples:
     A folder's pictures are asked one built-in question of each kind. A .jsonl line is an object
     with ``image`` (relative to the file's folder), ``question`` and, if wanted, ``answer`` and
     ``perception``. Raises VptError for a bad line, for no samples, and when 5 % of the samples or
-    more have no readable picture."""
+    more have no readable picture.
+    """
     source = Path(path)
     if source.is_dir():
         samples = _folder(source)
@@ -111,7 +113,8 @@ def crop_suffix(path: str) -> tuple[str, Box | None]:
     """The file and the crop that ``path`` names as ``file_l,t,r,b`` (PROTOCOL 3).
 
     Raises VptError where the authors' code crashes: an underscore behind the last dot, and no box
-    behind it."""
+    behind it.
+    """
     if "_" not in path.rsplit(".", 1)[-1]:
         return path, None
     name, suffix = path.rsplit("_", 1)

@@ -5,7 +5,8 @@ A fold divides the rows of a producer (a norm, or a matmul without a nonlinearit
 by a scale and multiplies the columns of its consumers by the same: the model computes the same, and
 rounds better. The scale of a channel is maximum(activation)^alpha / maximum(weight)^(1 - alpha),
 ``alpha`` searched for each fold by the error that rounding is expected to make (Xiao et al. 2023;
-Lin et al. 2024 for weights alone)."""
+Lin et al. 2024 for weights alone).
+"""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class Smoothing:
 
     ``rows``: of a producer, the first row that is divided and the scales from there on;
     ``columns``: of a consumer, what each input is multiplied by; ``alphas`` by fold, 0 where
-    nothing is gained."""
+    nothing is gained.
+    """
 
     rows: dict[str, tuple[int, Array]] = field(default_factory=dict)
     columns: dict[str, Array] = field(default_factory=dict)
@@ -80,7 +82,8 @@ class SmoothingSearch:
     """Chooses each fold's alpha from ``statistics`` by weight.
 
     ``read`` gives a weight (outputs, inputs), ``is_int4`` tells whether it becomes INT4, in blocks
-    of ``block``, which divides its inputs."""
+    of ``block``, which divides its inputs.
+    """
 
     def __init__(
         self,
@@ -96,7 +99,8 @@ class SmoothingSearch:
 
     def run(self, folds: Iterable[Fold]) -> Smoothing:
         """The best smoothing of ``folds``, one behind the other; a fold whose consumers were not
-        all recorded is left alone."""
+        all recorded is left alone.
+        """
         smoothing = Smoothing()
         for fold in folds:
             if all(consumer in self._statistics for consumer in fold.consumers):
@@ -158,7 +162,8 @@ def _expected_error(
     """Expected squared error of the outputs: a step of rounding is uniform, its mean square a
     twelfth of its square.
 
-    ``block``: of an INT4 weight; None: INT8, of weight and activation."""
+    ``block``: of an INT4 weight; None: INT8, of weight and activation.
+    """
     weight = weight * scale
     squares = statistics.mean_squares / scale**2
     if block:

@@ -1,7 +1,8 @@
 """How a command reads its options, shows progress, prints, and ends.
 
 Nothing heavy is imported here, and nothing by a command before ``exit_code`` runs it: Ctrl-C while
-libraries load ends it as at any other time."""
+libraries load ends it as at any other time.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 def exit_code(command: Callable[[], object]) -> int:
     """Run ``command``: 0 when it returns, 2 after one line for bad input or a full disk, 130 after
-    Ctrl-C."""
+    Ctrl-C.
+    """
     prepare_streams()
     try:
         command()
@@ -60,7 +62,8 @@ def prepare_streams() -> None:
     """Make the standard streams take any text, where they are closed as well.
 
     A closed one is opened on nothing: the next file would get its number, and what a library
-    prints. What the encoding lacks is written as an escape, as \\u7b54."""
+    prints. What the encoding lacks is written as an escape, as \\u7b54.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -155,7 +158,8 @@ def version() -> str:
 
 def say(text: str = "", end: str = "\n") -> None:
     """Print what may come from a model, a manifest or a file name: its control characters never
-    reach a terminal."""
+    reach a terminal.
+    """
     print(printable(text), end=end, flush=True)
 
 
@@ -179,7 +183,8 @@ def printable(text: str) -> str:
 class Bar:
     """The progress of a command: one line on a terminal, written over and over.
 
-    Nothing where the standard error is not a terminal. The line goes when the block ends."""
+    Nothing where the standard error is not a terminal. The line goes when the block ends.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr

@@ -20,7 +20,8 @@ FAILED = 1  # the exit code for too large a drop
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 1 for too large a drop, 2 for bad input, 130 after
-    Ctrl-C."""
+    Ctrl-C.
+    """
     passed = True
 
     def run() -> None:

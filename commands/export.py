@@ -206,7 +206,8 @@ def _summary(bundle: Bundle, seconds: float) -> dict[str, Any]:
 
 def _worst(manifest: Manifest) -> Any:
     """The graph's output that is furthest from torch by its tolerance; None where none was held
-    against it."""
+    against it.
+    """
     return max(manifest.parity, key=lambda row: row.difference / row.tolerance, default=None)
 
 

@@ -4,7 +4,8 @@
     build/demo-bundle-int4
 
 Each scene is asked one question, the kinds in turn; region questions are asked once more without a
-look. Bytes are counted without the embedding table and the reports."""
+look. Bytes are counted without the embedding table and the reports.
+"""
 
 from __future__ import annotations
 

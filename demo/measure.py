@@ -38,7 +38,8 @@ MODES = {
 @torch.no_grad()
 def measure(network: Network, tokenizer: Tokenizer, count: int, seed: int) -> dict[str, float]:
     """Share of right answers for each way of asking, over ``count`` scenes; looks that were made;
-    right places."""
+    right places.
+    """
     rng = Random(seed)
     talk = Talk(tokenizer)
     network.eval()
@@ -113,7 +114,8 @@ def generate(
     """Greedy continuation of ``prompt``, with the action token forced behind its start token.
 
     The action's embedding is the post-norm hidden state at its start token; clip pads take the
-    first picture's features, conditioned by the same state."""
+    first picture's features, conditioned by the same state.
+    """
     device = features[0].device
     ids = list(prompt)
     whole = rope([*ids, *[talk.end] * LONGEST], grids, talk.image_pad, device)

@@ -1,5 +1,6 @@
 """The demo's network: its geometry, how it runs in torch, and how it is written as a released
-checkpoint."""
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +105,8 @@ class Network(nn.Module):
         self, embeds: Tensor, rope: tuple[Tensor, Tensor], past: Sequence[LayerCache] = ()
     ) -> tuple[Tensor, list[LayerCache]]:
         """Embeddings (batch, seq, hidden) behind ``past`` -> the stream before the final norm, and
-        the whole cache."""
+        the whole cache.
+        """
         return self.decoder.residual(embeds, *rope, past)
 
 

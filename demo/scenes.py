@@ -86,7 +86,8 @@ class Layout:
 @dataclass(frozen=True)
 class Sample:
     """A question with its true answer; ``about`` is what it names, as far as that is in the
-    picture."""
+    picture.
+    """
 
     question: str
     answer: str
@@ -96,7 +97,8 @@ class Sample:
 
 def layout(rng: Random) -> Layout:
     """Two to five tags of different colours, never in neighbouring cells, and shapes of two
-    kinds."""
+    kinds.
+    """
     cells: list[Cell] = []
     inner = [(x, y) for x in range(1, GRID - 1) for y in range(1, GRID - 1)]
     rng.shuffle(inner)
@@ -152,7 +154,8 @@ def ground(seed: int) -> Image.Image:
 
 def draw_tag(pencil: ImageDraw.ImageDraw, tag: Tag) -> None:
     """A card in its colour with a dark border, a bright plate in the middle and the letter on the
-    plate."""
+    plate.
+    """
     x, y = tag.corner
     margin = (TAG - PLATE) // 2
     pencil.rounded_rectangle((x, y, x + TAG, y + TAG), 9, COLOURS[tag.name], INK, 2)
@@ -211,7 +214,8 @@ def choose(
     rng: Random, names: Iterable[str], items: Sequence[Item]
 ) -> tuple[str, tuple[Item, ...]]:
     """A name of something in the picture, or as often of something that is not, and the items of
-    that name."""
+    that name.
+    """
     here = {item.name for item in items}
     wanted = rng.random() < 0.5
     name = rng.choice([name for name in names if (name in here) == wanted])

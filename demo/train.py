@@ -3,7 +3,8 @@
     python demo/train.py --out demo/checkpoint
 
 Stage "see" teaches the vision encoder alone what lies in every visual token. Stage "speak" trains
-everything on conversations, while the small heads of the first stage go on."""
+everything on conversations, while the small heads of the first stage go on.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +62,8 @@ class Heads(nn.Module):
 
     What a visual token shows, by the embeddings of the words for it; its letter; its cell, as the
     decoder's first layer knows it; and where the thing lies that a question names, as the second
-    layer knows it at the word."""
+    layer knows it at the word.
+    """
 
     def __init__(self, talk: Talk) -> None:
         super().__init__()
@@ -84,7 +86,8 @@ class Batch:
     """Scenes with a question each, seen whole and cropped where the question has to look.
 
     ``views`` (batch, 256, 1176), ``crops`` (batch, 196, 1176); ``looks`` are the cells the crops
-    are centred at."""
+    are centred at.
+    """
 
     plans: list[Layout]
     letters: list[Sample]
@@ -118,7 +121,8 @@ def window(cell: Cell) -> tuple[int, int, int, int]:
 
 def patchify(pictures: list[Image.Image], device: torch.device) -> Tensor:
     """Pictures of one size -> patches (batch, patches, 1176) in merge order, as
-    ``qwen2_vl.preprocess`` makes them."""
+    ``qwen2_vl.preprocess`` makes them.
+    """
     views = [image.regularize(picture, RESOLUTION) for picture in pictures]
     size = qwen2_vl.smart_resize(*views[0].size, MIN_PIXELS, MAX_PIXELS)
     pixels = np.stack([np.asarray(view.resize(size, Image.Resampling.BICUBIC)) for view in views])
@@ -144,7 +148,8 @@ def sights(plans: list[Layout], device: torch.device) -> Tensor:
 
 def close_sights(batch: Batch) -> tuple[Tensor, Tensor]:
     """Objects and letters by the token of the crop their centres lie in: two (batch, 49), -100
-    where no letter is."""
+    where no letter is.
+    """
     side = CROP[0] // 2
     objects = torch.full((len(batch.plans), side * side), NOTHING)
     letters = torch.full_like(objects, -100)
@@ -165,7 +170,8 @@ def close_sights(batch: Batch) -> tuple[Tensor, Tensor]:
 @dataclass
 class Losses:
     """Mean cross-entropies and shares of right predictions (of whole answers where it is one), by
-    name."""
+    name.
+    """
 
     terms: dict[str, Tensor]
     right: dict[str, float]
@@ -230,7 +236,8 @@ class Reader:
 
     def cells(self, stream: Tensor) -> None:
         """Every token of the first view must know its column and row behind the first layer:
-        (batch, 64, hidden)."""
+        (batch, 64, hidden).
+        """
         logits = self.heads.cell(stream).unflatten(-1, (2, GRID))
         place = torch.arange(GRID * GRID, device=logits.device)
         target = torch.stack((place % GRID, place // GRID), 1).expand(len(logits), -1, -1)
@@ -238,7 +245,8 @@ class Reader:
 
     def named(self, stream: Tensor, ids: Tensor, samples: list[Sample], name: str) -> None:
         """The word for a thing must know behind the second layer in which columns and rows that
-        thing lies."""
+        thing lies.
+        """
         told = {row: sample.about for row, sample in enumerate(samples) if sample.about}
         if told:
             row, items = next(iter(told.items()))
@@ -280,7 +288,8 @@ class Reader:
 
     def region(self, batch: Batch, closer: Tensor) -> None:
         """Both rounds of the region questions; a stray look is part of the context but not
-        learned."""
+        learned.
+        """
         talk = self.talk
         rows = []
         for sample, cell in zip(batch.letters, batch.looks, strict=True):
@@ -323,7 +332,8 @@ class Reader:
         self, rows: list[list[list[int]]], taught: tuple[int, ...]
     ) -> tuple[Tensor, list[int]]:
         """Pieces of equal lengths in every row -> ids (batch, seq) and the places of the ``taught``
-        pieces."""
+        pieces.
+        """
         ids = torch.tensor([list(chain(*row)) for row in rows], device=self.features.device)
         ends = [sum(map(len, rows[0][: index + 1])) for index in range(len(rows[0]))]
         return ids, [place for index in taught for place in range(ends[index - 1], ends[index])]
@@ -398,7 +408,8 @@ DECAY = 0.01
 
 class Log:
     """Progress on the screen and in a file of JSON lines, with shares averaged since the last
-    line."""
+    line.
+    """
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("w", encoding="utf-8")

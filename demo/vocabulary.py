@@ -61,7 +61,8 @@ VOCABULARY = 512
 
 def build() -> Tokenizer:
     """Byte-level BPE with Qwen2's pre-tokenizer; its merges know the demo's text, so that prompts
-    are short."""
+    are short.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -1,7 +1,8 @@
 """How fast a bundle answers on this machine, and what it takes.
 
 Each run is one whole answer with one look, from a picture in memory. As in steady use the
-template's text in front of the picture is computed already."""
+template's text in front of the picture is computed already.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +128,8 @@ def _time(
 
 def draw_picture() -> Image.Image:
     """The picture of SIZE that is asked about unless another is given: a chequered slope of
-    colours."""
+    colours.
+    """
     width, height = SIZE
     row, column = np.mgrid[:height, :width]
     chequers = (row // 40 + column // 40) % 2 * 255
@@ -201,7 +203,8 @@ def _look_seconds(answer: Answer) -> float | None:
 
 def shares(runs: Sequence[Run]) -> dict[str, float]:
     """Each stage's share in the time of all ``runs``; the rest is the ``host``'s: prompts, crops,
-    tokens to text."""
+    tokens to text.
+    """
     whole = sum(run.seconds for run in runs)
     parts = dict[str, float]()
     for stage in STAGES:
@@ -211,7 +214,8 @@ def shares(runs: Sequence[Run]) -> dict[str, float]:
 
 def _describe_machine() -> dict[str, str]:
     """The machine as vpt-doctor finds it, before anything runs; what the system does not tell is
-    left out."""
+    left out.
+    """
     checks = [machine.check_board, machine.check_cpu, machine.check_memory]
     if machine.is_jetson():
         checks += [machine.check_jetpack, machine.check_power_mode]
@@ -265,7 +269,8 @@ def _describe_looks(bundle: Bundle, answer: Answer) -> str:
 
 def _count_tokens(bundle: Bundle, answer: Answer) -> dict[str, int | list[int]]:
     """Of the last turn's prompt and what its pictures take of it, and those that each turn
-    generated."""
+    generated.
+    """
     first = answer.turns[0].prompt_ids
     generated = [len(turn.generated_ids) for turn in answer.turns]
     return {

@@ -58,7 +58,8 @@ def examine(bundle: str | None = None) -> tuple[list[Finding], list[str]]:
 
 def run_check(name: str, check: Check) -> list[Finding]:
     """The findings of a check; one that fails in a way that nobody thought of does not end the
-    report."""
+    report.
+    """
     findings = list[Finding]()
     try:
         result = check()
@@ -143,7 +144,8 @@ def _check_target(bundle: Bundle, here: list[str], devices: list[str]) -> Findin
 
 def _check_memory(bundle: Bundle, devices: list[str]) -> Finding:
     """Weights and cache against what is free; activations come on top, so that what just fits is
-    said in numbers."""
+    said in numbers.
+    """
     check = "bundle memory"
     weights = sum(bundle.file(name).stat().st_size for name in bundle.manifest.files)
     cache = _cache_size(bundle)

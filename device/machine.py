@@ -108,7 +108,8 @@ def check_power_mode() -> Finding:
 
 def check_cpu() -> Finding:
     """With the instructions that int8 depends on: two processors of one name and size can differ
-    several times."""
+    several times.
+    """
     cpuinfo = text_of("proc/cpuinfo")
     model = re.search(r"^model name\s*: *(.+)$", cpuinfo, re.MULTILINE)
     name = model[1] if model else platform.machine()

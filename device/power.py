@@ -19,7 +19,8 @@ INTERVAL = 0.1  # seconds; a sensor averages about as long itself
 
 def read_clocks() -> str:
     """The range that each processor's clock is left, in MHz, and its governor; empty where nothing
-    tells them."""
+    tells them.
+    """
     texts = list[str]()
     for name, pattern, per_mhz in CLOCKS:
         for path in sorted(host.ROOT.glob(f"{pattern}governor")):
@@ -43,7 +44,8 @@ class Meter:
     board has no sensors.
 
     One rail may feed another, as VDD_IN does: they do not add up. A rail that cannot be read once
-    is left out."""
+    is left out.
+    """
 
     def __init__(self) -> None:
         self._rails = dict(_rails())

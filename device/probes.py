@@ -57,7 +57,8 @@ def in_subprocess(function: str, *arguments: str) -> Any:
 
 def answer(function: Any, *arguments: str) -> None:
     """Print the result of ``function`` as the last line, then end at once: a library may crash at
-    its exit."""
+    its exit.
+    """
     try:
         message = {"result": function(*arguments)}
     except Exception as error:

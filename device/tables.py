@@ -37,7 +37,8 @@ class Figure:
     @classmethod
     def of(cls, seconds: Sequence[float | None], rate: bool = False) -> Figure | None:
         """Of each run's seconds, or as a ``rate`` of its seconds a token; None where no run has
-        any."""
+        any.
+        """
         known = [value for value in seconds if value is not None]
         if not known:
             return None
@@ -74,7 +75,8 @@ class Report:
     ``figures`` by the names of TITLES, None for what did not happen; ``shares``: of each stage and
     of the ``host``'s work, in the time of whole answers; ``peak_memory``: resident bytes of the
     process at most; ``device_memory``: bytes in use on the GPU, by all programs; ``joules``: of one
-    answer, by power rail; ``watts``: their mean."""
+    answer, by power rail; ``watts``: their mean.
+    """
 
     bundle: dict[str, str]
     request: dict[str, Any]

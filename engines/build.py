@@ -163,7 +163,8 @@ def _job(survey: Survey, task: Task, workspace: int | None) -> Job:
 
 def _free_memory(survey: Survey) -> int | None:
     """Bytes of the card, or of the memory that it shares with the CPU; None where the system does
-    not tell."""
+    not tell.
+    """
     if survey.gpu_free is not None:
         return survey.gpu_free
     memory = resources.find_memory()

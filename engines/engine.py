@@ -74,7 +74,8 @@ def build(
     trt: Any, job: Job, report: Callable[[str, float], None], stop: threading.Event
 ) -> tuple[Any, Any]:
     """The plan and the timing cache in the builder's own memory; no timing cache where the job
-    names none."""
+    names none.
+    """
     messages = deque[str](maxlen=LAST_MESSAGES)
     logger = make_logger(trt, messages)
     builder = trt.Builder(logger)

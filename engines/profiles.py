@@ -1,5 +1,6 @@
 """The optimization profiles of a graph, from the bounds that the manifest gives for its dynamic
-axes."""
+axes.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ def _decoder(graph: Graph, step: int) -> tuple[Profile, ...]:
 
 def _bucket(bound: tuple[int, int, int], divisor: int) -> tuple[int, int, int]:
     """Whole multiples of the least size, for an axis such as ``patches`` comes in fours; tuned for
-    the largest."""
+    the largest.
+    """
     least, _, largest = bound
     if divisor == 1:
         return least, largest, largest

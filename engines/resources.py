@@ -28,7 +28,8 @@ PLAN_FIXED = 16 * MIB
 @dataclass(frozen=True)
 class Need:
     """Bytes that the build of ``graph`` takes, as estimated from ``size``, the bytes of the graph's
-    files."""
+    files.
+    """
 
     graph: str
     size: int
@@ -59,7 +60,8 @@ def find_memory() -> host.Memory | None:
 
 def oom_kills() -> int:
     """How many processes the kernel has killed for want of memory since it started; 0 where it does
-    not say."""
+    not say.
+    """
     count = re.search(r"^oom_kill (\d+)$", host.text_of("proc/vmstat"), re.MULTILINE)
     return int(count[1]) if count else 0
 
@@ -84,7 +86,8 @@ def advice(missing: int) -> str:
 
 def check(needs: Sequence[Need], folder: Path, gpu_free: int | None) -> None:
     """Raises VptError if the largest of the builds does not fit into memory, or all plans do not
-    fit on the disk."""
+    fit on the disk.
+    """
     largest = max(needs, key=lambda need: need.memory)
     _check_memory(largest)
     if gpu_free is not None and gpu_free < largest.gpu:

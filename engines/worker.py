@@ -1,7 +1,8 @@
 """The process that builds one plan: memory that TensorRT keeps ends with it, and so does a crash.
 
 It takes its work from the standard input and writes messages, one JSON object a line, to the
-standard output."""
+standard output.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def stop_at_interrupt(stop: threading.Event) -> None:
     """Set ``stop`` at the first SIGINT.
 
     A terminal's and the parent's come close together: the second one's handler would wait for ever
-    for the lock that the first one's holds while it sets the event."""
+    for the lock that the first one's holds while it sets the event.
+    """
     seen = False
 
     def interrupt(*_: object) -> None:

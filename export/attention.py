@@ -59,7 +59,8 @@ class PlainAttention:
 
     The cache is sequence-major: past keys and values (batch, past, kv_heads * dim); the new ones
     are returned alone, in the same layout, so that a runtime moves them right behind the past.
-    ``lengths``: how many rows of the past are filled () int32; none where all are."""
+    ``lengths``: how many rows of the past are filled () int32; none where all are.
+    """
 
     def __init__(self, heads: Heads) -> None:
         self.heads = heads
@@ -94,7 +95,8 @@ class PlainAttention:
         self, seq: int, past: LayerCache | None, lengths: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
         """The keys (seq, past + seq) that a query does not see: those behind it, and empty rows of
-        the past."""
+        the past.
+        """
         before = 0 if past is None else past[0].shape[1]
         query = torch.arange(seq)[:, None] + before
         key = torch.arange(before + seq)[None, :]
@@ -144,7 +146,8 @@ class OnnxRuntimeAttention:
     Cache: keys and values (batch, kv_heads, capacity, head_dim); ``lengths``: seqlens_k (batch,)
     int32, the last filled index, and total_sequence_length () int32. In float32 attention rotates
     too: ``rope`` (capacity, head_dim / 2) is that of every slot of the cache. In eager torch the
-    results are dummies."""
+    results are dummies.
+    """
 
     def __init__(self, heads: Heads) -> None:
         self.heads = heads
@@ -213,7 +216,8 @@ class Target:
     """How graphs are written for one inference library.
 
     ``layout`` is the cache's (see the bundle's cache); ``slot_rope``: whether float32 attention
-    rotates by the cache's slots, and is given cos and sin of each."""
+    rotates by the cache's slots, and is given cos and sin of each.
+    """
 
     attention: AttentionType
     layout: str

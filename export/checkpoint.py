@@ -52,7 +52,8 @@ class Checkpoint:
     def open(cls, name: str) -> Checkpoint:
         """Open a folder, or download a Hub id such as ``rp-yu/Qwen2-VL-2b-VPT-CLIP``.
 
-        Raises CheckpointError."""
+        Raises CheckpointError.
+        """
         path = Path(name)
         if path.is_dir():
             return cls(path, name)

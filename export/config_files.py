@@ -42,7 +42,8 @@ def read_optional(path: Path) -> dict[str, Any]:
 
 def expect(data: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
     """Raise CheckpointError where a value of ``data`` is not the one that the graphs are written
-    for."""
+    for.
+    """
     wrong = []
     for key, value in expected.items():
         if data.get(key) != value:

@@ -1,5 +1,6 @@
 """The place where a bundle is to stand: free, or taken by an older bundle, which alone may be
-replaced."""
+replaced.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ def check_destination(path: str | os.PathLike[str]) -> None:
     """Raises ExportError where a bundle cannot be put in the place of ``path`` without a loss.
 
     An older bundle, of whatever schema version, may be replaced: a folder that holds the files
-    which its own manifest lists, the manifest, ``plans``, and nothing else."""
+    which its own manifest lists, the manifest, ``plans``, and nothing else.
+    """
     target = resolve(path)
     if not target.exists():
         return

@@ -59,7 +59,8 @@ def export(
     is replaced then. A folder that holds anything else is refused, and a symlink followed. A
     quantized precision needs a ``calibration``, whose ranges wait in ``<bundle>.ranges.json`` for
     another run. ``progress`` is told each stage and the share that is done. Raises CheckpointError,
-    and ExportError also where the gate does not hold."""
+    and ExportError also where the gate does not hold.
+    """
     _check_options(precision, target, cache_tokens, calibration)
     path = Path(bundle)
     check_destination(path)
@@ -157,7 +158,8 @@ def _pass_gate(
     candidate: BundleWriter, gate: QualityGate, progress: Progress
 ) -> tuple[BundleWriter, Judgement]:
     """Candidates with ever more in float until one holds; each takes its share of what is left of
-    ``progress``. Raises ExportError where none holds."""
+    ``progress``. Raises ExportError where none holds.
+    """
     while True:
         assert candidate.plan is not None
         shutil.rmtree(candidate.folder, ignore_errors=True)
@@ -196,7 +198,8 @@ def _reference(
     writer: BundleWriter, folder: Path, streamed: bool, progress: Progress
 ) -> RecordableModel:
     """The float model that a quantized one is held against: exported to ``folder``, or
-    ``streamed``."""
+    ``streamed``.
+    """
     if streamed:
         progress.tell("reading the checkpoint", 0.3)
         return stream_checkpoint(writer)

@@ -6,7 +6,8 @@ batch dimension; the exported graphs fix it to one.
 
 The residual stream, norms, rotary embedding and softmax compute in float32 in every precision,
 whatever dtype their weights are stored in. A ``Linear`` or ``Conv2d`` computes in the dtype of its
-weight."""
+weight.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ class RMSNorm(nn.Module):
 
 def norm_fold(name: str, *consumers: str, width: int, copies: int = 1) -> Fold:
     """A layer norm in front of matmuls that see its channels ``copies`` times, one behind the
-    other."""
+    other.
+    """
     return Fold((f"{name}.weight", f"{name}.bias"), consumers, tuple(range(width)) * copies)
 
 

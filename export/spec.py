@@ -30,7 +30,8 @@ WeightTransforms = dict[str, Callable[[Tensor], Tensor]]
 @dataclass(frozen=True)
 class GraphOptions:
     """What graphs are written for: ``dtype`` is what they compute in ("float32" or "float16"),
-    ``cache_tokens`` the cache's capacity, ``image_tokens`` the most of one picture."""
+    ``cache_tokens`` the cache's capacity, ``image_tokens`` the most of one picture.
+    """
 
     target: Target
     dtype: str
@@ -47,7 +48,8 @@ class Spec:
     checkpoint, ``weight_transforms`` by parameter what brings a tensor into the module's shape.
     ``ratios`` names dynamic axes that are multiples of another: {"patches": ("tokens", 4)};
     ``folds`` are where quantization may smooth outliers; ``value_weights`` by part of the cache
-    ("0.value") the parameter that makes it."""
+    ("0.value") the parameter that makes it.
+    """
 
     graph: manifest.Graph
     build: Callable[[AttentionType], nn.Module]
@@ -75,7 +77,8 @@ class Spec:
         wrote.
 
         Smoothing changes the values: what it divides in the weight that makes them is multiplied
-        again behind the cache."""
+        again behind the cache.
+        """
         rows = {} if smoothing is None else smoothing.rows
         scales = {}
         for part, most in largest.items():

@@ -3,7 +3,8 @@ float copy.
 
 Its graphs run in torch. Every weight of a matmul stays in the checkpoint's file and is
 brought to float32 a few rows at a time, each time it is used: a token costs a pass over the file,
-and memory for one weight."""
+and memory for one weight.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ NUMBERS = 1 << 21
 @dataclass(frozen=True)
 class StreamedModel:
     """The float model whose graphs and embeddings are the checkpoint's own files; ``writer``
-    describes them, for plain operators, which torch runs too."""
+    describes them, for plain operators, which torch runs too.
+    """
 
     writer: BundleWriter
     manifest: Manifest
@@ -71,7 +73,8 @@ class StreamedModel:
 def stream_checkpoint(writer: BundleWriter) -> StreamedModel:
     """The checkpoint of ``writer`` as a float model.
 
-    The hashes in its manifest are those of all files in its folder."""
+    The hashes in its manifest are those of all files in its folder.
+    """
     plain = replace(writer, recipe=RECIPES["fp32"], target="tensorrt", plan=None)
     files = {}
     for path in sorted(writer.checkpoint.path.iterdir()):
@@ -82,7 +85,8 @@ def stream_checkpoint(writer: BundleWriter) -> StreamedModel:
 
 class StreamedSession:
     """One graph in torch, its matmuls' weights read as they are needed; ``recorder`` is told what
-    flows into them."""
+    flows into them.
+    """
 
     def __init__(
         self, writer: BundleWriter, name: str, recorder: ActivationRecorder | None
@@ -182,13 +186,15 @@ def _matmul(x: Tensor, weight: Tensor) -> Tensor:
 @cache
 def _workers() -> ThreadPoolExecutor:
     """Each computes parts of a matmul by itself: threads that wait for each other crawl on a busy
-    machine."""
+    machine.
+    """
     return ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
 
 
 class StreamedLinear(nn.Module):
     """``y = x W^T + b`` in float32; ``read`` gives W in whatever dtype the checkpoint has,
-    ``watch`` is told x."""
+    ``watch`` is told x.
+    """
 
     def __init__(
         self, read: Callable[[], Tensor], bias: Tensor | None, watch: Callable[[Tensor], None]

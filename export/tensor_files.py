@@ -23,7 +23,8 @@ DAMAGE = (OSError, ValueError, RuntimeError, KeyError, EOFError, pickle.Unpickli
 class TensorFiles:
     """The weights: safetensors or pytorch_model*.bin, single or sharded; read through memory maps.
 
-    Raises CheckpointError for files that are missing, cut off or not of tensors."""
+    Raises CheckpointError for files that are missing, cut off or not of tensors.
+    """
 
     def __init__(self, path: Path) -> None:
         self.shapes: dict[str, Shape] = {}

@@ -32,7 +32,8 @@ DTYPES = {
 
 def trace(spec: Spec, attention: AttentionType, dtype: torch.dtype) -> ir.Model:
     """The graph of ``spec`` with parameters of ``dtype`` that have shapes and names but take no
-    memory. Raises ExportError."""
+    memory. Raises ExportError.
+    """
     with torch.device("meta"):
         module = spec.build(attention)
     _drop_storage(module.to(dtype).eval())
@@ -67,7 +68,8 @@ def _drop_storage(module: nn.Module) -> None:
 
 def _example_inputs(spec: Spec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Arguments for the trace and their dynamic axes; the cache's tensors are nested as the module
-    takes them."""
+    takes them.
+    """
     sizes = dict(TRACE_SIZES)
     axes = dict[str, Any]()
     for axis, (_, _, high) in spec.graph.bounds.items():
@@ -93,7 +95,8 @@ def _example_inputs(spec: Spec) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
 
 def nest(spec: Spec, items: Sequence[Any]) -> tuple[Any, ...]:
     """``items``, one for each input of the graph, as its module takes them: the cache's layer by
-    layer."""
+    layer.
+    """
     names = [tensor.name for tensor in spec.graph.inputs]
     past = [index for index, name in enumerate(names) if name.startswith("past.")]
     if not past:
@@ -123,7 +126,8 @@ def _name_values(
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence the exporter's remarks about packages that are not needed and names that it chooses
-    itself."""
+    itself.
+    """
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

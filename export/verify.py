@@ -84,7 +84,8 @@ def _build(spec: Spec, dtype: str, load: Callable[[str], torch.Tensor]) -> nn.Mo
 
 def _difference(output: Array, expected: Array) -> float:
     """The largest absolute difference over the largest absolute value; infinite where a number is
-    not finite."""
+    not finite.
+    """
     output = output.astype(np.float64)
     expected = expected.astype(np.float64)
     scale = float(np.abs(expected).max())
@@ -148,7 +149,8 @@ def _fixed(shape: tuple[int | str, ...], tokens: int) -> list[int]:
 
 def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> Iterator[Case]:
     """Runs of several lengths on one cache: logits, hidden state and the last layer's new keys each
-    time."""
+    time.
+    """
     text = bundle.manifest.text
     tower = open_tower(bundle.manifest)
     cache = KVCache(bundle.manifest)
@@ -186,7 +188,8 @@ def try_bundle(folder: Path) -> Manifest:
 
     Graphs for TensorRT run on the device alone: such a bundle is read and its files are checked.
     Raises ExportError for whatever fails, so that an older bundle is not given up for one that does
-    not answer."""
+    not answer.
+    """
     try:
         bundle = Bundle.open(folder)
         if bundle.manifest.target == "onnxruntime":

@@ -31,7 +31,8 @@ def lazy_tensor(
     name: str, dtype: ir.DataType, shape: Iterable[int], make: Callable[[], NDArray[Any]]
 ) -> ir.LazyTensor:
     """A stored tensor; ``make`` is called each time its bytes are asked for, and may give an array
-    of another dtype and order."""
+    of another dtype and order.
+    """
 
     def tensor() -> ir.TensorProtocol:
         return ir.tensor(np.ascontiguousarray(make(), dtype.numpy()), dtype=dtype)
@@ -56,7 +57,8 @@ def add_initializer(
 
 def attach_weights(model: ir.Model, load: Callable[[str], Tensor]) -> None:
     """Let every parameter's initializer come from ``load(name)`` when it is written, and transpose
-    it for MatMul."""
+    it for MatMul.
+    """
     for name, value in model.graph.initializers.items():
         if isinstance(getattr(value.const_value, "raw", None), nn.Parameter):
             assert value.shape is not None and value.dtype is not None
@@ -97,7 +99,8 @@ def write_model(model: ir.Model, path: Path, stored: dict[str, Path]) -> None:
     """Write ``model`` with its weights in ``<path>.data``, as many at a time as there are writers.
 
     ``stored`` names initializers whose very bytes lie in another file beside it already: those are
-    pointed at."""
+    pointed at.
+    """
     large = []
     for name, value in model.graph.initializers.items():
         assert value.const_value is not None
@@ -155,7 +158,8 @@ def _put(file: int, place: tuple[ir.TensorProtocol, int]) -> None:
 
 def strip(model: ir.Model) -> None:
     """Leave out the exporter's notes on where each node came from, which are larger than the
-    graph."""
+    graph.
+    """
     model.producer_name = "vpt-edge"
     model.producer_version = None
     model.metadata_props.clear()
@@ -171,7 +175,8 @@ def strip(model: ir.Model) -> None:
 
 def write_int8(matrix: Tensor, path: Path, scales: Path) -> None:
     """Write a matrix as raw int8 rows, and one float32 scale a row into ``scales``; a block of rows
-    at a time."""
+    at a time.
+    """
     with path.open("wb") as file, scales.open("wb") as scale_file:
         for rows in matrix.split(ROWS):
             integers, scale = int8_weight(rows.float().numpy(), axis=0)

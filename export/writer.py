@@ -53,7 +53,8 @@ class BundleWriter:
     """What goes into a bundle, and the folder in which it grows.
 
     ``target``: a key of ``TARGETS``; ``cache_tokens``: the cache's capacity; ``plan``: what a
-    quantized recipe does to each weight; ``specs``: the graphs by name."""
+    quantized recipe does to each weight; ``specs``: the graphs by name.
+    """
 
     checkpoint: Checkpoint
     recipe: Recipe
@@ -164,7 +165,8 @@ class BundleWriter:
     def check(self, name: str, manifest: Manifest) -> Manifest:
         """``manifest`` with the parity of a float graph; a quantized one must compute as written.
 
-        Raises ExportError."""
+        Raises ExportError.
+        """
         spec = self.specs[name]
         if self.recipe.quantized:
             if self.target == "onnxruntime":

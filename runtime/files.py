@@ -2,7 +2,8 @@
 renamed.
 
 A symlink is followed: what it points to is replaced. At every moment the old or the new one stands
-in the place."""
+in the place.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def resolve(path: str | os.PathLike[str]) -> Path:
 
 def check_file(path: str | os.PathLike[str]) -> None:
     """Raises VptError where ``replace_file`` could not write: to be asked before the work whose
-    result it takes."""
+    result it takes.
+    """
     target = resolve(path)
     if not target.parent.is_dir():
         raise VptError(f"cannot write {path}: its folder does not exist; make it first")
@@ -89,7 +91,8 @@ def create_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     error.
 
     Raises VptError where something stands there already, or where nothing can be written, and
-    OSError."""
+    OSError.
+    """
     target = resolve(path)
     if target.exists():
         raise VptError(f"{path} exists already; choose another folder")
@@ -103,7 +106,8 @@ def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     after an error.
 
     A folder that stands there then is removed with all that it holds: what may be lost, the caller
-    has to know. Raises VptError where nothing can be written, and OSError."""
+    has to know. Raises VptError where nothing can be written, and OSError.
+    """
     with _folder_beside(resolve(path), _swap) as folder:
         yield folder
 

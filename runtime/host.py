@@ -1,5 +1,6 @@
 """The machine that this process runs on: its files, its memory, its cores, within the limits of a
-container."""
+container.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ def read_memory() -> Memory:
 
 def _limited(controller: str, total: int, free: int, given_back: int) -> tuple[int, int]:
     """Total and free bytes within the container's limit; ``given_back``: of the bytes that it is
-    said to use, those that the kernel takes back when they are needed."""
+    said to use, those that the kernel takes back when they are needed.
+    """
     limit = text_of(f"{CGROUP}/{controller}.max")
     used = text_of(f"{CGROUP}/{controller}.current")
     if not limit.isdigit() or not used.isdigit() or int(limit) >= total:
@@ -64,7 +66,8 @@ def _cached() -> int:
 
 def usable_cores() -> int:
     """How many of the machine's cores this process may keep busy: by its affinity, and by the
-    container's quota."""
+    container's quota.
+    """
     cores = os.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))

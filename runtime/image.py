@@ -55,9 +55,9 @@ def open_picture(source: Picture) -> Image.Image:
         return _decode(source, f"{len(source)} bytes")
     path = Path(source)
     if path.is_dir():
-        raise ImageError(f"there is not a picture at {path}: it is a folder")
+        raise ImageError(f"no picture at {path}: it is a folder")
     if not path.is_file():
-        raise ImageError(f"there is not a picture at {path}: the file is missing")
+        raise ImageError(f"no picture at {path}: the file is missing")
     return _decode(path.read_bytes(), str(path))
 
 

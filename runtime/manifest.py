@@ -156,10 +156,9 @@ class Manifest:
 
     @property
     def kind(self) -> str:
-        """What kind of checkpoint it was, in words: the tower and the way of looking again."""
-        detail = self.perception.get("kind")
-        words = [self.perception.get("name"), detail, "on", self.model.get("name")]
-        return " ".join(str(word) for word in words if word)
+        """What the perception says of the checkpoint, such as "clip"; else its name."""
+        kind = self.perception.get("kind", self.perception.get("name"))
+        return str(kind)
 
 
 def read_manifest(folder: Path) -> Manifest:

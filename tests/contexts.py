@@ -79,13 +79,15 @@ def in_chunks(bundle: Bundle, size: int, outputs: tuple[Tensor, ...] = ()) -> Bu
 
 def read(session: ScriptedSession) -> list[list[int]]:
     """The first number of each embedding of each run: an id, unless something stands in its
-    place."""
+    place.
+    """
     return [call["embeds"][0, :, 0].astype(int).tolist() for call in session.calls]
 
 
 class Remembering:
     """A causal model whose state tells everything that it has read: embeddings and angles, in the
-    cache."""
+    cache.
+    """
 
     def __init__(self, layout: str) -> None:
         self._shared = layout == "shared"

@@ -50,7 +50,8 @@ class Case:
 
 def own_samples(model: Path, folder: Path) -> Path:
     """The questions of a golden model about its own pictures, to which it is over-fitted, as
-    calibration data."""
+    calibration data.
+    """
     cases = [case for case in map(Case, CASES) if case.model.name == model.name]
     lines = [
         {"image": str(case.image), "question": case.conversation["question"]} for case in cases

@@ -1,5 +1,6 @@
 """Requests over sessions that speak from a script: what the model is shown and says, and what it
-must have been prompted with."""
+must have been prompted with.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +66,8 @@ def chat_of(bundle: Bundle) -> Chat:
 
 def conversation(bundle: Bundle, *texts: str, tokens: Sequence[int]) -> list[int]:
     """The ids of a conversation that the user begins and ends, with so many visual ``tokens`` in
-    the place of each placeholder."""
+    the place of each placeholder.
+    """
     messages = [Message("system", SYSTEM)]
     for index, text in enumerate(texts):
         messages.append(Message("assistant" if index % 2 else "user", text))

@@ -12,6 +12,7 @@ TABLES = GOLDEN / "tables"
 
 def table(name: str) -> Any:
     """The table ``name``, or nothing where the golden cases are absent: tests over its rows are
-    skipped then."""
+    skipped then.
+    """
     path = TABLES / f"{name}.json"
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}

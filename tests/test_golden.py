@@ -74,7 +74,8 @@ def check_close(values: NDArray[np.float32], expected: NDArray[np.float32]) -> N
 
 def test_cost_of_a_reencode(exported: Exporter) -> None:
     """The authors' code computes 3,590 language-model tokens and 6 vision encodes for this
-    answer."""
+    answer.
+    """
     case = Case("clip_reencode_640x480")
     usage = case.ask(exported(case.model)).usage
     assert usage.computed_tokens == 586

@@ -1,5 +1,6 @@
 """Who may import whom, held against the syntax tree: type-only imports included, and without a
-circle."""
+circle.
+"""
 
 from __future__ import annotations
 

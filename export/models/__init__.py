@@ -29,7 +29,8 @@ class Model:
     def read(cls, config: Mapping[str, Any], folder: Path) -> Model:
         """From ``config``, which config.json in ``folder`` holds, and the files beside it.
 
-        Raises CheckpointError for a model that the graphs are not written for."""
+        Raises CheckpointError for a model that the graphs are not written for.
+        """
         model_type = config.get("model_type")
         if model_type not in TOWERS:
             expected = " or ".join(map(repr, TOWERS))
@@ -47,5 +48,6 @@ class Model:
 
     def specs(self, options: GraphOptions, embeddings: str) -> dict[str, Spec]:
         """The graphs, in the order in which they are exported; ``embeddings`` is the tensor of the
-        embedding table."""
+        embedding table.
+        """
         return {**self.tower.specs(options, embeddings), **self.reencoder.specs(options)}

@@ -32,7 +32,8 @@ POSITIONS = f"{ROOT}.embeddings.position_embeddings"
 @dataclass(frozen=True)
 class Dinov2Config:
     """Geometry of DINOv2; the defaults are facebook/dinov2-large, which the authors' code hard-
-    wires."""
+    wires.
+    """
 
     hidden_size: int = 1024
     num_hidden_layers: int = 24
@@ -133,7 +134,8 @@ def folds(config: Dinov2Config) -> tuple[Fold, ...]:
 
 class DetectionFeatures(nn.Module):
     """DINOv2 and the projector's feature half: pixels (batch, 3, 224, 224) -> features (batch, 256,
-    hidden)."""
+    hidden).
+    """
 
     def __init__(self, config: Dinov2Config, hidden_size: int, attention: AttentionType) -> None:
         super().__init__()
@@ -150,7 +152,8 @@ class DetectionFeatures(nn.Module):
 
 def resample_positions(table: Tensor, grid: int) -> Tensor:
     """DINOv2's position table (1, 1 + side², width), resampled to ``grid`` x ``grid`` patches
-    (PROTOCOL 4)."""
+    (PROTOCOL 4).
+    """
     side = math.isqrt(table.shape[1] - 1)
     patches = table[:, 1:].float().unflatten(1, (side, side)).permute(0, 3, 1, 2)
     patches = F.interpolate(patches, size=(grid, grid), mode="bicubic", align_corners=False)
@@ -159,7 +162,8 @@ def resample_positions(table: Tensor, grid: int) -> Tensor:
 
 class Dinov2(nn.Module):
     """DINOv2 without its class token at the end: pixels (batch, 3, side, side) -> (batch, patches,
-    width)."""
+    width).
+    """
 
     def __init__(self, config: Dinov2Config, attention: AttentionType) -> None:
         super().__init__()

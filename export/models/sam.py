@@ -1,5 +1,6 @@
 """SAM's vision encoder, the re-encoder of Seg checkpoints: its geometry, tensors, graph and
-folds."""
+folds.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ STRIDE = 4  # of the projector's convolution: patches a side that become one tok
 @dataclass(frozen=True)
 class SamConfig:
     """Geometry of SAM's encoder; the defaults are facebook/sam-vit-large, which the authors' code
-    hard-wires."""
+    hard-wires.
+    """
 
     hidden_size: int = 1024
     num_hidden_layers: int = 24
@@ -129,7 +131,8 @@ def folds(config: SamConfig) -> tuple[Fold, ...]:
 
 class SegmentationFeatures(nn.Module):
     """SAM's encoder and the projector's feature half: pixels (batch, 3, 1024, 1024) -> (batch, 256,
-    hidden)."""
+    hidden).
+    """
 
     def __init__(self, config: SamConfig, hidden_size: int) -> None:
         super().__init__()

@@ -56,7 +56,8 @@ class Tower(Protocol):
     def read(cls, config: Mapping[str, Any], folder: Path) -> Tower:
         """From ``config``, which config.json in ``folder`` holds, and the files beside it.
 
-        Raises CheckpointError for a model that the graphs are not written for."""
+        Raises CheckpointError for a model that the graphs are not written for.
+        """
 
     def image_limits(self, folder: Path) -> ImageConfig:
         """How large a picture is shown, from the files in ``folder``."""
@@ -75,4 +76,5 @@ class Tower(Protocol):
 
     def specs(self, options: GraphOptions, embeddings: str) -> dict[str, Spec]:
         """The graphs ``vision_encoder`` and ``decoder``; ``embeddings`` is the tensor of the
-        embedding table."""
+        embedding table.
+        """

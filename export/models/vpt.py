@@ -1,7 +1,8 @@
 """Visual Perception Tokens: what a VPT checkpoint has besides its tower.
 
 Its kind says what re-encodes a picture: "clip" the tower's own vision encoder, "detection" DINOv2,
-"seg" SAM."""
+"seg" SAM.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +63,8 @@ class Reencoder:
     """What encodes a picture a second time, and what the condition does to its features.
 
     ``kind``: clip, detection or seg; ``encoder``: geometry of DINOv2 or SAM, None for clip;
-    ``hidden_size`` of the language model."""
+    ``hidden_size`` of the language model.
+    """
 
     kind: str
     encoder: Any
@@ -117,7 +119,8 @@ class Projector(nn.Module):
 
     ``features`` (batch, tokens, hidden) and ``condition`` (batch, hidden), the post-norm hidden
     state at the action's start token -> (batch, tokens, hidden). No softmax and no scaling, as the
-    authors have it."""
+    authors have it.
+    """
 
     def __init__(self, hidden_size: int) -> None:
         super().__init__()
@@ -143,7 +146,8 @@ def read_kind(config: Mapping[str, Any], folder: Path) -> str:
 
 def is_prompt_triggered(names: Iterable[str]) -> bool:
     """Whether one of ``names``, of folders or of the Hub, is a released checkpoint that looks again
-    only when the question asks for it."""
+    only when the question asks for it.
+    """
     return any(RELEASED.get(name.removeprefix(HUB_FOLDER), False) for name in names)
 
 

@@ -27,7 +27,8 @@ class Activations:
     """The rounded activations of one graph.
 
     ``dtype`` is that of their scales; ``zero`` their zero point, whose dtype is that of the
-    integers."""
+    integers.
+    """
 
     def __init__(self, graph: ir.Graph, dtype: str, zero: NDArray[Any]) -> None:
         self._graph = graph
@@ -73,7 +74,8 @@ class Activations:
 
 def add_dequantize(before: ir.Node, inputs: list[ir.Value], **attributes: int) -> ir.Value:
     """The floats of ``inputs`` (integers, scale and, if wanted, zero point), computed in front of
-    the node ``before``."""
+    the node ``before``.
+    """
     name = inputs[0].name
     node = ir.node("DequantizeLinear", inputs, attributes, name=f"{name}.dequantize")
     node.outputs[0].name = f"{name}.dequantized"

@@ -61,7 +61,8 @@ class Calibrator:
     """Asks the float model ``reference`` the samples of ``selection``.
 
     Ranges wait for another run in the file ``ranges``. ``statistics`` are those that the plan was
-    made of, ``notes`` say what the user should know of it."""
+    made of, ``notes`` say what the user should know of it.
+    """
 
     def __init__(
         self,

@@ -23,7 +23,8 @@ def fuse_qkv(model: ir.Model) -> None:
 
     A step then starts one matmul instead of three and rounds what goes into it once; no weight is
     rounded anew. The attention must rotate by itself: the keys come out of the same tensor as the
-    values, which are not rotated."""
+    values, which are not rotated.
+    """
     for attention in list(model.graph):
         if "do_rotary" in attention.attributes:
             matmuls = _quantized_producers(attention.inputs[:3])

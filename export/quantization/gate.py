@@ -48,7 +48,8 @@ class QualityGate:
 
     ``streamed`` is a reference that reads the checkpoint again for each token: it is asked once,
     and ``sensitivity`` records at the same time; its speed says nothing. ``notes`` are what to know
-    of the samples, and of the candidates that fell back."""
+    of the samples, and of the candidates that fell back.
+    """
 
     def __init__(
         self,
@@ -110,7 +111,8 @@ class QualityGate:
     def fall_back(self, plan: QuantizationPlan, gate: Gate) -> QuantizationPlan:
         """``plan`` with its most sensitive matmuls in float, or first of all its cache.
 
-        Raises ExportError when too many are there already."""
+        Raises ExportError when too many are there already.
+        """
         if plan.cache_scales:
             self.notes.append(
                 f"keys and values stay in float: with int8 ones the gate lost {gate.drop:.2f}"
@@ -129,7 +131,8 @@ class QualityGate:
 
     def measure_errors(self) -> dict[Key, float]:
         """Relative error of each quantized matmul's output on held-out samples, the largest
-        first."""
+        first.
+        """
         if not self._is_recorded:
             samples = self._selection.held_out[:SENSITIVITY_SAMPLES]
             with open_pipeline(self._reference, self._sensitivity.recorder) as pipeline:
@@ -172,7 +175,8 @@ class QualityGate:
 
     def _compare_speed(self, candidate: RecordableModel) -> dict[str, float]:
         """The reference's median seconds over the candidate's, by stage, asked in turn so that
-        noise strikes both."""
+        noise strikes both.
+        """
         samples = self._selection.held_out[:SPEED_SAMPLES]
         reference_runs: list[Outcome] = []
         candidate_runs: list[Outcome] = []

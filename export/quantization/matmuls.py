@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Matmul:
     """A MatMul or Gemm with a stored weight; ``axis`` is that of the output channels in the weight
-    as stored: 1 for (inputs, outputs), 0 for (outputs, inputs)."""
+    as stored: 1 for (inputs, outputs), 0 for (outputs, inputs).
+    """
 
     node: ir.Node
     weight: ir.Value

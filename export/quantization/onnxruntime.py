@@ -2,7 +2,8 @@
 
 They are written as ONNX Runtime would fuse them out of Q/DQ, because it fuses only where no other
 fusion comes first. Its x86 kernels want unsigned activations, with the zero point in the middle:
-the same numbers as signed ones."""
+the same numbers as signed ones.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ class OnnxRuntimeDialect:
         what INT8 makes of them.
 
         It reads half of the bytes, and the int8 rows stay on disk but for the candidates'. For a
-        weight (outputs, inputs) and an activation (1, inputs)."""
+        weight (outputs, inputs) and an activation (1, inputs).
+        """
         name = matmul.name
         node = matmul.node
         weight, scale = self._store_int8(matmul)
@@ -163,7 +165,8 @@ class OnnxRuntimeDialect:
 
     def _take_bias(self, matmul: Matmul) -> list[ir.Value]:
         """The bias that is added to the matmul, if it has one; the addition, a pass over the
-        outputs, is gone."""
+        outputs, is gone.
+        """
         out = matmul.node.outputs[0]
         add = next(iter(out.consumers()), None)
         if add is None or add.op_type != "Add" or len(out.uses()) > 1:

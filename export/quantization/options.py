@@ -24,7 +24,8 @@ class Calibration:
     ``streamed``: whether the float model is read from the checkpoint again for each token, instead
     of from a float bundle; None: where the float bundle would be large. ``samples`` and
     ``answer_tokens`` limit what is asked (None: all samples and 64 tokens, fewer where the model is
-    streamed). Raises ExportError for a value that is none of these."""
+    streamed). Raises ExportError for a value that is none of these.
+    """
 
     data: str
     range_method: str = "percentile"

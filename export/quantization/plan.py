@@ -38,12 +38,14 @@ class Dialect(Protocol):
     def int4(self, matmul: Matmul, block: int, importance: Array) -> None:
         """INT4 weights, a scale for each ``block`` of inputs and each output.
 
-        ``importance`` (inputs,): the mean square of what each row is multiplied with."""
+        ``importance`` (inputs,): the mean square of what each row is multiplied with.
+        """
 
     def int8_cache(self, scales: Mapping[str, Array]) -> None:
         """Keys and values of int8; ``scales`` (kv_heads * head_dim,) by part such as "0.key".
 
-        Raises ExportError where the target has none."""
+        Raises ExportError where the target has none.
+        """
 
     def finish(self) -> None:
         """What is left to do when every matmul is written."""
@@ -63,7 +65,8 @@ class QuantizationPlan:
     the mean square of what each row of an int4 weight is multiplied with, ``block`` the int4 block;
     ``floats`` are the matmuls that stay in float, with the reason; the weight "*" stands for every
     matmul of a graph. ``cache_scales`` has one for each channel (kv_heads * head_dim,) of an int8
-    cache, by part such as "0.key"; nothing where the cache is of floats."""
+    cache, by part such as "0.key"; nothing where the cache is of floats.
+    """
 
     recipe: Recipe
     smoothing: Mapping[str, Smoothing]
@@ -75,7 +78,8 @@ class QuantizationPlan:
 
     def kind(self, key: Key, inputs: int) -> str | None:
         """ "int8", "int4" or None; an int4 matmul whose inputs do not part into blocks becomes
-        int8."""
+        int8.
+        """
         graph, _ = key
         if key in self.floats or (graph, EVERY) in self.floats:
             return None
@@ -95,7 +99,8 @@ class QuantizationPlan:
 
     def apply(self, model: ir.Model, graph: str, target: str, dtype: str) -> None:
         """Quantize the matmuls of ``model``, the graph ``graph`` written for ``target``, which
-        computes in ``dtype``."""
+        computes in ``dtype``.
+        """
         dialect = DIALECTS[target](model, dtype)
         for matmul in find_matmuls(model):
             self._quantize(dialect, matmul, (graph, matmul.name))
@@ -114,7 +119,8 @@ class QuantizationPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """What ``ranges.json`` has: thresholds and the alphas of smoothing by graph, and the steps
-        of an int8 cache."""
+        of an int8 cache.
+        """
         thresholds: dict[str, dict[str, float]] = {}
         for (graph, weight), threshold in self.thresholds.items():
             thresholds.setdefault(graph, {})[weight] = threshold

@@ -28,7 +28,8 @@ INT4_OPSET = 21  # the first with INT4 and blocks
 class QdqDialect:
     """Signed Q/DQ around the activation, DQ behind the weight.
 
-    ``dtype`` is what the graph computes in, and its scales are of: float32 or float16."""
+    ``dtype`` is what the graph computes in, and its scales are of: float32 or float16.
+    """
 
     def __init__(self, model: ir.Model, dtype: str) -> None:
         self._model = model

@@ -17,7 +17,8 @@ class Recipe:
     output. ``matmuls`` says, for a quantized recipe, what becomes of each graph's matmuls:
     "int8" (weights and activations) or "int4" (weights alone, in blocks); ``exceptions`` are
     weights that are treated otherwise. Norms, softmax, rotary embedding, the residual stream and
-    the condition's projector compute in float in every precision."""
+    the condition's projector compute in float in every precision.
+    """
 
     name: str
     dtype: Mapping[str, str]

@@ -54,7 +54,8 @@ def int8_weight(weight: Array, axis: int) -> tuple[NDArray[np.int8], Array]:
 
 def _largest_pair(weight: Array, rows: slice, axis: int) -> Array:
     """Of each channel, in ``rows`` of the weight as stored: the largest sum of two neighbours along
-    the inputs."""
+    the inputs.
+    """
     if axis == 0:
         pairs = weight[rows, 0:-1:2] + weight[rows, 1::2]
     else:  # pairs that begin within the rows
@@ -68,7 +69,8 @@ def int4_weight(weight: Array, block: int, importance: Array) -> tuple[NDArray[n
     (blocks, outputs).
 
     Each block's scale is the one of least squared error of the outputs; ``importance`` (inputs,) is
-    the mean square of what each row is multiplied with."""
+    the mean square of what each row is multiplied with.
+    """
     inputs, outputs = weight.shape
     blocks = -(-inputs // block)
     share = np.zeros((blocks, block, 1), np.float32)
@@ -115,7 +117,8 @@ def _slices(count: int, width: int) -> Iterator[slice]:
 
 def pack(integers: NDArray[np.int8], block: int) -> NDArray[np.uint8]:
     """(inputs, outputs) of -8..7 -> (outputs, blocks, block / 2): two a byte, the earlier one low,
-    8 for zero."""
+    8 for zero.
+    """
     low = (integers[0::2] + np.int8(8)).view(np.uint8)
     high = (integers[1::2] + np.int8(8)).view(np.uint8)
     pairs = low | high << 4
@@ -124,7 +127,8 @@ def pack(integers: NDArray[np.int8], block: int) -> NDArray[np.uint8]:
 
 class RoundedWeight:
     """The integers and the scales of one weight: rounded once for both, each forgotten when it is
-    taken."""
+    taken.
+    """
 
     def __init__(self, round_weight: Callable[[], tuple[NDArray[np.int8], Array]]) -> None:
         self._round = round_weight

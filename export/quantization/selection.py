@@ -37,7 +37,8 @@ class Selection:
 def select_samples(options: Calibration, streamed: bool) -> Selection:
     """The samples of ``options.data`` that are asked; fewer where the float model is ``streamed``.
 
-    Raises VptError as ``read_samples`` does."""
+    Raises VptError as ``read_samples`` does.
+    """
     samples = read_samples(options.data)
     notes = list(samples.unreadable)
     tokens = options.answer_tokens or (STREAMED_TOKENS if streamed else ANSWER_TOKENS)
@@ -83,7 +84,8 @@ def split(
     and any folder.
 
     The questions about one picture stay together, but for the picture at the border. The gate gets
-    the share ``held_out``, and of two samples or more each part gets one at least."""
+    the share ``held_out``, and of two samples or more each part gets one at least.
+    """
     if not 0 < held_out < 1:
         raise VptError(f"held_out is {held_out}, expected a share between 0 and 1")
     pictures = {sample.image for sample in samples}

@@ -27,7 +27,8 @@ class Sensitivity:
     """Measures the matmuls that ``plan`` quantizes, on what ``recorder`` is told.
 
     ``read`` gives a weight (outputs, inputs) without its folds; of a large one, some of the outputs
-    are measured."""
+    are measured.
+    """
 
     def __init__(self, plan: QuantizationPlan, read: Callable[[Key], Array]) -> None:
         self.recorder = RowRecorder(plan.divisors, plan.thresholds)
@@ -37,7 +38,8 @@ class Sensitivity:
     @cached_property
     def errors(self) -> dict[Key, float]:
         """Relative error of each matmul's output, the largest first: measured once, when the
-        recorder has seen what it is to see."""
+        recorder has seen what it is to see.
+        """
         errors = {}
         for key in self.recorder.keys:
             if self._plan.recipe.kind(*key):

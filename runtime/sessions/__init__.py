@@ -35,11 +35,13 @@ class Session(Protocol):
         All arrays are contiguous. One may be input and output at once (the shared key-value cache).
         An array that was bound before may stay bound: its place in memory is what counts, not the
         call. Outputs that are not asked for are not brought to the host. Raises SessionError for
-        arrays that do not fit; the session stays usable."""
+        arrays that do not fit; the session stays usable.
+        """
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> Array:
         """Zeros where this session computes, for the key-value cache: they live as long as the
-        session."""
+        session.
+        """
 
     def close(self) -> None:
         """Give everything back; a second call does nothing."""

@@ -22,7 +22,8 @@ class Slot:
 
     ``host``: page-locked bytes, ``mapped``: their address on the GPU. ``device``: a place in the
     GPU's own memory, for what is copied because CPU and GPU share none, and for outputs that nobody
-    asked for."""
+    asked for.
+    """
 
     host: np.ndarray[Any, Any]
     mapped: int
@@ -36,7 +37,8 @@ class Slot:
 @dataclass(frozen=True)
 class Binding:
     """All that a captured run depends on: shapes of the inputs, addresses of all tensors, the host
-    copies to make."""
+    copies to make.
+    """
 
     shapes: tuple[tuple[int, ...], ...]
     addresses: tuple[int, ...]
@@ -49,7 +51,8 @@ class Binder:
     """Makes the binding of each run of the graph ``name``.
 
     ``slots``: of the tensors that the caller has in host memory; all others are device arrays.
-    ``mapped``: the engine works on the page-locked memory itself."""
+    ``mapped``: the engine works on the page-locked memory itself.
+    """
 
     def __init__(self, name: str, graph: Graph, slots: Mapping[str, Slot], mapped: bool) -> None:
         self._name = name

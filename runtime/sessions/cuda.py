@@ -1,7 +1,8 @@
 """The CUDA driver by ctypes, and the GPU as it tells of it.
 
 The driver is there wherever a GPU can be used at all, on a Jetson as on a desktop, for every
-Python: nothing more has to be installed, and no version has to fit."""
+Python: nothing more has to be installed, and no version has to fit.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,8 @@ what it is good.
 
 Plans lie in ``BUNDLE/plans/<key>/``: ``decoder.plan``, as TensorRT wrote it, beside
 ``decoder.json``. A plan runs only under the TensorRT and on the GPU that built it; TensorRT-RTX
-alone finishes its plans on whatever card it finds."""
+alone finishes its plans on whatever card it finds.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Platform:
     """What a plan is bound to. ``library`` is the device's name: "tensorrt" or "tensorrt-rtx".
 
     ``driver`` is the version of CUDA that the driver serves, ``capability`` that of the GPU. For
-    TensorRT-RTX these three are "any"."""
+    TensorRT-RTX these three are "any".
+    """
 
     library: str
     version: str
@@ -77,7 +79,8 @@ class Plan:
     """The side-car of a plan.
 
     ``graph``: ``digest`` of the graph that it was built from; ``sha256``, ``bytes``: of the plan;
-    ``seconds``: how long the build took."""
+    ``seconds``: how long the build took.
+    """
 
     platform: Platform
     graph: str

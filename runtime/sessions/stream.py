@@ -44,7 +44,8 @@ class Copy2D(ctypes.Structure):
 
 class Stream:
     """A queue of work, and the memory that its work uses: both are given back by ``close``, in that
-    order."""
+    order.
+    """
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -67,7 +68,8 @@ class Stream:
 
     def pinned(self, size: int) -> tuple[np.ndarray[Any, Any], int]:
         """``size`` bytes of page-locked host memory as (size,) uint8, and their address on the
-        device."""
+        device.
+        """
         host = c_void_p()
         pointer = c_uint64()
         self.device.call("cuMemHostAlloc", byref(host), size, _MAPPED)
@@ -140,7 +142,8 @@ class DeviceArray:
     bytes a step.
 
     Slices of the first two axes are arrays on the same memory; an assignment to a slice copies on
-    the device, in the stream's order."""
+    the device, in the stream's order.
+    """
 
     def __init__(
         self,

@@ -49,7 +49,8 @@ class TrtSession:
     The second run in a row with the same shapes and addresses is captured as a CUDA graph; from
     then on such a run is one launch. A captured context is used for nothing else: TensorRT leaves
     undefined what its graph does otherwise. Each session has a stream of its own: sessions in
-    several threads run beside each other."""
+    several threads run beside each other.
+    """
 
     library = "tensorrt"
 
@@ -91,7 +92,8 @@ class TrtSession:
 
     def _load(self, path: Path) -> None:
         """Runtime, engine, and a context for each profile; as only one of them runs at a time, they
-        share memory."""
+        share memory.
+        """
         stream = self._open()
         self._runtime = self._trt.Runtime(make_logger(self._trt, self._messages))
         # Read from the page cache, not into memory of our own.
@@ -187,7 +189,8 @@ class TrtSession:
 
     def _give(self, context: Any, binding: Binding) -> None:
         """Tell TensorRT shapes and addresses, and hold the arrays for the outputs against the
-        shapes that it tells."""
+        shapes that it tells.
+        """
         names = [tensor.name for tensor in (*self._graph.inputs, *self._graph.outputs)]
         for name, shape in zip(names, binding.shapes, strict=False):
             self._need(context.set_input_shape(name, shape), f"refuses {shape} as {name}")

@@ -1,5 +1,6 @@
 """The checkpoint of real shape: the released names and shapes, sharded files that open, outliers,
-the same by seed."""
+the same by seed.
+"""
 
 from __future__ import annotations
 

@@ -325,8 +325,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
         "fp32": ["cat", REGION, "cat", ACTION, "cat", "cat"],
     }
     monkeypatch.setattr(
-        command,
-        "Pipeline",
+        "vpt_edge.runtime.pipeline.Pipeline",
         lambda bundle, device: Pipeline(bundle, opener=Script(*said[bundle.path.name])),
     )
     return said
@@ -508,7 +507,7 @@ def test_pictures_left_out_are_named(
         (["--compare", "BUNDLE", "--max-drop", "nan"], "--max-drop needs"),
         (["--compare", "BUNDLE", "--max-drop", "inf"], "--max-drop needs"),
         (["--compare", "BUNDLE", "--max-drop", "-1"], "--max-drop needs"),
-        (["--compare", "missing"], "is no bundle"),
+        (["--compare", "missing"], "is not a bundle"),
         (["--report", "missing/report.html"], "cannot write"),
         (["--metric", "yesno"], "neither yes nor no"),
         (["--max-new-tokens", "0"], "cannot be asked"),
@@ -539,7 +538,7 @@ def test_a_reader_that_goes_away_changes_no_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(command, "exit_code", lambda run: (run(), 0)[1])
-    monkeypatch.setattr(command, "_tell", lambda *_: None)
+    monkeypatch.setattr(command, "_report", lambda *_: None)
     assert (
         command.main([*map(str, (bundle, "--data", data, "--compare", other, "--max-drop", 1))])
         == 1

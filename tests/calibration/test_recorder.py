@@ -13,7 +13,8 @@ from vpt_edge.calibration.recorder import ActivationRecorder
 @given(st.floats(0, 6.3), st.integers(0, 2**32 - 1))
 def test_a_keys_range_holds_at_every_position(angle: float, seed: int) -> None:
     """Turned by the rotary embedding, a key's halves stay below what was recorded of it at
-    another position."""
+    another position.
+    """
     random = np.random.default_rng(seed)
     key = random.standard_normal((1, 3, 8)).astype(np.float32)  # three tokens, one head
     recorder = ActivationRecorder()

@@ -111,7 +111,8 @@ def test_a_loud_channel_is_smoothed_and_an_even_tensor_is_left_alone() -> None:
 
 def int4_error(weight: Array, squares: Array, scale: Array, block: int) -> float:
     """Of the outputs, squared, when ``weight`` (outputs, inputs) is rounded behind the fold
-    ``scale``."""
+    ``scale``.
+    """
     turned, shares = (weight * scale).T.astype(np.float32), squares / scale**2
     integers, steps = int4_weight(turned, block, shares.astype(np.float32))
     rounded = integers * np.repeat(steps, block, axis=0)
@@ -120,7 +121,8 @@ def int4_error(weight: Array, squares: Array, scale: Array, block: int) -> float
 
 def test_int4_is_smoothed_for_its_own_blocks() -> None:
     """A block's step is that of its largest weight: the longer the block, the less may one column
-    grow."""
+    grow.
+    """
     rng, fold = np.random.default_rng(3), Fold(("norm",), ("matmul",), tuple(range(128)))
     values, weight = rng.standard_normal((400, 128)), rng.standard_normal((64, 128))
     values *= rng.lognormal(0, 1, 128)

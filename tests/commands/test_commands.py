@@ -82,7 +82,7 @@ def test_run_prints_json(
         "looks",
         "usage",
         "seconds",
-        "waits",
+        "first_token_seconds",
     }
     assert data["looks"][0]["cells"] == [5, 2, 6, 3]
     assert data["looks"][0]["box"] == [200, 37, 400, 187]

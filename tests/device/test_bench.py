@@ -82,7 +82,7 @@ class SlowScript(Script):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    for module in ("runtime.request", "device.bench"):
+    for module in ("runtime.stopwatch", "device.bench"):
         monkeypatch.setattr(f"vpt_edge.{module}.time", SimpleNamespace(perf_counter=CLOCK))
     return CLOCK
 

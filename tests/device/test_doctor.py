@@ -1,5 +1,6 @@
 """vpt-doctor on this machine, and on an Orin, a Thor and desktops that are made of files and stand-
-ins."""
+ins.
+"""
 
 from __future__ import annotations
 

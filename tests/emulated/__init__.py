@@ -50,7 +50,8 @@ def emulated(
 
 def build_plans(bundle: Bundle, library: str = "tensorrt") -> None:
     """Plans and side-cars of all graphs of ``bundle`` for the device that is emulated now, made as
-    vpt-build does."""
+    vpt-build does.
+    """
     module = load_tensorrt(library)
     platform = read_platform(module, library)
     for name, graph in bundle.manifest.graphs.items():

@@ -9,7 +9,8 @@ memory are refused, freeing memory in use is an error, two streams with work on 
 an error, and a thread that captures may neither allocate nor wait.
 
 What is not: kernels of one's own, events, priorities, peers, unified memory, the legacy stream,
-speed."""
+speed.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ HOST, DEVICE = 1, 2  # CU_MEMORYTYPE
 @dataclass(frozen=True)
 class Work:
     """Something that a stream does later; ``reads`` and ``writes`` are what it touches on the
-    device."""
+    device.
+    """
 
     text: str
     run: Callable[[], None]
@@ -105,7 +107,8 @@ class Driver:
 
     ``errors``: what callers did wrong. ``copied``: bytes by kind ("HtoD", "DtoH", "DtoD").
     ``calls``: by function. ``executions``: of engines, in replays too; ``profiles``: the same by
-    graph and profile. ``launches``: of graphs."""
+    graph and profile. ``launches``: of graphs.
+    """
 
     def __init__(
         self,

@@ -2,7 +2,8 @@
 
 What is emulated: device memory and page-locked host memory in blocks, garbage in what is new, an
 error for every access outside of a live block. What is not: caches, page tables, and any notion of
-speed. An address never comes back, so that a use of freed memory is always found."""
+speed. An address never comes back, so that a use of freed memory is always found.
+"""
 
 from __future__ import annotations
 

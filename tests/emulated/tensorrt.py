@@ -12,7 +12,8 @@ memory since the capture must not be launched (the manual calls that undefined);
 lie on an input.
 
 What is not: kernels, precision (a float16 graph computes as ONNX Runtime does), memory needs, build
-time, layers, plugins, refitting, DLA, weight streaming."""
+time, layers, plugins, refitting, DLA, weight streaming.
+"""
 
 from __future__ import annotations
 
@@ -221,7 +222,8 @@ def _infer_output_shapes(
     path: str, stamp: int, shapes: tuple[tuple[str, Dims], ...]
 ) -> dict[str, Dims]:
     """Shapes of the outputs for inputs of ``shapes``: by the names of the axes, else by ONNX's
-    shape inference."""
+    shape inference.
+    """
     source, inputs, outputs = _read_graph(path, stamp)
     given = dict(shapes)
     axes = {

@@ -1,5 +1,6 @@
 """vpt-build: real plans with TensorRT-RTX, which needs no GPU to build, and every way in which a
-build can end."""
+build can end.
+"""
 
 from __future__ import annotations
 
@@ -381,7 +382,8 @@ def test_ctrl_c_ends_both_processes(
     whom: str, bundle: Path, stand_in: Callable[[str], Path]
 ) -> None:
     """A terminal interrupts the whole group, ``kill -INT`` the parent alone; a deaf builder is
-    killed."""
+    killed.
+    """
     mark = stand_in("deaf" if whom == "deaf" else "block")
     code = (
         "import signal, sys; from vpt_edge.commands import build as command;"
@@ -412,7 +414,8 @@ def test_ctrl_c_ends_both_processes(
 
 def test_an_interrupt_within_an_interrupt_is_the_same_one() -> None:
     """A terminal's and the parent's; the first is still setting the event, whose lock the second
-    would wait for."""
+    would wait for.
+    """
     calls = list[str]()
 
     class Interrupted(threading.Event):

@@ -53,7 +53,8 @@ def test_tensorrt_graphs_hold_the_limits_of_10_3(precision: str, exported: Expor
 
 def check_scales(model: onnx.ModelProto) -> None:
     """Q/DQ is signed and symmetric, its scales are FP16 and positive, and only weights have one a
-    channel."""
+    channel.
+    """
     stored = {item.name: item for item in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):

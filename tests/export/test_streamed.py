@@ -1,5 +1,6 @@
 """The float model streamed from the checkpoint: the same numbers as its float bundle, and a
-quantized export of it."""
+quantized export of it.
+"""
 
 from __future__ import annotations
 

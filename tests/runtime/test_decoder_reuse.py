@@ -1,5 +1,6 @@
 """What of a context is computed again: each token behind the prefix that it shares with the one
-before, and no other."""
+before, and no other.
+"""
 
 from __future__ import annotations
 
@@ -275,7 +276,8 @@ def test_a_kept_cache_changes_nothing(
     layout: str, shared: list[Any], turns: list[Turn], chunk: int, bundle: Bundle, ids: Ids
 ) -> None:
     """Whatever was computed before, in chunks however small, the model has read what one that
-    begins anew reads."""
+    begins anew reads.
+    """
     manifest = replace(bundle.manifest, cache=CacheConfig(layout, "float32", 256))
     bundle = replace(bundle, manifest=manifest)
     kept = Remembering(layout)

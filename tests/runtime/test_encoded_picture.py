@@ -1,5 +1,6 @@
 """Many questions about one picture: the answers of single requests, at the cost of the questions
-alone."""
+alone.
+"""
 
 from __future__ import annotations
 

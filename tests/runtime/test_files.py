@@ -1,5 +1,6 @@
 """Files and folders that appear whole: what stands there after a failure, modes, symlinks, and both
-ways to swap."""
+ways to swap.
+"""
 
 from __future__ import annotations
 

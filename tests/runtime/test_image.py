@@ -52,7 +52,8 @@ def test_what_stops_the_authors_code_is_an_error(row: dict[str, Any]) -> None:
 
 def test_pillow_rounds_as_the_authors_pillow_did() -> None:
     """Another Pillow may resample with other rounding: then every golden tensor changes, and the
-    limit must stay."""
+    limit must stay.
+    """
     squares = np.arange(257 * 333 * 3, dtype=np.int64) ** 2
     values = (squares * 7919 % 251).astype(np.uint8).reshape(257, 333, 3)
     resized = Image.fromarray(values).resize((336, 252), Image.Resampling.BICUBIC)

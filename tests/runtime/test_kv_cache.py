@@ -116,7 +116,8 @@ def test_shared_buffers_stay_where_they_are(manifest: Manifest) -> None:
 
 def test_an_appended_past_is_bound_in_whole_blocks(manifest: Manifest) -> None:
     """So few shapes, and new rows that always go to the same place, are what a captured graph
-    needs."""
+    needs.
+    """
     large = replace(manifest, cache=CacheConfig("appended", "float32", 2 * BLOCK + 1))
     cache = KVCache(large)
     places = set()

@@ -1,5 +1,6 @@
 """A request from the question to the answer: what is looked at, what is prompted again, and what
-ends it."""
+ends it.
+"""
 
 from __future__ import annotations
 

@@ -94,7 +94,8 @@ def test_a_failed_save_leaves_nothing(
 
 def test_a_crop_without_pixels_is_seen_and_saved(tiny: Tiny, tmp_path: Path) -> None:
     """Of a picture below 8 pixels a region may be empty; the authors' code stretches it to
-    28x28."""
+    28x28.
+    """
     corner = "<|region_token_start|><|x_0|><|y_0|><|x_0|><|region_token_end|>"
     with Pipeline(tiny(), opener=Script(corner, "Yes.")) as pipeline:
         answer = pipeline.ask(Image.new("RGB", (3, 2)), "What?")

@@ -85,7 +85,8 @@ def warped(
     values: Floats, temperature: float, top_k: int | None, top_p: float | None
 ) -> dict[int, float]:
     """transformers' warpers in its order: temperature, top_k, top_p, each on what the one before
-    left."""
+    left.
+    """
     scores = values.astype(np.float64) / temperature
     if top_k is not None:
         scores[scores < np.sort(scores)[-min(top_k, len(scores))]] = -np.inf

@@ -65,14 +65,16 @@ class Qwen2VL:
         """The embedding table among the tensors ``names`` of a checkpoint.
 
         A tied checkpoint with a separate lm_head takes that for both, as the authors' loader does
-        (PROTOCOL 6)."""
+        (PROTOCOL 6).
+        """
         if self.text.tie_word_embeddings and HEAD in names:
             return HEAD
         return EMBEDDINGS
 
     def specs(self, options: GraphOptions, embeddings: str) -> dict[str, Spec]:
         """The graphs, in the order in which they are exported; ``embeddings`` is the tensor of the
-        embedding table."""
+        embedding table.
+        """
         return {
             "vision_encoder": vision_spec(self.vision, options),
             "decoder": decoder_spec(self.text, options, embeddings),

@@ -37,7 +37,8 @@ SPECIAL_TOKENS = (
 @dataclass(frozen=True)
 class VisionConfig:
     """Geometry of the vision encoder; the defaults are those that transformers leaves out of
-    config.json."""
+    config.json.
+    """
 
     hidden_size: int
     embed_dim: int = 1280
@@ -96,7 +97,8 @@ class TextConfig:
 def text_config(config: Mapping[str, Any], folder: Path) -> TextConfig:
     """The language model that ``config``, read from config.json in ``folder``, describes.
 
-    Raises CheckpointError for one that the graphs are not written for."""
+    Raises CheckpointError for one that the graphs are not written for.
+    """
     file = folder / CONFIG
     expect(config, {"hidden_act": "silu"}, file)
     expect_if_given(config, {"projector_scale": 1, "use_sliding_window": False}, file)
@@ -119,7 +121,8 @@ def _mrope_section(config: Mapping[str, Any], file: Path) -> tuple[Any, ...]:
     """The rotary dimensions of time, height and width, () where they are absent.
 
     The type beside them is absent or one that scales nothing (PROTOCOL 1.4): the graphs know no
-    other."""
+    other.
+    """
     scaling = config.get("rope_scaling")
     if scaling is None:
         return ()
@@ -140,7 +143,8 @@ def _mrope_section(config: Mapping[str, Any], file: Path) -> tuple[Any, ...]:
 def vision_config(config: Mapping[str, Any], folder: Path) -> VisionConfig:
     """The vision encoder that ``config``, read from config.json in ``folder``, describes.
 
-    Raises CheckpointError for one that the graphs are not written for."""
+    Raises CheckpointError for one that the graphs are not written for.
+    """
     data = config.get("vision_config")
     if not isinstance(data, dict):
         raise CheckpointError(f"{folder / CONFIG} lacks vision_config", DOWNLOAD_AGAIN)
@@ -165,7 +169,8 @@ def vision_config(config: Mapping[str, Any], folder: Path) -> VisionConfig:
 def image_limits(folder: Path) -> ImageConfig:
     """How large a picture is shown, from preprocessor_config.json in ``folder``, if there is one.
 
-    Other constants there must be those of the runtime (PROTOCOL 4), else CheckpointError."""
+    Other constants there must be those of the runtime (PROTOCOL 4), else CheckpointError.
+    """
     file = folder / "preprocessor_config.json"
     data = read_optional(file)
     expected = {

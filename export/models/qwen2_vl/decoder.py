@@ -137,7 +137,8 @@ def decoder_folds(config: TextConfig) -> tuple[Fold, ...]:
 
 def _value_channels(config: TextConfig) -> tuple[int, ...]:
     """The channel of v_proj behind each input of o_proj: several query heads read one value head,
-    and share its channels."""
+    and share its channels.
+    """
     group = config.num_attention_heads // config.num_key_value_heads
     channels = list[int]()
     for head in range(config.num_attention_heads):
@@ -153,7 +154,8 @@ class Decoder(nn.Module):
     ``embeds`` (batch, seq, hidden) float32, ``cos`` and ``sin`` float32 (see ``Rope``), layer by
     layer what the attention keeps of the past, and the lengths that it may need to know -> logits
     (batch, vocabulary) and post-norm hidden state (batch, hidden) of the LAST position, float32,
-    with ``argmax`` the likeliest token (batch,) int64, and the layers' new keys and values."""
+    with ``argmax`` the likeliest token (batch,) int64, and the layers' new keys and values.
+    """
 
     def __init__(
         self, config: TextConfig, attention: AttentionType, *, argmax: bool = False
@@ -177,7 +179,8 @@ class Decoder(nn.Module):
         lengths: tuple[Tensor, ...] = (),
     ) -> tuple[Tensor, list[LayerCache]]:
         """The residual stream (batch, seq, hidden) behind the last layer, BEFORE the final norm,
-        and the cache."""
+        and the cache.
+        """
         x = embeds
         pasts: Sequence[LayerCache | None] = past or [None] * len(self.layers)
         visibility = self.attention.visibility(embeds.shape[1], pasts[0], lengths)

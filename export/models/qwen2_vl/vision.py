@@ -86,7 +86,8 @@ class VisionEncoder(nn.Module):
     """The vision encoder, for one picture a batch row.
 
     ``patches`` (batch, patches, 1176) float32 in merge order, ``cos`` and ``sin`` (patches,
-    head_dim / 2) -> features (batch, patches / 4, hidden) float32."""
+    head_dim / 2) -> features (batch, patches / 4, hidden) float32.
+    """
 
     def __init__(self, config: VisionConfig, attention: AttentionType) -> None:
         super().__init__()
@@ -132,7 +133,8 @@ class VisionBlock(nn.Module):
 
 class PatchMerger(nn.Module):
     """Four neighbouring patches become one visual token: (batch, patches, dim) float32 -> (batch,
-    patches / 4, hidden)."""
+    patches / 4, hidden).
+    """
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()

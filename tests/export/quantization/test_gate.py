@@ -40,7 +40,8 @@ HOSTILE = (
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo with one channel 200 times as large in three places, and its consumers that much
-    smaller."""
+    smaller.
+    """
     folder = Path(shutil.copytree(DEMO, tmp_path_factory.mktemp("hostile") / "checkpoint"))
     tensors = load_file(folder / "model.safetensors")
 

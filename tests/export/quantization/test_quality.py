@@ -1,5 +1,6 @@
 """A quantized export end to end: small, judged and explained, and with the answers of its float
-self."""
+self.
+"""
 
 from __future__ import annotations
 

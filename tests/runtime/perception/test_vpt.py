@@ -1,5 +1,6 @@
 """Visual Perception Tokens in a conversation: the question's form, what is forced, and how a look
-is handed back."""
+is handed back.
+"""
 
 from __future__ import annotations
 

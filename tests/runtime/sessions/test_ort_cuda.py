@@ -1,5 +1,6 @@
 """ONNX Runtime on a GPU, as far as it can be held without one: with stand-ins for what is missing
-here."""
+here.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class Binding:
 
 class Inference:
     """An InferenceSession whose provider loads, or has fallen back as the real one does: with a
-    line in its log."""
+    line in its log.
+    """
 
     loads = True
     left_on_cpu: list[str] = []
@@ -146,7 +148,8 @@ def test_heavy_operators_left_on_the_cpu_are_an_error(
     bundle: Bundle, gpu: type[Inference], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The provider loads, yet has no kernel for some nodes: ONNX Runtime runs them elsewhere
-    without a word."""
+    without a word.
+    """
     monkeypatch.setattr(gpu, "left_on_cpu", ["Shape", "QGemm", "GroupQueryAttention"])
     with pytest.raises(
         SessionError, match=r"no kernel for GroupQueryAttention, QGemm of decoder in fp32.*fp16"

@@ -294,7 +294,8 @@ def test_a_cache_that_is_rewound_forgets(reader: Reader) -> None:
 
 def test_a_cache_that_is_rewound_over_a_block_reads_the_smaller_one(reader: Reader) -> None:
     """On a GPU each size of the past is captured once; going back must find the right one, with the
-    right state."""
+    right state.
+    """
     for turn in range(3):
         for seed in range(4):
             reader.run(whole(63, 10 * turn + seed))
@@ -398,7 +399,8 @@ def test_a_close_waits_for_a_run(opener: Opener) -> None:
 
 def test_the_decoder_of_a_model(opener: Opener, exported: Exporter) -> None:
     """Prefill, steps and a rewind: the same numbers as ONNX Runtime without a cache that was
-    rewound."""
+    rewound.
+    """
     bundle = exported(DEMO, "fp32", "tensorrt")
     text, session = bundle.manifest.text, opener("decoder", bundle)
     random = np.random.default_rng(3)

@@ -1,5 +1,6 @@
 """Sessions on TensorRT, on the emulated device: the authors' answers, what is copied, what is
-refused, what fails."""
+refused, what fails.
+"""
 
 from __future__ import annotations
 
@@ -179,7 +180,8 @@ def test_a_step_copies_the_same_whatever_the_cache_holds(
     greedy: bool, integrated: bool, demo: Bundle
 ) -> None:
     """One row of each layer's keys and values within the device, what goes in, and what was asked
-    for."""
+    for.
+    """
     text, costs = demo.manifest.text, []
     with emulated(integrated=integrated) as driver:
         talker = Talker(demo, driver, greedy)

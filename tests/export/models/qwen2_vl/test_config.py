@@ -13,6 +13,7 @@ from golden import needs_golden
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.models.qwen2_vl.config import text_config
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.manifest import ImageConfig
 
 pytestmark = needs_golden
 
@@ -107,13 +108,9 @@ def test_other_preprocessing_is_refused(copy: Copy) -> None:
 
 def test_limits_come_from_the_preprocessor_where_there_is_one(copy: Copy) -> None:
     folder = copy("seg")
-    image = Checkpoint.open(str(folder)).image
-    assert (image.limit, image.reencode_limit, image.min_pixels, image.max_pixels) == (
-        512,
-        1024,
-        3136,
-        12845056,
-    )
+    checkpoint = Checkpoint.open(str(folder))
+    assert checkpoint.image == ImageConfig(longest_side=512, min_pixels=3136, max_pixels=12845056)
+    assert checkpoint.perception.longest_side == 1024
     file = folder / "preprocessor_config.json"
     file.write_text(json.dumps({"min_pixels": 5000, "max_pixels": 100000}), "utf-8")
     image = Checkpoint.open(str(folder)).image
