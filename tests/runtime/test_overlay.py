@@ -83,7 +83,8 @@ def test_the_box_is_outlined_in_the_pictures_pixels() -> None:
     bottom = 35 * SCALE - 1
     for x, y in ((left, top), (right, top), (left, bottom), (right, bottom), (left + 3, top + 3)):
         assert pixel(sheet, x, y) == COLOURS[0]
-    for x, y in ((left - 1, top - 1), (right + 1, bottom + 1), (left + 4, top + 5)):
+    beside = ((left - 1, top), (left, top - 1), (right + 1, top + 9), (left + 9, bottom + 1))
+    for x, y in (*beside, (left + 4, top + 4)):
         assert pixel(sheet, x, y) != COLOURS[0]
 
 
@@ -119,7 +120,8 @@ def test_words_stand_below_and_are_cut_to_one_line() -> None:
     assert lines.width == short.width
     assert lines.height == short.height + 2 * LINE_HEIGHT
     below = np.asarray(lines)[MARGIN + SIDE // 2 + MARGIN :]
-    assert (below != PAPER).any()
+    assert (below[:, MARGIN:-MARGIN] != PAPER).any()
+    assert (below[:, -MARGIN:] == PAPER).all()
     same = draw(BLACK, [], ["Q  What?", "over two lines", "A  " + "long " * 200])
     assert lines.tobytes() == same.tobytes()
 

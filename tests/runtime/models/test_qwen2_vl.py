@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from golden import CASES, GOLDEN, needs_golden
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pictures import (
     GOOD,
@@ -28,6 +27,7 @@ from PIL import Image
 from vpt_edge.runtime.context import Encoded, Visual
 from vpt_edge.runtime.errors import ImageError
 from vpt_edge.runtime.image import open_picture, regularize
+from vpt_edge.runtime.manifest import ImageConfig
 from vpt_edge.runtime.models import open_tower
 from vpt_edge.runtime.models.qwen2_vl import (
     MEAN,
@@ -149,17 +149,23 @@ def test_channels_come_before_frames_and_pixels() -> None:
     np.testing.assert_array_equal(first, expected)
 
 
-@given(width=st.integers(1, 3000), height=st.integers(1, 3000), limit=st.sampled_from([28, 512]))
-@example(width=3000, height=164, limit=512)  # as thin as what is still shown
-def test_no_picture_takes_more_than_the_most_tokens(width: int, height: int, limit: int) -> None:
-    limits = replace(LIMITS, longest_side=limit)
-    most = most_tokens(limits)
-    factor = min(1.0, limit / max(width, height))
-    if not int(min(width, height) * factor):
-        return  # too thin
+@given(
+    width=st.integers(1, 3000),
+    height=st.integers(1, 3000),
+    longest_side=st.sampled_from([28, 100, 512]),
+    min_pixels=st.sampled_from([784, 3136, 20000, 200000]),
+)
+@example(width=512, height=28, longest_side=512, min_pixels=20000)
+@example(width=512, height=300, longest_side=512, min_pixels=784)
+def test_no_picture_takes_more_than_the_most_tokens(
+    width: int, height: int, longest_side: int, min_pixels: int
+) -> None:
+    limits = ImageConfig(longest_side, min_pixels, MAX_PIXELS)
+    factor = min(1.0, longest_side / max(width, height))
+    assume(int(min(width, height) * factor))  # what is thinner is refused
     shown = (max(28, int(width * factor)), max(28, int(height * factor)))
-    size = smart_resize(*shown, limits.min_pixels, limits.max_pixels)
-    assert size[0] * size[1] // 28**2 <= most
+    size = smart_resize(*shown, min_pixels, MAX_PIXELS)
+    assert size[0] * size[1] // 28**2 <= most_tokens(limits)
 
 
 def test_the_manifest_names_it(manifest: Manifest) -> None:
