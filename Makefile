@@ -39,7 +39,7 @@ test: lint
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy tests/typing/vpt_edge demo/*.py tests/*.py tests/*/*.py tests/*/*/*.py tests/*/*/*/*.py benchmarks/*.py
+	$(BIN)/mypy tests/typing/vpt_edge demo/*.py examples/*.py tests/*.py tests/*/*.py tests/*/*/*.py tests/*/*/*/*.py benchmarks/*.py
 
 big-checkpoint: $(VENV)/ready
 	$(BIN)/python benchmarks/big_checkpoint.py --kind $(KIND) --size $(SIZE) --out build/big-$(SIZE)-$(KIND)
@@ -84,6 +84,18 @@ bench-peers: $(PEERS_VENV)/ready
 $(PEERS_VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(PEERS_VENV)
 	$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[export]' $(PEERS)
+	touch $@
+
+# The docs have an environment of their own too: no torch. They read the docstrings and import nothing.
+DOCS_VENV := build/docs-venv
+
+.PHONY: docs
+docs: $(DOCS_VENV)/ready
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict --quiet
+
+$(DOCS_VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[docs]'
 	touch $@
 
 clean:

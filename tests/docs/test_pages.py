@@ -1,0 +1,120 @@
+"""The pages are true: their Python runs, their commands parse, the errors that they explain exist."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import re
+import shlex
+import typing
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from golden import DEMO, ROOT, Exporter
+from PIL import Image
+
+from vpt_edge import runtime
+
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+PYPROJECT = (ROOT / "pyproject.toml").read_text("utf-8")  # Python 3.10 has no tomllib
+MODULES = dict(re.findall(r'^(vpt-[a-z]+) = "([\w.]+):main"$', PYPROJECT, re.MULTILINE))
+FOLDERS = re.findall(r'^"vpt_edge[\w.]*" = "([\w/]+)"$', PYPROJECT, re.MULTILINE)
+ANYTHING = "…"  # in a heading and here: what an error fills in
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+
+
+def programs() -> list[tuple[str, str]]:
+    return [(page.name, code) for page in PAGES for code in blocks(page, "python")]
+
+
+def commands() -> list[str]:
+    scripts = [block for page in PAGES for block in blocks(page, "sh")]
+    lines = [line.split("#")[0].strip() for block in scripts for line in block.splitlines()]
+    return sorted({line for line in lines if line.split(" ")[0] in MODULES})
+
+
+def parser(command: str) -> ArgumentParser:
+    module = importlib.import_module(MODULES[command])
+    return typing.cast("ArgumentParser", module._parser())
+
+
+@pytest.mark.parametrize(("page", "code"), programs())
+def test_the_python_runs(
+    page: str, code: str, exported: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bundle").symlink_to(exported(DEMO).path)
+    Image.new("RGB", (64, 48)).save(tmp_path / "street.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, page, "exec"), {})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_command_parses(command: str) -> None:
+    name, *arguments = shlex.split(command)
+    parser(name).parse_args(arguments)
+
+
+def test_make_knows_its_targets() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for page in PAGES:
+        for target in re.findall(r"\bmake ([a-z-]+)\b", " ".join(blocks(page, "sh"))):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{page.name}: make {target}"
+
+
+def test_the_files_exist() -> None:
+    for page in PAGES:
+        for name in re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.(?:py|md))`", page.read_text("utf-8")):
+            assert (ROOT / name).is_file(), f"{page.name}: {name}"
+
+
+def text_of(node: ast.expr) -> str:
+    """The text of a string in the source, with ANYTHING where something is filled in."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(map(text_of, node.values))
+    return ANYTHING
+
+
+def errors() -> Iterator[str]:
+    paths = {path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
+    for path in sorted(paths):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error"):
+                yield " ".join(map(text_of, node.args))
+
+
+def explained() -> list[str]:
+    page = (DOCS / "troubleshooting.md").read_text("utf-8")
+    return re.findall(r"^### `(.+)`$", page, re.MULTILINE)
+
+
+def test_errors_are_explained() -> None:
+    assert len(explained()) > 30
+
+
+@pytest.mark.parametrize("heading", explained())
+def test_the_error_exists(heading: str) -> None:
+    pattern = ".*".join(map(re.escape, heading.split(ANYTHING)))
+    assert any(re.match(pattern, text, re.DOTALL) for text in errors())
+
+
+def test_the_bundle_page_names_every_key_of_the_manifest() -> None:
+    manifest = typing.get_type_hints(runtime.Bundle)["manifest"]
+    page = (DOCS / "bundle.md").read_text("utf-8")
+    section = page.partition("## manifest.json")[2].partition("## Graphs")[0]
+    keys = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert keys == [field.name for field in dataclasses.fields(manifest)]
+
+
+def test_nothing_comes_from_the_network() -> None:
+    config = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert "  font: false" in config
+    assert "://" not in config
