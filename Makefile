@@ -1,6 +1,8 @@
 # make demo, make test: each sets up everything that it needs in .venv.
 
 PYTHON ?= python3
+# The versions that the tests ran with need Python 3.11; on 3.10: make test CONSTRAINTS=
+CONSTRAINTS ?= -c constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 BUNDLE := build/demo-bundle
@@ -68,8 +70,8 @@ build/calibration/data.jsonl: $(VENV)/ready demo/scenes.py
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[export,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(RTX)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable '.[export,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --no-deps $(RTX)
 	touch $@
 
 # Other libraries have an environment of their own; llama.cpp is built from its source, for this processor.
@@ -83,7 +85,7 @@ bench-peers: $(PEERS_VENV)/ready
 
 $(PEERS_VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(PEERS_VENV)
-	$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[export]' $(PEERS)
+	$(PEERS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable '.[export]' $(PEERS)
 	touch $@
 
 # The docs have an environment of their own too: no torch. They read the docstrings and import nothing.
@@ -95,7 +97,7 @@ docs: $(DOCS_VENV)/ready
 
 $(DOCS_VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DOCS_VENV)
-	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable '.[docs]'
+	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable '.[docs]'
 	touch $@
 
 clean:
