@@ -1,4 +1,6 @@
-"""One question about every picture of a folder, a line of JSON each; a damaged picture does not end the batch.
+"""One question about every picture of a folder, a line of JSON each.
+
+A damaged picture does not end the batch.
 
 python examples/batch_to_jsonl.py BUNDLE FOLDER QUESTION > answers.jsonl
 """

@@ -1,4 +1,6 @@
-"""Many questions about one picture, which is encoded once: each further one costs only its own tokens.
+"""Many questions about one picture, which is encoded once.
+
+Each further question costs only its own tokens.
 
 python examples/many_questions.py BUNDLE PICTURE QUESTION [QUESTION ...]
 """
@@ -7,8 +9,8 @@ import sys
 
 from vpt_edge import runtime
 
-bundle, picture, *questions = sys.argv[1:]
-with runtime.Pipeline(bundle) as pipeline, pipeline.view(picture) as view:
+bundle, path, *questions = sys.argv[1:]
+with runtime.Pipeline(bundle) as pipeline, pipeline.encode(path) as picture:
     for question in questions:
-        answer = view.ask(question)
+        answer = picture.ask(question)
         print(f"{question} {answer.text} ({answer.usage.computed_tokens} tokens)")

@@ -1,4 +1,4 @@
-"""The pages are true: their Python runs, their commands parse, the errors that they explain exist."""
+"""The pages are true: their Python runs, their commands parse, their errors exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,19 @@ import pytest
 from golden import DEMO, ROOT, Exporter
 from PIL import Image
 
-from vpt_edge import runtime
+from vpt_edge.runtime.manifest import (
+    SCHEMA_VERSION,
+    CacheConfig,
+    Gate,
+    Graph,
+    ImageConfig,
+    Manifest,
+    Parity,
+    TextConfig,
+    Tokens,
+)
+from vpt_edge.runtime.models.qwen2_vl import Qwen2VLConfig
+from vpt_edge.runtime.perception.vpt import VptConfig
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -88,7 +100,7 @@ def errors() -> Iterator[str]:
     for path in sorted(paths):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error"):
-                yield " ".join(map(text_of, node.args))
+                yield "; ".join(map(text_of, node.args))
 
 
 def explained() -> list[str]:
@@ -106,12 +118,45 @@ def test_the_error_exists(heading: str) -> None:
     assert any(re.match(pattern, text, re.DOTALL) for text in errors())
 
 
-def test_the_bundle_page_names_every_key_of_the_manifest() -> None:
-    manifest = typing.get_type_hints(runtime.Bundle)["manifest"]
+def keys_of(title: str) -> list[str]:
+    """The first column of the table below a title of the page on bundles."""
     page = (DOCS / "bundle.md").read_text("utf-8")
-    section = page.partition("## manifest.json")[2].partition("## Graphs")[0]
-    keys = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
-    assert keys == [field.name for field in dataclasses.fields(manifest)]
+    section = page.partition(f"# {title}\n")[2].partition("\n#")[0]
+    return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+
+
+def fields_of(cls: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls)]
+
+
+def test_the_bundle_page_names_every_key_of_the_manifest() -> None:
+    assert keys_of("manifest.json") == fields_of(Manifest)
+
+
+@pytest.mark.parametrize(
+    ("key", "block"),
+    [
+        ("tokens", Tokens),
+        ("image", ImageConfig),
+        ("text", TextConfig),
+        ("cache", CacheConfig),
+        ("graphs", Graph),
+        ("parity", Parity),
+        ("gate", Gate),
+    ],
+)
+def test_the_bundle_page_names_every_key_of_a_block(key: str, block: type) -> None:
+    assert keys_of(f"`{key}`") == fields_of(block)
+
+
+@pytest.mark.parametrize(("key", "config"), [("model", Qwen2VLConfig), ("perception", VptConfig)])
+def test_the_bundle_page_names_every_key_of_a_named_block(key: str, config: type) -> None:
+    assert keys_of(f"`{key}`") == ["name", *fields_of(config)]
+
+
+def test_the_pages_know_the_schema() -> None:
+    assert f"| of this format, {SCHEMA_VERSION};" in (DOCS / "bundle.md").read_text("utf-8")
+    assert f"`schema_version`: {SCHEMA_VERSION} now" in (DOCS / "versions.md").read_text("utf-8")
 
 
 def test_nothing_comes_from_the_network() -> None:
