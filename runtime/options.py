@@ -27,14 +27,14 @@ class AskOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Options:
-    """The same with their defaults.
+    """The options of a question, with their defaults.
 
-    perception: "free" appends nothing to the question and honours the triggers; "region" and
-        "reencode" append the authors' sentence; "off" appends nothing and takes triggers for text.
-    assistant_prefix: text that the assistant's first turn begins with.
-    max_new_tokens: for each turn. max_looks: rounds of looking again; the authors' code has one.
-    temperature, top_k, top_p, seed: sampling; at temperature 0 the likeliest token is taken.
-    keep_logits: keep the logits of every generated token in the turns.
+    ``perception``: "free" appends nothing to the question and honours the triggers; "region" and
+    "reencode" append the authors' sentence; "off" appends nothing and takes triggers for text.
+    ``assistant_prefix``: text that the assistant's first turn begins with. ``max_new_tokens``: for
+    each turn. ``max_looks``: rounds of looking again; the authors' code has one. ``temperature``,
+    ``top_k``, ``top_p``, ``seed``: sampling; at temperature 0 the likeliest token is taken.
+    ``keep_logits``: keep the logits of every generated token in the turns.
 
     Raises PromptError for numbers out of range.
     """

@@ -56,6 +56,7 @@ class EncodedPicture:
 
     @property
     def picture(self) -> Image.Image:
+        """The picture as it was given."""
         return self.features.picture
 
     def __enter__(self) -> EncodedPicture:
@@ -187,8 +188,8 @@ class Pipeline:
     ) -> Iterator[Event]:
         """Yield ``Text`` and ``Looked`` as they happen, and ``Finished`` with the answer.
 
-        image: a path, bytes, a PIL image, an RGB array (height, width, 3) uint8, or what ``encode``
-            gave. The options are ``Options``.
+        ``image``: a path, bytes, a PIL image, an RGB array (height, width, 3) uint8, or what
+        ``encode`` gave. The options are ``Options``.
 
         Raises ImageError and PromptError for what cannot be shown or asked.
         """

@@ -16,6 +16,7 @@ import pytest
 from golden import DEMO, ROOT, Exporter
 from PIL import Image
 
+from vpt_edge import runtime
 from vpt_edge.runtime.manifest import (
     SCHEMA_VERSION,
     CacheConfig,
@@ -157,6 +158,14 @@ def test_the_bundle_page_names_every_key_of_a_named_block(key: str, config: type
 def test_the_pages_know_the_schema() -> None:
     assert f"| of this format, {SCHEMA_VERSION};" in (DOCS / "bundle.md").read_text("utf-8")
     assert f"`schema_version`: {SCHEMA_VERSION} now" in (DOCS / "versions.md").read_text("utf-8")
+
+
+def test_the_python_page_has_every_public_name() -> None:
+    page = (DOCS / "python.md").read_text("utf-8")
+    names = {name.rpartition(".")[2] for name in re.findall(r"^::: ([\w.]+)$", page, re.MULTILINE)}
+    exported_names = set(runtime.__all__) - {"VptError"}  # among the errors
+    assert exported_names | {"EncodedPicture", "Options", "Turn", "Usage"} < names
+    assert {"errors", "testing"} < names
 
 
 def test_nothing_comes_from_the_network() -> None:
