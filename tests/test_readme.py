@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,6 @@ def test_the_python_runs(
 
 @pytest.mark.parametrize("command", [line for line in commands() if line.split()[0] in PARSERS])
 def test_the_commands_parse(command: str) -> None:
-    import shlex
-
     name, *arguments = shlex.split(command)
     PARSERS[name]().parse_args(arguments)
 
@@ -62,8 +61,36 @@ def test_make_knows_its_targets() -> None:
 
 
 def test_the_files_exist() -> None:
-    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_.]*)`", README)) | set(
-        re.findall(r"\]\(((?!http)[^)]+)\)", README)
-    )
+    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_.]*)`", README))
+    linked = {link.partition("#")[0] for link in links()}
     assert "runtime/" in named
-    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert "docs/index.md" in linked
+    assert [name for name in named | linked if not (ROOT / name).exists()] == []
+
+
+def links() -> list[str]:
+    return re.findall(r"\]\(((?!http)[^)]+)\)", README)
+
+
+def anchor(title: str) -> str:
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("link", [link for link in links() if "#" in link])
+def test_the_anchors_exist(link: str) -> None:
+    file, _, name = link.partition("#")
+    titles = re.findall(r"^#+ (.+)$", (ROOT / file).read_text("utf-8"), re.MULTILINE)
+    assert name in map(anchor, titles)
+
+
+def test_the_map_has_every_folder() -> None:
+    paths = [path for path in ROOT.iterdir() if path.is_dir() and path.name[0] not in "._"]
+    folders = {path.name for path in paths} - {"build", "shared", "dist"}
+    rows = set(re.findall(r"^\| `(\w+)/` \|", README, re.MULTILINE))
+    assert rows == {name for name in folders if not name.endswith(".egg-info")}
+
+
+def test_it_says_what_nobody_has_checked() -> None:
+    section = README.partition("## What is not verified")[2].partition("\n## ")[0]
+    for word in ("released checkpoints", "Jetson", "TensorRT", "Accuracy"):
+        assert word in section
