@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from vpt_edge import runtime
@@ -20,6 +21,11 @@ DEMO = ROOT / "demo" / "checkpoint"
 
 needs_golden = pytest.mark.skipif(
     not GOLDEN.is_dir(), reason=f"no golden cases at {GOLDEN}; set VPT_SHARED"
+)
+
+needs_ort_131 = pytest.mark.skipif(
+    tuple(map(int, onnxruntime.__version__.split(".")[:2])) < (1, 31),
+    reason=f"ONNX Runtime is {onnxruntime.__version__}; int8 caches and signed Gemms need 1.31",
 )
 
 Exporter = Callable[..., runtime.Bundle]

@@ -50,6 +50,7 @@ def test_a_row_without_torch_asks_the_script() -> None:
     steps = "\n".join(step.get("run", "") for step in job["steps"])
     assert "find_spec('torch')" in steps
     assert "pytest examples/own_test.py" in steps
+    assert "vpt-run --version" in steps
     assert "[" not in steps.partition("install")[2].splitlines()[0], "an extra would bring torch"
 
 
@@ -89,3 +90,11 @@ def test_the_changelog_begins_with_what_is_unreleased() -> None:
     titles = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert titles[0] == "Unreleased"
     assert titles[1] == value("version")
+
+
+def test_the_places_of_a_change_exist() -> None:
+    table = (GITHUB / "CONTRIBUTING.md").read_text("utf-8").partition("| change |")[2]
+    rows = table.partition("\n\n")[0]
+    paths = re.findall(r"`([\w/-]+(?:/|\.(?:py|md)))`", rows)
+    assert len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).exists()] == []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from golden import DEMO, Exporter
+from golden import DEMO, Exporter, needs_ort_131
 from safetensors.torch import load_file, save_file
 
 from vpt_edge.calibration.model import BundleModel
@@ -105,6 +105,7 @@ def test_smoothing_passes_a_hostile_model_that_minmax_fails(
         assert blamed & set(HOSTILE), f"blamed {blamed}"
 
 
+@needs_ort_131
 def test_the_gate_gives_up_with_names(data: Path, exported: Exporter, tmp_path: Path) -> None:
     options = Calibration(str(data), kv_cache="int8")
     trial = Trial(DEMO, exported(DEMO), options, tmp_path / "candidate")

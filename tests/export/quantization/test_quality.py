@@ -13,7 +13,16 @@ import numpy as np
 import onnx
 import pytest
 import scenes
-from golden import CASES, DEMO, Case, Exporter, check_decisions, needs_golden, own_samples
+from golden import (
+    CASES,
+    DEMO,
+    Case,
+    Exporter,
+    check_decisions,
+    needs_golden,
+    needs_ort_131,
+    own_samples,
+)
 
 from vpt_edge.export.exporter import export
 from vpt_edge.export.quantization import onnxruntime
@@ -82,7 +91,7 @@ def test_a_quantized_bundle_answers_as_its_float_self(
 
 
 @needs_golden
-@pytest.mark.parametrize("kv_cache", ["float", "int8"])
+@pytest.mark.parametrize("kv_cache", ["float", pytest.param("int8", marks=needs_ort_131)])
 @pytest.mark.parametrize("name", CASES)
 def test_golden_models_keep_their_answers_in_int8(
     name: str, kv_cache: str, exported: Exporter
@@ -107,6 +116,7 @@ def test_answers_are_kept_where_int4_chooses_candidates(name: str, tmp_path: Pat
     check_decisions(case.ask(bundle), case)
 
 
+@needs_ort_131
 def test_an_int8_cache_holds_what_a_float_one_does_to_half_a_step(exported: Exporter) -> None:
     """Of the first layer, whose keys and values nothing rounded comes before but the matmuls in
     front of them.
