@@ -53,9 +53,7 @@ class Outcome:
 
     @property
     def cells(self) -> tuple[Box, ...]:
-        """What the region looks chose, in order, inclusive: cells, or pixels of a model that names
-        no cells.
-        """
+        """What the region looks chose, in order, inclusive: cells, else pixels."""
         actions = [look.action for look in self.looks]
         return tuple(_chosen(action) for action in actions if isinstance(action, Crop))
 

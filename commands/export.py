@@ -80,7 +80,7 @@ def _add_quantization(parser: Parser) -> None:
         type=int,
         choices=(32, 64, 128),
         default=INT4_BLOCK,
-        help=f"of int4 weights (default {INT4_BLOCK}); products that do not divide by it become "
+        help=f"of int4 weights (default {INT4_BLOCK}); matmuls that do not divide by it become "
         "int8",
     )
 
@@ -260,7 +260,7 @@ def _print_gate(gate: Gate) -> None:
     )
     if gate.floats:
         say(
-            f"{len(gate.floats)} products stayed in float, with their reasons in report.md: "
+            f"{len(gate.floats)} matmuls stayed in float, with their reasons in report.md: "
             f"{', '.join(gate.floats)}"
         )
     for note in gate.notes:

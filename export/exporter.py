@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 STREAMED_ABOVE = 2 << 30  # bytes of the float model
 CACHE_TOKENS = 4096  # prompts of up to 2048 (the authors' cut-off), a second look and an answer
+INT8_CACHE_SINCE = (1, 31)  # ONNX Runtime's version
 ATTEMPT = 0.7  # of what progress is left, for the next candidate
 
 
@@ -96,9 +97,23 @@ def _check_options(
         raise ExportError(
             f"{precision} {needs}: vpt-export … --precision int8 --calibration-data DATA"
         )
-    if calibration and calibration.kv_cache == "int8" and target != "onnxruntime":
+    if calibration and calibration.kv_cache == "int8":
+        _check_int8_cache(target)
+
+
+def _check_int8_cache(target: str) -> None:
+    if target != "onnxruntime":
         raise ExportError(
             f"graphs for {target} keep keys and values in float", "leave out --kv-cache int8"
+        )
+    import onnxruntime
+
+    version = onnxruntime.__version__
+    major, minor, *_ = version.split(".")
+    if (int(major), int(minor)) < INT8_CACHE_SINCE:
+        raise ExportError(
+            f"ONNX Runtime {version} has no attention with an int8 cache, expected 1.31 or later",
+            "leave out --kv-cache int8, or pip install 'onnxruntime>=1.31'",
         )
 
 

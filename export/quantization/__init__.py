@@ -1,1 +1,1 @@
-"""Quantization of a graph's matrix products: recipes, rounding, dialects, calibration, the gate."""
+"""Quantization of a graph's matmuls: recipes, rounding, dialects, calibration, the gate."""

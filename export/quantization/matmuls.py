@@ -1,4 +1,4 @@
-"""The matrix products of a graph that have a stored weight."""
+"""The matmuls of a graph that have a stored weight."""
 
 from __future__ import annotations
 

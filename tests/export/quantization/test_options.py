@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import onnxruntime
 import pytest
 from golden import DEMO
 
@@ -41,3 +42,13 @@ def test_an_int8_cache_is_for_onnxruntime(data: Path, tmp_path: Path) -> None:
             target="tensorrt",
             calibration=calibration,
         )
+
+
+def test_an_int8_cache_needs_a_new_onnxruntime(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before the calibration, behind which its graph would not open."""
+    monkeypatch.setattr(onnxruntime, "__version__", "1.23.2")
+    calibration = Calibration(str(data), kv_cache="int8")
+    with pytest.raises(ExportError, match=r"ONNX Runtime 1\.23\.2 has no attention.*>=1\.31"):
+        export(str(DEMO), tmp_path / "bundle", precision="int8", calibration=calibration)
