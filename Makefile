@@ -19,6 +19,9 @@ GPU_OPTIONS ?=
 KIND ?= clip
 SIZE ?= 2b
 EXPORT := $(wildcard export/*.py export/*/*.py export/*/*/*.py)
+TESTS := $(wildcard tests/*.py tests/*/*.py tests/*/*/*.py tests/*/*/*/*.py)
+# The packages are held as vpt_edge, by the links in tests/typing.
+TYPED := $(filter-out tests/typing/%,$(TESTS)) $(wildcard demo/*.py examples/*.py benchmarks/*.py)
 BENCH := PYTHONPATH=tests/typing:tests:demo:.
 
 .PHONY: demo test eval-demo figures train-demo lint big-checkpoint gpu gpu-wheels clean
@@ -41,7 +44,7 @@ test: lint
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy tests/typing/vpt_edge demo/*.py examples/*.py tests/*.py tests/*/*.py tests/*/*/*.py tests/*/*/*/*.py benchmarks/*.py
+	$(BIN)/mypy tests/typing/vpt_edge $(TYPED)
 
 big-checkpoint: $(VENV)/ready
 	$(BIN)/python benchmarks/big_checkpoint.py --kind $(KIND) --size $(SIZE) --out build/big-$(SIZE)-$(KIND)
