@@ -196,7 +196,7 @@ def test_a_bundle_that_does_not_answer_replaces_nothing(
     seal = BundleWriter.seal
 
     def seal_badly(self: BundleWriter, manifest: Manifest) -> None:
-        seal(self, replace(manifest, tokens=replace(manifest.tokens, image_pad=10**6)))
+        seal(self, replace(manifest, cache=replace(manifest.cache, capacity=8)))
 
     monkeypatch.setattr(BundleWriter, "seal", seal_badly)
     with pytest.raises(ExportError, match=r"does not answer"):
@@ -234,7 +234,9 @@ def test_a_config_value_of_another_type_is_said_before_the_work(
     config = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps({**config, "image_resolution": value}))
     stages: list[str] = []
-    with pytest.raises(CheckpointError, match=r"limit is .*expected .*int.*correct its config"):
+    with pytest.raises(
+        CheckpointError, match=r"longest_side is .*expected .*int.*correct its config"
+    ):
         exporter.export(
             str(folder),
             tmp_path / "bundle",
