@@ -1,6 +1,4 @@
-"""Other libraries on a checkpoint's language model: llama.cpp, onnxruntime-genai, and what the bare
-machine can do.
-"""
+"""Other libraries on a language model: llama.cpp, onnxruntime-genai, and the bare machine."""
 
 from __future__ import annotations
 
