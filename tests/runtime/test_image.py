@@ -239,7 +239,7 @@ def test_a_damaged_png_is_refused() -> None:
     ("name", "problem"), [("missing.png", "missing"), (".", "folder"), ("a\0b", "missing")]
 )
 def test_a_path_without_a_picture_says_so(name: str, problem: str, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="not a picture at") as error:
+    with pytest.raises(ImageError, match="no picture at") as error:
         open_picture(tmp_path / name)
     assert problem in str(error.value)
 

@@ -121,7 +121,7 @@ def prompts_of(bundle: Bundle, *turns: str) -> list[int]:
 def test_it_keeps_to_the_protocol(bundle: Bundle) -> None:
     way: Perception = JsonBox(bundle.manifest)
     assert isinstance(open_perception(bundle.manifest), type(way))
-    assert bundle.manifest.kind == "json_box on qwen2_vl"
+    assert bundle.manifest.kind == "json_box"
 
 
 def test_its_block_is_held_against_its_config(bundle: Bundle) -> None:
