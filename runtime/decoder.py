@@ -64,9 +64,24 @@ class Decoder:
         self.reused_tokens = 0
 
     @property
+    def capacity(self) -> int:
+        """How many tokens the cache takes."""
+        return self._cache.capacity
+
+    @property
     def remaining(self) -> int:
         """How many more tokens the cache can take."""
         return self._cache.capacity - self._cache.length
+
+    def check(self, context: Context) -> None:
+        """Raise PromptError for a ``context`` that the cache does not take."""
+        tokens = len(context.ids)
+        if tokens > self.capacity:
+            raise PromptError(
+                f"the prompt has {tokens} tokens, the cache takes {self.capacity}",
+                "shorten the question, or export with more: "
+                f"vpt-export CHECKPOINT -o BUNDLE --cache-tokens {tokens + 1024}",
+            )
 
     def prefill(self, context: Context) -> Scores:
         """Compute what is new in ``context``, behind the common prefix with what is computed.
@@ -77,13 +92,7 @@ class Decoder:
         graph takes at once goes in chunks.
         """
         ids = context.ids
-        if len(ids) > self._cache.capacity:
-            needed = len(ids) + 1024
-            raise PromptError(
-                f"the prompt has {len(ids)} tokens, the cache takes {self._cache.capacity}",
-                "shorten the question, or export with more: "
-                f"vpt-export CHECKPOINT -o BUNDLE --cache-tokens {needed}",
-            )
+        self.check(context)
         start = self._rewind(context)
         self.reused_tokens += start
         positions = self._tower.positions(len(ids), context.visuals)

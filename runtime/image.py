@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Picture: TypeAlias = "str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8]"
 Box: TypeAlias = tuple[int, int, int, int]
+Size: TypeAlias = tuple[int, int]  # width and height, as Pillow has it
 
 MIN_SIDE = 28
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -93,24 +94,40 @@ def _load(picture: Image.Image, name: str) -> Image.Image:
 
 def regularize(picture: Image.Image, longest_side: int) -> Image.Image:
     """Shrink to ``longest_side`` (NEAREST), make it RGB, stretch sides below 28 (PROTOCOL 4)."""
-    width, height = picture.size
-    if max(width, height) > longest_side:
-        factor = longest_side / max(width, height)
-        size = (int(width * factor), int(height * factor))
-        if 0 in size:
-            raise ImageError(
-                f"a picture of {width}x{height} pixels is too thin: shrunk to {longest_side} on "
-                f"its longest side it is {size[0]}x{size[1]}",
-                f"crop it to an aspect ratio below {longest_side}",
-            )
-        picture = picture.resize(size, resample=Image.Resampling.NEAREST)
+    shrunk = _shrink(picture.size, longest_side)
+    if picture.size != shrunk:
+        picture = picture.resize(shrunk, resample=Image.Resampling.NEAREST)
     if picture.mode != "RGB":
         picture = picture.convert("RGB")
-    width, height = picture.size
-    if min(width, height) < MIN_SIDE:
-        size = (max(width, MIN_SIDE), max(height, MIN_SIDE))
-        picture = picture.resize(size, resample=Image.Resampling.NEAREST)
+    stretched = _stretch(picture.size)
+    if picture.size != stretched:
+        picture = picture.resize(stretched, resample=Image.Resampling.NEAREST)
     return picture
+
+
+def regularized_size(size: Size, longest_side: int) -> Size:
+    """What ``regularize`` makes of a picture of ``size``. Raises ImageError as it does."""
+    return _stretch(_shrink(size, longest_side))
+
+
+def _shrink(size: Size, longest_side: int) -> Size:
+    width, height = size
+    if max(width, height) <= longest_side:
+        return size
+    factor = longest_side / max(width, height)
+    shrunk = (int(width * factor), int(height * factor))
+    if 0 in shrunk:
+        raise ImageError(
+            f"a picture of {width}x{height} pixels is too thin: shrunk to {longest_side} on "
+            f"its longest side it is {shrunk[0]}x{shrunk[1]}",
+            f"crop it to an aspect ratio below {longest_side}",
+        )
+    return shrunk
+
+
+def _stretch(size: Size) -> Size:
+    width, height = size
+    return max(width, MIN_SIDE), max(height, MIN_SIDE)
 
 
 def imagenet_planes(pixels: NDArray[np.uint8]) -> Floats:

@@ -10,6 +10,10 @@ from vpt_edge.runtime.errors import PromptError
 if TYPE_CHECKING:
     from vpt_edge.runtime.perception.actions import Mode
 
+# A turn that asks for more gets none. The authors' prompts end at 2048 tokens, which hold no more:
+# a look takes at least 4 in the turn and 12 with its crop.
+LOOKS_A_TURN = 128
+
 
 class AskOptions(TypedDict, total=False):
     """What ``ask`` and ``stream`` take by keyword."""
@@ -32,9 +36,10 @@ class Options:
     ``perception``: "free" appends nothing to the question and honours the triggers; "region" and
     "reencode" append the authors' sentence; "off" appends nothing and takes triggers for text.
     ``assistant_prefix``: text that the assistant's first turn begins with. ``max_new_tokens``: for
-    each turn. ``max_looks``: rounds of looking again; the authors' code has one. ``temperature``,
-    ``top_k``, ``top_p``, ``seed``: sampling; at temperature 0 the likeliest token is taken.
-    ``keep_logits``: keep the logits of every generated token in the turns.
+    each turn. ``max_looks``: rounds of looking again, each of at most ``LOOKS_A_TURN`` regions; the
+    authors' code has one round. ``temperature``, ``top_k``, ``top_p``, ``seed``: sampling; at
+    temperature 0 the likeliest token is taken. ``keep_logits``: keep the logits of every generated
+    token in the turns.
 
     Raises PromptError for numbers out of range.
     """

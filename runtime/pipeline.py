@@ -198,26 +198,26 @@ class Pipeline:
         sampler = Sampler(asked.temperature, asked.top_k, asked.top_p, asked.seed)
         encoded = image if isinstance(image, EncodedPicture) else self.encode(image)
         encoded.check(self)
-        request = Request(encoded.features, question, asked, self._perception)
+        request = Request(encoded.features, question, asked, self._perception, self._chat)
         self._hint(asked)
         return self._one_at_a_time(self._answer(request, sampler))
 
     def _answer(self, request: Request, sampler: Sampler) -> Iterator[Event]:
         """A turn of text and, as long as it asks for it, a look and another turn on its cache."""
+        self._decoder.check(request.outline())
         request.begin()
         self._decoder.begin(greedy=sampler.greedy and not request.options.keep_logits)
         while True:
             complete = yield from self._turn(request, sampler)
-            decision = request.decide()
-            if not decision.actions or not request.may_look():
+            decision = request.decide(complete, self._decoder.capacity)
+            if not decision.actions:
                 break
             yield from request.look(decision)
-        reason = request.finish_reason(decision, complete)
-        yield Finished(request.answer(reason, self._decoder))
+        yield Finished(request.answer(decision.reason, self._decoder))
 
     def _turn(self, request: Request, sampler: Sampler) -> Generator[Event, None, bool]:
         """Prefill what is new in the context, then generate; returns whether an end token came."""
-        context = request.context(self._chat)
+        context = request.context()
         prompt_ids = tuple(context.ids)
         most = len(prompt_ids) + request.options.max_new_tokens
         pieces = self._chat.stream(self._perception.hidden_ids)

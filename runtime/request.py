@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vpt_edge.runtime.perception.actions import Crop
+from vpt_edge.runtime.errors import ImageError, PromptError
+from vpt_edge.runtime.options import LOOKS_A_TURN
+from vpt_edge.runtime.perception.actions import Crop, Decision
 from vpt_edge.runtime.result import Answer, Looked, Usage
 from vpt_edge.runtime.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from vpt_edge.runtime.chat import Chat
+    from vpt_edge.runtime.chat import Chat, Message
     from vpt_edge.runtime.context import Context, Encoded
     from vpt_edge.runtime.decoder import Decoder
     from vpt_edge.runtime.options import Options
     from vpt_edge.runtime.perception import Perception
-    from vpt_edge.runtime.perception.actions import Decision, PerceptionAction
+    from vpt_edge.runtime.perception.actions import PerceptionAction
     from vpt_edge.runtime.result import Turn
     from vpt_edge.runtime.vision import PictureFeatures
 
@@ -28,41 +30,91 @@ class Request:
     """
 
     def __init__(
-        self, picture: PictureFeatures, question: str, options: Options, perception: Perception
+        self,
+        picture: PictureFeatures,
+        question: str,
+        options: Options,
+        perception: Perception,
+        chat: Chat,
     ) -> None:
         perception.check_prefix(options.assistant_prefix)
         self.messages = perception.opening(question, options.perception)
         self.question = question
         self.options = options
-        self.prefix_ids: list[int] = []
         self.turns: list[Turn] = []
         self.looks: list[Looked] = []
         self.stopwatch = Stopwatch()
         self._picture = picture
         self._perception = perception
+        self._chat = chat
         self._shown: list[Encoded] = []
+
+    @property
+    def prefix_ids(self) -> list[int]:
+        """What the next turn begins with: only the first one may have something."""
+        if self.turns:
+            return []
+        return self._chat.encode(self.options.assistant_prefix)
+
+    def outline(self) -> Context:
+        """The first turn's context as it will be, with visual tokens that are not computed yet."""
+        return self._lay_out(self.messages, [self._picture.outline()])
 
     def begin(self) -> None:
         """Show the picture, encoded unless an earlier question has done that."""
         self.stopwatch.begin()
         self._shown.append(self._picture.encode(self.stopwatch))
 
-    def context(self, chat: Chat) -> Context:
+    def context(self) -> Context:
         """What the next turn is generated from; the first one begins with ``prefix_ids``."""
-        self.prefix_ids = []
-        if not self.turns:
-            self.prefix_ids = chat.encode(self.options.assistant_prefix)
-        context = chat.context(self.messages, self._shown)
+        return self._lay_out(self.messages, self._shown)
+
+    def _lay_out(self, messages: Sequence[Message], shown: Sequence[Encoded]) -> Context:
+        """Raises PromptError where what stands for pictures is not what is ``shown``."""
+        context = self._chat.context(messages, shown)
         context.ids += self.prefix_ids
+        pads = {self._chat.encode(pad)[0] for pad in self._perception.pads.values()}
+        places = sum(token in pads for token in context.ids)
+        expected = sum(encoded.tokens for encoded in shown)
+        if places != expected:
+            raise PromptError(
+                f"the prompt has {places} places for {expected} visual tokens",
+                "remove what stands for a picture",
+            )
         return context
 
-    def decide(self) -> Decision:
-        """What the last turn asks for."""
-        return self._perception.read(self.turns[-1].text, self._picture.picture.size)
+    def decide(self, complete: bool, capacity: int) -> Decision:
+        """What follows the last turn, which came to an end token if it is ``complete``.
 
-    def may_look(self) -> bool:
-        """Whether a look is left."""
-        return len(self.turns) <= self.options.looks
+        Looks, or none and the reason why the request ends here. What the looks will add is counted
+        before any of them is taken: a cache of ``capacity`` tokens must hold it.
+        """
+        asked = Decision(())
+        if self.options.looks:
+            asked = self._perception.read(self.turns[-1].text, self._picture.picture.size)
+        if asked.reason != "answer":
+            return asked
+        if asked.actions and len(self.turns) <= self.options.looks:
+            return self._within_limits(asked, capacity)
+        if not complete:
+            return Decision((), "length")
+        if asked.actions:
+            return Decision((), "look_limit")
+        return Decision((), "stop")
+
+    def _within_limits(self, asked: Decision, capacity: int) -> Decision:
+        """``asked``, or no look and the reason."""
+        if len(asked.actions) > LOOKS_A_TURN:
+            return Decision((), "look_limit")
+        messages = [*self.messages, *self._perception.follow_up(self.turns[-1].text, asked)]
+        try:
+            added = [self._picture.outline_look(action) for action in asked.actions]
+            context = self._lay_out(messages, [*self._shown, *added])
+        except (ImageError, PromptError):  # a crop too thin to be shown, or a picture spelled out
+            return Decision((), "malformed_region")
+        if len(context.ids) > capacity:
+            return Decision((), "length")
+        return asked
 
     def look(self, decision: Decision) -> Iterator[Looked]:
         """Do what the last turn asks for, and hand it back in the messages."""
@@ -80,16 +132,6 @@ class Request:
             encoded = self._picture.reencode(self._shown[0], self.stopwatch)
         self._shown.append(encoded)
         return Looked(action, encoded.tokens, crop)
-
-    def finish_reason(self, decision: Decision, complete: bool) -> str:
-        """Why the request ends with its last turn, which came to an end token or not."""
-        if decision.reason != "answer" and self.options.looks:
-            return decision.reason
-        if not complete:
-            return "length"
-        if decision.actions and self.options.looks:
-            return "look_limit"
-        return "stop"
 
     def answer(self, finish_reason: str, decoder: Decoder) -> Answer:
         turn = self.turns[-1]

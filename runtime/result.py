@@ -134,10 +134,10 @@ class Answer:
     """The answer to one question.
 
     ``text`` is the last turn without trigger tokens, ``raw`` the last turn as the authors' code
-    returns it. ``finish_reason``: "stop" (an end token), "length" (max_new_tokens or the cache's
-    capacity), "look_limit" (the last turn asked for one more look), or a case in which the authors'
-    code gives up: "mixed_triggers", "malformed_region", "foreign_trigger". ``image`` is a copy of
-    the picture, in its own size.
+    returns it. ``finish_reason``: "stop" (an end token), "length" (max_new_tokens, or the cache's
+    capacity, which may not hold a look), "look_limit" (the last turn asked for one more look, or
+    for too many at once), or a case in which the authors' code gives up: "mixed_triggers",
+    "malformed_region", "foreign_trigger". ``image`` is a copy of the picture, in its own size.
     """
 
     text: str

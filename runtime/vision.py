@@ -8,6 +8,7 @@ import numpy as np
 
 from vpt_edge.runtime.context import Encoded
 from vpt_edge.runtime.models import open_encoder, open_tower
+from vpt_edge.runtime.perception.actions import Crop
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from vpt_edge.runtime.image import Box
+    from vpt_edge.runtime.image import Box, Size
     from vpt_edge.runtime.manifest import Manifest
     from vpt_edge.runtime.perception import Perception
+    from vpt_edge.runtime.perception.actions import PerceptionAction
     from vpt_edge.runtime.sessions import Session
     from vpt_edge.runtime.stopwatch import Stopwatch
 
@@ -38,13 +40,28 @@ class Vision:
         if perception.encoder is not None:
             self._encoder = open_encoder(perception.encoder)
 
+    def outline(self, size: Size) -> Encoded:
+        """What ``encode`` makes of a picture of ``size``, without its values: (tokens, 0).
+
+        Raises ImageError for a picture that cannot be shown.
+        """
+        grid = self._tower.grid(size, self._manifest.image)
+        return Encoded(np.empty((self._tower.tokens(grid), 0), np.float32), grid)
+
+    def outline_reencode(self, shown: Encoded) -> Encoded:
+        """The same of a re-encode of the picture that was ``shown``."""
+        tokens = shown.tokens
+        if self._encoder is not None:
+            tokens = self._feature_shape[1]
+        return Encoded(np.empty((tokens, 0), np.float32), None)
+
     def encode(self, picture: Image.Image, stopwatch: Stopwatch) -> Encoded:
         """The visual tokens of a picture or crop."""
         with stopwatch.stage("preprocess"):
             patches = self._tower.preprocess(picture, self._manifest.image)
         with stopwatch.stage("vision"):
             inputs = self._tower.inputs(patches)
-            shape = (1, self._tower.tokens(patches), self._manifest.text.hidden_size)
+            shape = (1, self._tower.tokens(patches.grid), self._manifest.text.hidden_size)
             features = np.empty(shape, np.float32)
             self._sessions["vision_encoder"].run(inputs, {"features": features})
         return Encoded(features[0], patches.grid)
@@ -56,10 +73,14 @@ class Vision:
         with stopwatch.stage("preprocess"):
             pixels = self._encoder.preprocess(picture, self._longest_side)
         with stopwatch.stage("reencode"):
-            shape = self._manifest.graphs["reencoder_features"].outputs[0].shape
-            features = np.empty([int(size) for size in shape], np.float32)
+            features = np.empty(self._feature_shape, np.float32)
             self._sessions["reencoder_features"].run({"pixels": pixels}, {"features": features})
         return features[0]
+
+    @property
+    def _feature_shape(self) -> list[int]:
+        """Of the second encoder's output: (1, tokens, width)."""
+        return [int(size) for size in self._manifest.graphs["reencoder_features"].outputs[0].shape]
 
     def project(self, features: Floats, condition: Floats) -> Floats:
         """``features`` under ``condition`` (1, hidden), the state in front of the action token."""
@@ -77,6 +98,20 @@ class PictureFeatures:
         self._vision = vision
         self._encoded: Encoded | None = None
         self._reencoded: Floats | None = None
+
+    def outline(self) -> Encoded:
+        """``Vision.outline`` of the whole picture."""
+        return self._vision.outline(self.picture.size)
+
+    def outline_look(self, action: PerceptionAction) -> Encoded:
+        """What the look of ``action`` adds, without its values.
+
+        Raises ImageError for a crop that cannot be shown.
+        """
+        if isinstance(action, Crop):
+            left, top, right, bottom = action.box
+            return self._vision.outline((right - left, bottom - top))
+        return self._vision.outline_reencode(self.outline())
 
     def encode(self, stopwatch: Stopwatch) -> Encoded:
         """The whole picture's visual tokens."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from vpt_edge.runtime.context import Visual
-    from vpt_edge.runtime.image import Patches
+    from vpt_edge.runtime.context import Grid, Visual
+    from vpt_edge.runtime.image import Patches, Size
     from vpt_edge.runtime.manifest import ImageConfig, Manifest
 
     Floats = NDArray[np.float32]
@@ -37,8 +37,14 @@ class Tower(Protocol):
     def preprocess(self, picture: Image.Image, limits: ImageConfig) -> Patches:
         """The pixels of ``picture`` as the vision encoder takes them."""
 
-    def tokens(self, patches: Patches) -> int:
-        """How many visual tokens the patches become."""
+    def grid(self, size: Size, limits: ImageConfig) -> Grid:
+        """The grid of patches that ``preprocess`` makes of a picture of ``size``.
+
+        Raises ImageError as it does.
+        """
+
+    def tokens(self, grid: Grid) -> int:
+        """How many visual tokens the patches of ``grid`` become."""
 
     def inputs(self, patches: Patches) -> Mapping[str, Floats]:
         """The inputs of the graph ``vision_encoder``."""

@@ -10,7 +10,13 @@ import numpy as np
 from PIL import Image
 
 from vpt_edge.runtime.errors import ImageError
-from vpt_edge.runtime.image import MIN_SIDE, Patches, normalized_bytes, regularize
+from vpt_edge.runtime.image import (
+    MIN_SIDE,
+    Patches,
+    normalized_bytes,
+    regularize,
+    regularized_size,
+)
 from vpt_edge.runtime.manifest import read_block
 from vpt_edge.runtime.positions import mrope, mrope_positions, vision_rope
 
@@ -19,7 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from vpt_edge.runtime.context import Visual
+    from vpt_edge.runtime.context import Grid, Visual
+    from vpt_edge.runtime.image import Size
     from vpt_edge.runtime.manifest import ImageConfig, Manifest
 
     Floats = NDArray[np.float32]
@@ -49,8 +56,13 @@ class Qwen2VL:
     def preprocess(self, picture: Image.Image, limits: ImageConfig) -> Patches:
         return preprocess(picture, limits)
 
-    def tokens(self, patches: Patches) -> int:
-        return len(patches.values) // MERGE**2
+    def grid(self, size: Size, limits: ImageConfig) -> Grid:
+        width, height = shown_size(size, limits)
+        return 1, height // PATCH, width // PATCH
+
+    def tokens(self, grid: Grid) -> int:
+        frames, rows, columns = grid
+        return frames * rows * columns // MERGE**2
 
     def inputs(self, patches: Patches) -> Mapping[str, Floats]:
         """``patches`` (1, patches, 1176); ``cos``, ``sin`` (patches, head_dim / 2)."""
@@ -72,9 +84,8 @@ def preprocess(picture: Image.Image, limits: ImageConfig) -> Patches:
     Values (rows * columns, 1176) float32 in merge order; a patch is channels, frames, rows,
     columns. Raises ImageError for a picture that is too thin, or does not fit into ``max_pixels``.
     """
-    picture = regularize(picture, limits.longest_side)
-    size = smart_resize(picture.width, picture.height, limits.min_pixels, limits.max_pixels)
-    picture = picture.resize(size, Image.Resampling.BICUBIC)
+    size = shown_size(picture.size, limits)
+    picture = regularize(picture, limits.longest_side).resize(size, Image.Resampling.BICUBIC)
     rows = picture.height // PATCH
     columns = picture.width // PATCH
     merged = (rows // MERGE, MERGE, PATCH, columns // MERGE, MERGE, PATCH, 3)
@@ -86,7 +97,13 @@ def preprocess(picture: Image.Image, limits: ImageConfig) -> Patches:
     return Patches(values.reshape(rows * columns, -1), (1, rows, columns))
 
 
-def smart_resize(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+def shown_size(size: Size, limits: ImageConfig) -> Size:
+    """The pixels, (width, height), in which the encoder sees a picture of ``size``."""
+    width, height = regularized_size(size, limits.longest_side)
+    return smart_resize(width, height, limits.min_pixels, limits.max_pixels)
+
+
+def smart_resize(width: int, height: int, min_pixels: int, max_pixels: int) -> Size:
     """Qwen2-VL's size, (width, height): multiples of 28 by banker's rounding, within the limits."""
     new_width = round(width / FACTOR) * FACTOR
     new_height = round(height / FACTOR) * FACTOR

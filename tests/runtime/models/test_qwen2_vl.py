@@ -67,7 +67,7 @@ def test_what_qwen_sees_is_the_authors(row: dict[str, Any], tower: Qwen2VL) -> N
     assert list(smart_resize(*regular.size, MIN_PIXELS, MAX_PIXELS)) == expected["resized_wh"]
     patches = tower.preprocess(picture, LIMITS)
     assert list(patches.grid) == expected["grid_thw"]
-    assert tower.tokens(patches) == expected["tokens"]
+    assert tower.tokens(patches.grid) == expected["tokens"]
     assert sha256(picture_of(patches)) == expected["resized_sha256_rgb8"]
     assert list(patches.values.shape) == expected["tensor"]["shape"]
     assert sha256(patches.values) == expected["tensor"]["sha256_f32"]
@@ -122,9 +122,34 @@ def test_patches_invert_to_the_resized_picture(width: int, height: int, tower: Q
     size = smart_resize(*regular.size, MIN_PIXELS, MAX_PIXELS)
     patches = patchify(picture)
     assert patches.grid == (1, size[1] // 14, size[0] // 14)
-    assert tower.tokens(patches) * 4 == len(patches.values)
+    assert tower.tokens(patches.grid) * 4 == len(patches.values)
     resized = regular.resize(size, Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(picture_of(patches), np.asarray(resized))
+
+
+@given(
+    width=st.integers(1, 3000),
+    height=st.integers(1, 3000),
+    limits=st.builds(
+        ImageConfig,
+        st.sampled_from([28, 100, 512]),
+        st.sampled_from([784, 3136, 20000]),
+        st.sampled_from([784 * 40, MAX_PIXELS]),
+    ),
+)
+@example(width=512, height=1, limits=LIMITS)
+@example(width=0, height=3, limits=LIMITS)  # a crop of a tiny picture
+def test_the_grid_is_known_from_the_size_alone(
+    width: int, height: int, limits: ImageConfig, tower: Qwen2VL
+) -> None:
+    picture = Image.new("L", (width, height))
+    try:
+        patches = tower.preprocess(picture, limits)
+    except ImageError as error:
+        with pytest.raises(ImageError, match=str(error)):
+            tower.grid(picture.size, limits)
+    else:
+        assert tower.grid(picture.size, limits) == patches.grid
 
 
 def test_four_neighbouring_patches_lie_together() -> None:
