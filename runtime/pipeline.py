@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+import asyncio
+import contextlib
 import os
-import threading
-import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,11 @@ from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.chat import Chat
 from vpt_edge.runtime.decoder import Decoder
 from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.hint import give_hint
 from vpt_edge.runtime.image import open_picture
 from vpt_edge.runtime.options import Options
 from vpt_edge.runtime.perception import open_perception
+from vpt_edge.runtime.queue import NO_TEXT, EventStream, RequestQueue
 from vpt_edge.runtime.request import Request
 from vpt_edge.runtime.result import Answer, Event, Finished, Text, Turn
 from vpt_edge.runtime.sampler import Sampler
@@ -26,8 +27,6 @@ from vpt_edge.runtime.sessions import open_session
 from vpt_edge.runtime.vision import PictureFeatures, Vision
 
 if TYPE_CHECKING:
-    from types import FrameType
-
     from PIL import Image
     from typing_extensions import Unpack
 
@@ -74,9 +73,17 @@ class EncodedPicture:
         """The answer to ``question``; the options are ``Options``."""
         return self._pipeline.ask(self, question, **options)
 
-    def stream(self, question: str, **options: Unpack[AskOptions]) -> Iterator[Event]:
+    def stream(self, question: str, **options: Unpack[AskOptions]) -> EventStream:
         """The events of ``Pipeline.stream``, with the same options."""
         return self._pipeline.stream(self, question, **options)
+
+    async def aask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
+        """``ask`` for an event loop."""
+        return await self._pipeline.aask(self, question, **options)
+
+    def astream(self, question: str, **options: Unpack[AskOptions]) -> AsyncGenerator[Event, None]:
+        """``stream`` for an event loop."""
+        return self._pipeline.astream(self, question, **options)
 
     def check(self, pipeline: Pipeline) -> None:
         """Raise VptError for a closed picture, or one of another pipeline."""
@@ -95,8 +102,8 @@ class Pipeline:
 
     ``bundle`` is a folder that vpt-export wrote, or an opened ``Bundle``; ``device`` is "cpu",
     "cuda", "tensorrt" or "tensorrt-rtx". ``opener`` replaces the inference library, for tests.
-    Requests from several threads are answered one after another; a thread that begins a request
-    while its own stream is unfinished gets an error instead of a deadlock.
+    Requests of several threads and event loops are answered one after another. A stream that is
+    unfinished when the next request comes is computed to its end first, and keeps its events.
     """
 
     def __init__(
@@ -107,6 +114,7 @@ class Pipeline:
         opener: SessionOpener | None = None,
     ) -> None:
         self._sessions: dict[str, Session] = {}
+        self._queue = RequestQueue()
         try:
             if isinstance(bundle, str | os.PathLike):
                 unchecked = Bundle.read(bundle)
@@ -123,8 +131,6 @@ class Pipeline:
         except BaseException:
             self.close()
             raise
-        self._lock = threading.Lock()
-        self._owner = 0
         self._hinted = False
 
     def _open(self, device: str, opener: SessionOpener | None) -> None:
@@ -160,16 +166,15 @@ class Pipeline:
         self.close()
 
     def close(self) -> None:
-        """Close the sessions; the pipeline answers no more."""
+        """Close the sessions; the pipeline answers no more, and unfinished requests fail."""
+        self._queue.close()
         while self._sessions:
             _, session = self._sessions.popitem()
             session.close()
 
     def forget(self) -> None:
         """Let go of what earlier requests computed: the next one computes all of its tokens."""
-        self._check_free()
-        with self._lock:
-            self._decoder.forget()
+        self._queue.run(self._decoder.forget)
 
     def encode(self, image: Picture) -> EncodedPicture:
         """``image`` for several questions: it is encoded once, with the first of them."""
@@ -179,30 +184,57 @@ class Pipeline:
         self, image: Picture | EncodedPicture, question: str, **options: Unpack[AskOptions]
     ) -> Answer:
         """The answer to ``question`` about ``image``; the options are ``Options``."""
-        *_, last = self.stream(image, question, **options)
+        with contextlib.closing(self.stream(image, question, **options)) as events:
+            *_, last = events
         assert isinstance(last, Finished)
         return last.answer
 
     def stream(
         self, image: Picture | EncodedPicture, question: str, **options: Unpack[AskOptions]
-    ) -> Iterator[Event]:
+    ) -> EventStream:
         """Yield ``Text`` and ``Looked`` as they happen, and ``Finished`` with the answer.
 
         ``image``: a path, bytes, a PIL image, an RGB array (height, width, 3) uint8, or what
-        ``encode`` gave. The options are ``Options``.
+        ``encode`` gave. The options are ``Options``. Any thread may take the next event; ``close``
+        ends the request between two tokens, and so does letting go of the stream.
 
         Raises ImageError and PromptError for what cannot be shown or asked.
         """
         asked = Options(**options)
-        self._check_open()
+        self._queue.check_open()
         sampler = Sampler(asked.temperature, asked.top_k, asked.top_p, asked.seed)
         encoded = image if isinstance(image, EncodedPicture) else self.encode(image)
         encoded.check(self)
         request = Request(encoded.features, question, asked, self._perception, self._chat)
         self._hint(asked)
-        return self._one_at_a_time(self._answer(request, sampler))
+        return EventStream(self._queue, self._answer(request, sampler))
 
-    def _answer(self, request: Request, sampler: Sampler) -> Iterator[Event]:
+    async def aask(
+        self, image: Picture | EncodedPicture, question: str, **options: Unpack[AskOptions]
+    ) -> Answer:
+        """``ask`` for an event loop, which goes on meanwhile."""
+        async with contextlib.aclosing(self.astream(image, question, **options)) as events:
+            async for event in events:
+                last = event
+        assert isinstance(last, Finished)
+        return last.answer
+
+    async def astream(
+        self, image: Picture | EncodedPicture, question: str, **options: Unpack[AskOptions]
+    ) -> AsyncGenerator[Event, None]:
+        """``stream`` for an event loop, which goes on meanwhile.
+
+        A cancelled task, and ``aclose``, end the request between two tokens.
+        """
+        self._hint(Options(**options))
+        if not isinstance(image, EncodedPicture):
+            image = await asyncio.to_thread(self.encode, image)
+        stream = self.stream(image, question, **options)
+        async with contextlib.aclosing(self._queue.follow(stream)) as events:
+            async for event in events:
+                yield event
+
+    def _answer(self, request: Request, sampler: Sampler) -> Generator[Event, None, None]:
         """A turn of text and, as long as it asks for it, a look and another turn on its cache."""
         self._decoder.check(request.outline())
         request.begin()
@@ -216,7 +248,10 @@ class Pipeline:
         yield Finished(request.answer(decision.reason, self._decoder))
 
     def _turn(self, request: Request, sampler: Sampler) -> Generator[Event, None, bool]:
-        """Prefill what is new in the context, then generate; returns whether an end token came."""
+        """Prefill what is new in the context, then generate, an event a token.
+
+        Returns whether an end token came.
+        """
         context = request.context()
         prompt_ids = tuple(context.ids)
         most = len(prompt_ids) + request.options.max_new_tokens
@@ -237,7 +272,7 @@ class Pipeline:
             if forced is not None and not complete and not full:
                 token = forced  # whatever was sampled
             context.ids.append(token)
-            yield from map(Text, pieces.step(token))
+            yield from map(Text, pieces.step(token) or [NO_TEXT])
             if complete or full:
                 break
             with request.stopwatch.stage("decode"):
@@ -253,39 +288,8 @@ class Pipeline:
         )
         return complete
 
-    def _one_at_a_time(self, events: Iterator[Event]) -> Iterator[Event]:
-        self._check_free()
-        with self._lock:
-            self._owner = threading.get_ident()
-            try:
-                self._check_open()
-                yield from events
-            finally:
-                self._owner = 0
-
-    def _check_free(self) -> None:
-        if self._owner == threading.get_ident():
-            raise VptError(
-                "this thread's earlier stream is unfinished",
-                "exhaust it or close() it, then ask again",
-            )
-
-    def _check_open(self) -> None:
-        if not self._sessions:
-            raise VptError("the pipeline is closed", "open it again: Pipeline(bundle)")
-
     def _hint(self, options: Options) -> None:
         hint = self._perception.hint(options.perception)
         if hint is not None and not self._hinted:
             self._hinted = True
-            warnings.warn(hint, stacklevel=_caller_level(inspect.currentframe()))
-
-
-def _caller_level(frame: FrameType | None) -> int:
-    """The level, from ``frame`` on, of the first frame that is the application's."""
-    level = 1
-    ours = __name__.partition(".")[0]
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == ours:
-        level += 1
-        frame = frame.f_back
-    return level
+            give_hint(hint)

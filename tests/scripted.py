@@ -5,6 +5,7 @@ must have been prompted with.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,3 +78,11 @@ def conversation(bundle: Bundle, *texts: str, tokens: Sequence[int]) -> list[int
         grid = (1, 2, 2 * count) if name == "image" else None
         shown.append(Encoded(np.zeros((count, 4), np.float32), grid))
     return chat_of(bundle).context(messages, shown).ids
+
+
+def waiting(bundle: Bundle) -> Bundle:
+    """Of a checkpoint that looks again when the question asks for it."""
+    perception = {**bundle.manifest.perception, "prompt_triggered": True}
+    return replace(
+        bundle, manifest=replace(bundle.manifest, perception=perception, source="Some-VPT")
+    )

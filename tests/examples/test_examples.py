@@ -62,6 +62,13 @@ def check_stream(printed: str, world: World) -> None:
     assert end == "ended with stop"
 
 
+def check_event_loop(printed: str, world: World) -> None:
+    look, answer, other = printed.splitlines()
+    assert look.startswith("looks again at (")
+    assert answer == world.answer
+    assert other.startswith(f"{world.words['OTHER']} ")
+
+
 def computed_tokens(line: str) -> int:
     return int(line.rpartition("(")[2].split()[0])
 
@@ -89,6 +96,7 @@ def check_own_test(printed: str, world: World) -> None:
 CHECKS = {
     "ask": (["BUNDLE", "PICTURE", "QUESTION"], check_ask),
     "stream": (["BUNDLE", "PICTURE", "QUESTION"], check_stream),
+    "event_loop": (["BUNDLE", "PICTURE", "QUESTION", "OTHER"], check_event_loop),
     "many_questions": (["BUNDLE", "PICTURE", "QUESTION", "OTHER"], check_many_questions),
     "batch_to_jsonl": (["BUNDLE", "FOLDER", "QUESTION"], check_batch_to_jsonl),
     "own_test": ([], check_own_test),

@@ -1,19 +1,17 @@
-"""A pipeline from its opening to its end: sessions, threads, streams that are left, and hints."""
+"""A pipeline from its opening to its end: sessions, what fails, and hints."""
 
 from __future__ import annotations
 
 import linecache
 import threading
 import warnings
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from scripted import PICTURE, Tiny, answer_of
+from scripted import PICTURE, Tiny, answer_of, waiting
 
-from vpt_edge.runtime import Bundle, Finished, Pipeline, VptError
+from vpt_edge.runtime import Bundle, Pipeline, VptError
 from vpt_edge.runtime.errors import BundleError, ImageError, PromptError, SessionError
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vpt_edge.runtime.bundle import Model
-    from vpt_edge.runtime.result import Event
     from vpt_edge.runtime.sessions import Session
 
 
@@ -151,54 +148,6 @@ def test_what_was_opened_is_closed_when_the_cache_fails(
     assert all(session.closed for session in script.sessions.values())
 
 
-def test_two_threads_are_answered_one_after_the_other(tiny: Tiny) -> None:
-    turns = ["a" * 50, "b" * 50, "c" * 50, "d" * 50]
-    texts = list[str]()
-    with Pipeline(tiny(), opener=Script(*turns)) as pipeline:
-        barrier = threading.Barrier(2)
-
-        def ask() -> None:
-            barrier.wait()
-            texts.extend(pipeline.ask(PICTURE, "What?").text for _ in range(2))
-
-        threads = [threading.Thread(target=ask) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert sorted(texts) == turns
-
-
-def test_a_thread_that_would_wait_for_itself_gets_an_error(tiny: Tiny) -> None:
-    with Pipeline(tiny(), opener=Script("Yes.", "No.")) as pipeline:
-        events = pipeline.stream(PICTURE, "What?")
-        next(events)
-        with pytest.raises(VptError, match="unfinished"):
-            pipeline.ask(PICTURE, "And now?")
-        *_, last = events
-        assert isinstance(last, Finished)
-        assert last.answer.text == "Yes."
-        assert pipeline.ask(PICTURE, "And now?").text == "No."
-
-
-@pytest.mark.parametrize("closed", [True, False])
-def test_an_abandoned_stream_frees_the_pipeline(closed: bool, tiny: Tiny) -> None:
-    with Pipeline(tiny(), opener=Script("Yes.", "No.")) as pipeline:
-        events: Any = pipeline.stream(PICTURE, "What?")
-        next(events)
-        if closed:
-            events.close()
-        del events
-        assert pipeline.ask(PICTURE, "And now?").text == "No."
-
-
-def test_an_unread_stream_holds_nothing(tiny: Tiny) -> None:
-    with Pipeline(tiny(), opener=Script("Yes.")) as pipeline:
-        events: Iterator[Event] = pipeline.stream(PICTURE, "What?")
-        assert pipeline.ask(PICTURE, "And now?").text == "Yes."
-        del events
-
-
 def test_a_failed_run_frees_the_pipeline(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     script = Script("Yes.")
     with Pipeline(tiny(), opener=script) as pipeline:
@@ -211,14 +160,6 @@ def test_a_failed_run_frees_the_pipeline(tiny: Tiny, monkeypatch: pytest.MonkeyP
             with pytest.raises(SessionError):
                 pipeline.ask(PICTURE, "What?")
         assert pipeline.ask(PICTURE, "What?").text == "Yes."
-
-
-def waiting(bundle: Bundle) -> Bundle:
-    """Of a checkpoint that looks again when the question asks for it."""
-    perception = {**bundle.manifest.perception, "prompt_triggered": True}
-    return replace(
-        bundle, manifest=replace(bundle.manifest, perception=perception, source="Some-VPT")
-    )
 
 
 def test_a_checkpoint_that_waits_for_the_sentence_is_hinted_at_once(tiny: Tiny) -> None:

@@ -1,0 +1,25 @@
+"""What an application should know, said as a warning at its own line."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+
+def give_hint(text: str) -> None:
+    """Warn with ``text``; Python shows it once for each line that calls."""
+    warnings.warn(text, stacklevel=_caller_level(inspect.currentframe()))
+
+
+def _caller_level(frame: FrameType | None) -> int:
+    """The level, from ``frame`` on, of the first frame that is the application's."""
+    level = 1
+    ours = __name__.partition(".")[0]
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == ours:
+        level += 1
+        frame = frame.f_back
+    return level
