@@ -42,11 +42,12 @@ class StatisticsFile:
         """The passes by name; nothing where the file is missing, damaged or of another key."""
         try:
             data = json.loads(self.path.read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return {}
         if not isinstance(data, dict) or data.get("key") != self.key:
             return {}
-        return data.get("passes", {})
+        passes = data.get("passes")
+        return passes if isinstance(passes, dict) else {}
 
     def save(self, name: str, entry: dict[str, Any]) -> None:
         """Put ``entry`` among the passes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,7 +210,8 @@ def _line(text: str, folder: Path) -> Sample:
         raise VptError(f"unknown {', '.join(unknown)}; known are {', '.join(KEYS)}")
     perception = entry.get("perception", "free")
     if perception not in tuple(SENTENCES):
-        raise VptError(f"perception is {perception!r}, expected one of: {', '.join(SENTENCES)}")
+        modes = ", ".join(SENTENCES)
+        raise VptError(f"perception is {reprlib.repr(perception)}, expected one of: {modes}")
     answer = None if entry.get("answer") is None else _required_text(entry, "answer")
     return Sample(
         folder / _required_text(entry, "image"),
@@ -222,7 +224,7 @@ def _line(text: str, folder: Path) -> Sample:
 def _required_text(entry: dict[str, Any], key: str) -> str:
     value = entry.get(key)
     if not isinstance(value, str) or not value.strip():
-        state = repr(value) if key in entry else "missing"
+        state = reprlib.repr(value) if key in entry else "missing"
         raise VptError(f"{key} is {state}, expected text that is not empty")
     return value
 

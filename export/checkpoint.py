@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from tokenizers import Tokenizer
 
 from vpt_edge.export.attention import TARGETS
 from vpt_edge.export.config_files import CONFIG, DOWNLOAD_AGAIN, read_json
 from vpt_edge.export.models import Model, vpt
 from vpt_edge.export.spec import GraphOptions, Spec
-from vpt_edge.export.tensor_files import TensorFiles
+from vpt_edge.export.tensor_files import FLOATS, TensorFiles
+from vpt_edge.export.tokenizer_files import (
+    TOKENIZER,
+    check_ids,
+    check_vocabulary,
+    open_tokenizer,
+)
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.models.qwen2_vl import most_tokens
 
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
     from vpt_edge.export.models.tower import TextGeometry
 
 LISTED = 20  # tensors that an error names
+LAYER = re.compile(r"[a-z_.]+\.\d+(?=\.)")
 HUB_ID = r"\w[\w.-]*/[\w.-]+"
 
 
@@ -35,13 +42,17 @@ class Checkpoint:
     def __init__(self, path: Path, source: str) -> None:
         self.path = path
         self.source = source
-        self.model = Model.read(read_json(path / CONFIG), path)
-        self.tokenizer_file = path / "tokenizer.json"
-        tokenizer = _open_tokenizer(self.tokenizer_file)
+        config = read_json(path / CONFIG)
+        self.model = Model.read(config, path)
+        self.tokenizer_file = path / TOKENIZER
+        tokenizer = open_tokenizer(self.tokenizer_file)
         tower = self.model.tower
         vpt.check_tokens(tokenizer, self.kind, tower.special_tokens, self.tokenizer_file)
         self.tokens = vpt.find_tokens(tokenizer)
-        self._check_vocabulary(len(tokenizer.get_vocab()))
+        ids = tokenizer.get_vocab()
+        check_vocabulary(ids, self.text.vocab_size, self.tokenizer_file)
+        named = {key: ids[token] for key, token in tower.token_ids.items()}
+        check_ids(config, named, self.text.vocab_size, path / CONFIG)
         self.image = tower.image_limits(path)
         side = vpt.reencode_side(self.image, self.kind, path)
         self.perception = vpt.find_perception(tokenizer, self.kind, self._waits_for_prompt(), side)
@@ -97,14 +108,6 @@ class Checkpoint:
         options = GraphOptions(TARGETS[target], dtype, cache_tokens, most_tokens(self.image))
         return self.model.specs(options, self.embeddings_tensor)
 
-    def _check_vocabulary(self, tokens: int) -> None:
-        if tokens > self.text.vocab_size:
-            raise CheckpointError(
-                f"{self.tokenizer_file} has {tokens} tokens, "
-                f"but config.json a vocab_size of {self.text.vocab_size}",
-                "copy both again",
-            )
-
     def _check_tensors(self) -> None:
         expected = self.model.tensors()
         shapes = self._files.shapes
@@ -112,16 +115,37 @@ class Checkpoint:
         wrong = [f"missing {name}" for name in sorted(missing)]
         wrong += [f"surplus {name}" for name in sorted(set(shapes) - set(expected))]
         for name, shape in expected.items():
-            if name in shapes and shapes[name] != shape:
+            if name not in shapes:
+                continue
+            if shapes[name] != shape:
                 wrong.append(f"{name} has shape {list(shapes[name])}, expected {list(shape)}")
+            if self._files.dtypes[name] not in FLOATS:
+                wrong.append(f"{name} is {self._files.dtypes[name]}, expected {', '.join(FLOATS)}")
         if len(wrong) > LISTED:
             wrong[LISTED:] = [f"and {len(wrong) - LISTED} more"]
+        wrong[:0] = _count_layers(shapes, expected)
         if wrong:
             raise CheckpointError(
                 f"{self.path} does not hold the tensors that its config.json describes: "
                 f"{'; '.join(wrong)}",
                 DOWNLOAD_AGAIN,
             )
+
+
+def _count_layers(names: Iterable[str], expected: Iterable[str]) -> list[str]:
+    """Of each stack, where the file has more layers or fewer than its config says."""
+    counts = _layers(names)
+    wrong = []
+    for stack, layers in _layers(expected).items():
+        if counts[stack] != layers:
+            wrong.append(f"{stack} has {counts[stack]} layers, expected {layers}")
+    return wrong
+
+
+def _layers(names: Iterable[str]) -> Counter[str]:
+    """The number of layers by what stands before their index: {"model.layers": 28}."""
+    layers = {match[0] for match in map(LAYER.match, names) if match}
+    return Counter(layer.rpartition(".")[0] for layer in layers)
 
 
 def _download(name: str) -> Path:
@@ -137,17 +161,4 @@ def _download(name: str) -> Path:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(
             f"{name} is not a folder here, and the Hub does not give it: {reason}"
-        ) from error
-
-
-def _open_tokenizer(file: Path) -> Tokenizer:
-    if not file.exists():
-        raise CheckpointError(
-            f"{file} is missing", "save it from Qwen2TokenizerFast into the checkpoint's folder"
-        )
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises bare exceptions
-        raise CheckpointError(
-            f"{file} is not a tokenizer ({error})", "download or copy it again"
         ) from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,25 @@ from vpt_edge.runtime.errors import CheckpointError
 
 CONFIG = "config.json"
 DOWNLOAD_AGAIN = "download or copy the checkpoint again"
+MOST_BYTES = 1 << 28  # an index of a million tensors has less
+MOST_LEVELS = 64  # one inside another
+CLOSE = 1e-6  # how far a constant may be from the runtime's: files are rounded to nine digits
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object that ``path`` holds. Raises CheckpointError where it holds none."""
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         raise CheckpointError(
             f"{path} is missing",
             "a checkpoint folder holds config.json, tokenizer.json and weights",
-        ) from None
-    except ValueError as error:
+        )
+    if not path.is_file() or path.stat().st_size > MOST_BYTES:
+        raise CheckpointError(
+            f"{path} is not a file of up to {MOST_BYTES >> 20} MiB", "download or copy it again"
+        )
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{path} is not JSON ({error})", "download or copy it again"
         ) from error
@@ -30,7 +38,26 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} holds {type(data).__name__}, expected an object", "download or copy it again"
         )
+    if _is_deep(data):
+        raise CheckpointError(
+            f"{path} has more than {MOST_LEVELS} levels of lists and objects",
+            "download or copy it again",
+        )
     return data
+
+
+def _is_deep(data: Any) -> bool:
+    """Whether recursion over ``data`` may not end well."""
+    level = [data]
+    for _ in range(MOST_LEVELS):
+        inner = list[Any]()
+        for value in level:
+            if isinstance(value, dict):
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+        level = inner
+    return bool(level)
 
 
 def read_optional(path: Path) -> dict[str, Any]:
@@ -46,8 +73,8 @@ def expect(data: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> 
     """
     wrong = []
     for key, value in expected.items():
-        if data.get(key) != value:
-            wrong.append(f"{key} is {data.get(key)!r}, expected {value!r}")
+        if not is_same(data.get(key), value):
+            wrong.append(f"{key} is {describe(data.get(key))}, expected {value!r}")
     if wrong:
         raise CheckpointError(
             f"{path} describes a model that vpt-edge cannot export: {'; '.join(wrong)}"
@@ -60,11 +87,28 @@ def expect_if_given(data: Mapping[str, Any], expected: Mapping[str, Any], path: 
     expect(data, given, path)
 
 
-def known_values(data: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """Those values of ``data`` whose keys are ``known``, lists as tuples."""
-    values = {}
-    for key in known:
-        if key in data:
-            value = data[key]
-            values[key] = tuple(value) if isinstance(value, list) else value
-    return values
+def is_same(value: Any, expected: Any) -> bool:
+    """Whether two values of JSON are one: true is not 1, and 1.0 is not 1; floats to six digits."""
+    if isinstance(expected, dict):
+        if not isinstance(value, dict) or value.keys() != expected.keys():
+            return False
+        return all(is_same(value[key], item) for key, item in expected.items())
+    if isinstance(expected, list | tuple):
+        if not isinstance(value, list | tuple) or len(value) != len(expected):
+            return False
+        return all(is_same(item, other) for item, other in zip(value, expected, strict=True))
+    if isinstance(expected, float) and type(value) in (int, float):
+        margin = CLOSE * abs(expected)
+        return expected - margin <= value <= expected + margin
+    return type(value) is type(expected) and bool(value == expected)
+
+
+def describe(value: Any) -> str:
+    """``value`` in an error: whatever it is, no longer than a line."""
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+_SHORT.maxstring = 60
+_SHORT.maxother = 40

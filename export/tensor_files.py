@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from vpt_edge.export.config_files import read_json
+from vpt_edge.export.config_fields import value_error
+from vpt_edge.export.config_files import DOWNLOAD_AGAIN, describe, read_json
 from vpt_edge.runtime.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -17,22 +18,42 @@ if TYPE_CHECKING:
     from vpt_edge.export.spec import Shape
 
 STEMS = {"model": "safetensors", "pytorch_model": "bin"}  # the first that is there is read
-DAMAGE = (OSError, ValueError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError)
+LISTED = 5  # names in an error
+FLOATS = ("float32", "float16", "bfloat16", "float64")  # dtypes of weights that are numbers
+DTYPES = {  # what safetensors calls what torch calls otherwise
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
 
 
 class TensorFiles:
     """The weights: safetensors or pytorch_model*.bin, single or sharded; read through memory maps.
 
-    Raises CheckpointError for files that are missing, cut off or not of tensors.
+    ``shapes`` and ``dtypes``, in torch's words, are by name. Raises CheckpointError for files that
+    are missing, cut off or not of tensors.
     """
 
     def __init__(self, path: Path) -> None:
         self.shapes: dict[str, Shape] = {}
+        self.dtypes: dict[str, str] = {}
         self._files: dict[str, _OpenFile] = {}
         for file in _weight_files(path):
             opened = _open(file)
-            for name, shape in opened.shapes.items():
-                self.shapes[name] = shape
+            for name, tensor in opened.tensors.items():
+                if name in self.shapes:
+                    raise CheckpointError(f"{path}: two files hold {name}", DOWNLOAD_AGAIN)
+                self.shapes[name] = tensor.shape
+                self.dtypes[name] = tensor.dtype
                 self._files[name] = opened
 
     def read(self, name: str) -> torch.Tensor:
@@ -41,8 +62,16 @@ class TensorFiles:
 
 
 @dataclass(frozen=True)
+class _Stored:
+    """What a file says of a tensor."""
+
+    shape: Shape
+    dtype: str
+
+
+@dataclass(frozen=True)
 class _OpenFile:
-    shapes: dict[str, Shape]
+    tensors: dict[str, _Stored]
     read: Callable[[str], torch.Tensor]
 
 
@@ -54,23 +83,44 @@ def _weight_files(path: Path) -> list[Path]:
         if single.exists():
             return [single]
         if index.exists():
-            return _shards(index)
+            return _shards(index, suffix)
     raise CheckpointError(
         f"{path} holds no weights: expected model.safetensors or pytorch_model.bin, or shards",
         "download or copy the checkpoint again",
     )
 
 
-def _shards(index: Path) -> list[Path]:
-    names = set(read_json(index).get("weight_map", {}).values())
-    if not names:
+def _shards(index: Path, suffix: str) -> list[Path]:
+    """The files that ``index`` names: of the folder in which it lies, and of no other."""
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{index} names no files", "download or copy it again")
-    absent = [name for name in sorted(names) if not (index.parent / name).exists()]
+    for place in places.values():
+        if not _is_plain(place, suffix):
+            raise value_error(f"{index}: weight_map", place, f"the name of a .{suffix} beside it")
+    names = sorted(set(places.values()))
+    absent = [name for name in names if not (index.parent / name).is_file()]
     if absent:
         raise CheckpointError(
-            f"{index} names files that are missing: {', '.join(absent)}", "download them"
+            f"{index} names files that are missing: {listing(absent)}", "download them"
         )
-    return [index.parent / name for name in sorted(names)]
+    return [index.parent / name for name in names]
+
+
+def _is_plain(name: Any, suffix: str) -> bool:
+    """Whether ``name`` is that of a file in this folder: of none above, below or elsewhere."""
+    if not isinstance(name, str) or not name.endswith(f".{suffix}") or not name.isprintable():
+        return False
+    return not any(separator in name for separator in ("/", "\\", ":"))
+
+
+def listing(names: Iterable[str]) -> str:
+    """The first of ``names``, and how many more there are."""
+    every = list(names)
+    text = ", ".join(every[:LISTED])
+    if len(every) > LISTED:
+        text += f" and {len(every) - LISTED} more"
+    return text
 
 
 def _open(file: Path) -> _OpenFile:
@@ -78,7 +128,9 @@ def _open(file: Path) -> _OpenFile:
         if file.suffix == ".safetensors":
             return _open_safetensors(file)
         return _open_bin(file)
-    except DAMAGE as error:
+    except CheckpointError:
+        raise
+    except Exception as error:  # an unpickler raises whatever a file makes it do
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(
             f"{file} is damaged or cut off ({reason})", "download or copy it again"
@@ -86,33 +138,85 @@ def _open(file: Path) -> _OpenFile:
 
 
 def _open_safetensors(file: Path) -> _OpenFile:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    shapes = {}
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118
-                shapes[name] = tuple(tensors.get_slice(name).get_shape())
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
+    stored = {}
+    with safe_open(file, framework="pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118
+            part = tensors.get_slice(name)
+            dtype = part.get_dtype()
+            stored[name] = _Stored(tuple(part.get_shape()), DTYPES.get(dtype, dtype))
 
     def read(name: str) -> torch.Tensor:
         # a map of its own: what was read goes when the tensor does
         with safe_open(file, framework="pt") as tensors:
             return tensors.get_tensor(name)
 
-    return _OpenFile(shapes, read)
+    return _OpenFile(stored, read)
 
 
 def _open_bin(file: Path) -> _OpenFile:
     import torch
 
+    _check_archive(file)
     tensors = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
-    if not isinstance(tensors, dict):
-        raise ValueError("it is not a dictionary of tensors")
-    shapes = {}
+    _check_tensors(tensors, file)
+    stored = {}
     for name, tensor in tensors.items():
-        if not isinstance(tensor, torch.Tensor):
-            raise ValueError("it is not a dictionary of tensors")
-        shapes[name] = tuple(tensor.shape)
-    return _OpenFile(shapes, tensors.__getitem__)
+        stored[name] = _Stored(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+    return _OpenFile(stored, lambda name: tensors[name].detach())
+
+
+def _check_archive(file: Path) -> None:
+    """Raise CheckpointError for an archive that does not hold its bytes as they are: torch maps
+    them, and unpacks what is compressed without asking how large it becomes.
+    """
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+    unpacked = sum(part.file_size for part in parts)
+    is_packed = any(part.compress_type != zipfile.ZIP_STORED for part in parts)
+    if is_packed or unpacked > file.stat().st_size:
+        raise CheckpointError(
+            f"{file} unpacks to {unpacked:,} bytes of its {file.stat().st_size:,}; "
+            "torch.save packs nothing",
+            "load it where it is trusted, and save it again with torch.save",
+        )
+
+
+def _check_tensors(tensors: Any, file: Path) -> None:
+    """Raise CheckpointError unless these are tensors by name, each with its own numbers."""
+    import torch
+
+    if not isinstance(tensors, dict):
+        raise _not_tensors(file, f"it holds {describe(type(tensors).__name__)}")
+    inner = [key for key, value in tensors.items() if isinstance(value, dict) and value]
+    if inner:
+        key = describe(inner[0])
+        keys = ", ".join(map(describe, tensors))
+        raise CheckpointError(
+            f"{file} is not a dictionary of tensors but what a trainer saved, with {keys}",
+            f"take its weights out: torch.save(torch.load({str(file)!r})[{key}], {str(file)!r})",
+        )
+    storages = dict[int, int]()
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise _not_tensors(file, f"{describe(name)} is {type(tensor).__name__}")
+        if tensor.layout != torch.strided or tensor.device.type != "cpu":
+            raise _not_tensors(file, f"{name} is {tensor.layout} on {tensor.device}")
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        if tensor.nbytes > storage.nbytes():
+            raise CheckpointError(
+                f"{file}: {name} takes {tensor.nbytes:,} bytes, but the file holds "
+                f"{storage.nbytes():,} of it",
+                "save it again with every tensor made contiguous",
+            )
+    if sum(storages.values()) > file.stat().st_size:
+        raise ValueError("its tensors are larger than the file")
+
+
+def _not_tensors(file: Path, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"{file} is not a dictionary of tensors: {reason}",
+        "save the model's state_dict with torch.save",
+    )

@@ -40,6 +40,20 @@ def change_config(folder: Path, **changes: Any) -> None:
     )
 
 
+def set_value(folder: Path, name: str, key: str, value: Any) -> None:
+    """Put ``value`` at ``key``, such as "vision_config.depth", of the file ``name``, which may be
+    missing.
+    """
+    file = folder / name
+    data = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    inner = data
+    *path, last = key.split(".")
+    for step in path:
+        inner = inner[step]
+    inner[last] = value
+    file.write_text(json.dumps(data), "utf-8")
+
+
 def change_tensors(folder: Path, change: Callable[[Tensors], object]) -> None:
     tensors = load_file(folder / "model.safetensors")
     change(tensors)

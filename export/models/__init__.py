@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vpt_edge.export.config_files import describe
 from vpt_edge.export.models import vpt
 from vpt_edge.export.models.qwen2_vl import Qwen2VL
 from vpt_edge.runtime.errors import CheckpointError
@@ -32,11 +33,11 @@ class Model:
         Raises CheckpointError for a model that the graphs are not written for.
         """
         model_type = config.get("model_type")
-        if model_type not in TOWERS:
+        if not isinstance(model_type, str) or model_type not in TOWERS:
             expected = " or ".join(map(repr, TOWERS))
             raise CheckpointError(
                 f"{folder} is not a VPT checkpoint: "
-                f"model_type is {model_type!r}, expected {expected}"
+                f"model_type is {describe(model_type)}, expected {expected}"
             )
         kind = vpt.read_kind(config, folder)
         tower = TOWERS[model_type].read(config, folder)

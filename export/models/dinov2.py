@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,16 @@ from torch import Tensor, nn
 
 from vpt_edge.calibration.smoothing import Fold
 from vpt_edge.export.attention import Heads
-from vpt_edge.export.config_files import expect_if_given, known_values, read_optional
+from vpt_edge.export.config_fields import (
+    Count,
+    Epsilon,
+    Pixels,
+    Ratio,
+    Width,
+    read_fields,
+    value_error,
+)
+from vpt_edge.export.config_files import expect_if_given, read_optional
 from vpt_edge.export.layers import Conv2d, LayerNorm, Linear, Namespace, norm_fold
 from vpt_edge.export.spec import Spec, floats, weight_and_bias
 from vpt_edge.runtime.manifest import Graph
@@ -23,7 +32,14 @@ if TYPE_CHECKING:
     from vpt_edge.export.spec import Shape
 
 CONFIG = "detection_model_config.json"
-EXPECTED = {"use_swiglu_ffn": False, "qkv_bias": True, "hidden_act": "gelu"}
+PATCH = 14  # of the pixels that the model is shown, 16 x 16 become a feature each
+EXPECTED = {
+    "use_swiglu_ffn": False,
+    "qkv_bias": True,
+    "hidden_act": "gelu",
+    "num_channels": 3,
+    "patch_size": PATCH,
+}
 ROOT = "detection_model"
 PROJECTOR = "detection_projector"
 POSITIONS = f"{ROOT}.embeddings.position_embeddings"
@@ -35,13 +51,13 @@ class Dinov2Config:
     wires.
     """
 
-    hidden_size: int = 1024
-    num_hidden_layers: int = 24
-    num_attention_heads: int = 16
-    mlp_ratio: float = 4
-    patch_size: int = 14
-    image_size: int = 518
-    layer_norm_eps: float = 1e-6
+    hidden_size: Width = 1024
+    num_hidden_layers: Count = 24
+    num_attention_heads: Count = 16
+    mlp_ratio: Ratio = 4
+    patch_size: Pixels = PATCH
+    image_size: Pixels = 518
+    layer_norm_eps: Epsilon = 1e-6
     image_side = 224  # what it is shown
 
     @property
@@ -56,9 +72,14 @@ class Dinov2Config:
 
 def read_config(folder: Path) -> Dinov2Config:
     """The geometry that a file beside config.json tells, if there is one."""
-    data = read_optional(folder / CONFIG)
-    expect_if_given(data, EXPECTED, folder / CONFIG)
-    return Dinov2Config(**known_values(data, [field.name for field in fields(Dinov2Config)]))
+    file = folder / CONFIG
+    data = read_optional(file)
+    expect_if_given(data, EXPECTED, file)
+    config = read_fields(Dinov2Config, data, file)
+    if config.hidden_size % config.num_attention_heads:
+        expected = f"a divisor of hidden_size {config.hidden_size}"
+        raise value_error(f"{file}: num_attention_heads", config.num_attention_heads, expected)
+    return config
 
 
 def tensors(config: Dinov2Config, hidden_size: int) -> dict[str, Shape]:

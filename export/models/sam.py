@@ -4,15 +4,24 @@ folds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vpt_edge.export.config_files import expect_if_given, known_values, read_optional
+from vpt_edge.export.config_fields import (
+    Count,
+    Epsilon,
+    Pixels,
+    Range,
+    Width,
+    read_fields,
+    value_error,
+)
+from vpt_edge.export.config_files import expect_if_given, read_optional
 from vpt_edge.export.layers import Conv2d, LayerNorm, Linear, Namespace, joint_qkv_folds, norm_fold
 from vpt_edge.export.spec import Spec, floats, weight_and_bias
 from vpt_edge.runtime.manifest import Graph
@@ -22,7 +31,18 @@ if TYPE_CHECKING:
     from vpt_edge.export.spec import Shape
 
 CONFIG = "seg_model_config.json"
-EXPECTED = {"use_abs_pos": True, "use_rel_pos": True, "qkv_bias": True, "hidden_act": "gelu"}
+SIDE = 1024  # of the picture that the model is shown
+PATCH = 16
+EXPECTED = {
+    "use_abs_pos": True,
+    "use_rel_pos": True,
+    "qkv_bias": True,
+    "hidden_act": "gelu",
+    "num_channels": 3,
+    "image_size": SIDE,
+    "patch_size": PATCH,
+    "output_channels": 256,
+}
 ROOT = "seg_model"
 PROJECTOR = "seg_projector"
 STRIDE = 4  # of the projector's convolution: patches a side that become one token
@@ -34,16 +54,16 @@ class SamConfig:
     hard-wires.
     """
 
-    hidden_size: int = 1024
-    num_hidden_layers: int = 24
-    num_attention_heads: int = 16
-    mlp_dim: int = 4096
-    patch_size: int = 16
-    window_size: int = 14
-    global_attn_indexes: tuple[int, ...] = (5, 11, 17, 23)
-    output_channels: int = 256
-    layer_norm_eps: float = 1e-6
-    image_side = 1024  # what it is shown
+    hidden_size: Width = 1024
+    num_hidden_layers: Count = 24
+    num_attention_heads: Count = 16
+    mlp_dim: Width = 4096
+    patch_size: Pixels = PATCH
+    window_size: Annotated[int, Range(1, SIDE // PATCH)] = 14
+    global_attn_indexes: tuple[Annotated[int, Range(0, 999)], ...] = (5, 11, 17, 23)
+    output_channels: Width = 256
+    layer_norm_eps: Epsilon = 1e-6
+    image_side = SIDE  # what it is shown
 
     @property
     def grid(self) -> int:
@@ -59,9 +79,19 @@ class SamConfig:
 
 def read_config(folder: Path) -> SamConfig:
     """The geometry that a file beside config.json tells, if there is one."""
-    data = read_optional(folder / CONFIG)
-    expect_if_given(data, EXPECTED, folder / CONFIG)
-    return SamConfig(**known_values(data, [field.name for field in fields(SamConfig)]))
+    file = folder / CONFIG
+    data = read_optional(file)
+    expect_if_given(data, EXPECTED, file)
+    config = read_fields(SamConfig, data, file)
+    if config.hidden_size % config.num_attention_heads:
+        expected = f"a divisor of hidden_size {config.hidden_size}"
+        raise value_error(f"{file}: num_attention_heads", config.num_attention_heads, expected)
+    layers = config.num_hidden_layers
+    indexes = config.global_attn_indexes
+    if "global_attn_indexes" in data and max(indexes, default=0) >= layers:
+        expected = f"layers below {layers}"
+        raise value_error(f"{file}: global_attn_indexes", list(indexes), expected)
+    return config
 
 
 def tensors(config: SamConfig, hidden_size: int) -> dict[str, Shape]:

@@ -52,6 +52,10 @@ class Tower(Protocol):
     def special_tokens(self) -> Sequence[str]:
         """The tokens that its prompts are made of."""
 
+    @property
+    def token_ids(self) -> Mapping[str, str]:
+        """The keys of config.json that name a token by its id, and that token."""
+
     @classmethod
     def read(cls, config: Mapping[str, Any], folder: Path) -> Tower:
         """From ``config``, which config.json in ``folder`` holds, and the files beside it.
@@ -70,6 +74,9 @@ class Tower(Protocol):
 
     def optional_tensors(self) -> set[str]:
         """Those that a checkpoint may lack."""
+
+    def original_name(self, name: str) -> str:
+        """A tensor of the file by the name that ``tensors`` has for it."""
 
     def embeddings_tensor(self, names: Container[str]) -> str:
         """The embedding table among the tensors ``names`` of a checkpoint."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
-from vpt_edge.export.config_files import CONFIG, expect, read_json
+from vpt_edge.export.config_fields import value_error
+from vpt_edge.export.config_files import CONFIG, expect_if_given, read_optional
 from vpt_edge.export.layers import LayerNorm, Linear
 from vpt_edge.export.models import dinov2, sam
 from vpt_edge.export.spec import Spec, floats, weight_and_bias
@@ -30,6 +31,32 @@ if TYPE_CHECKING:
 KINDS = {"clip": "clip", "dino": "detection", "sam": "seg"}  # by the authors' vision_encoder_ls
 SEG_SIDE = 1024  # longest side of a picture that SAM is shown (PROTOCOL 4)
 FEATURE_TOKENS = 256  # of an encoder of its own
+
+_IMAGENET = {
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": list(image.IMAGENET_MEAN),
+    "image_std": list(image.IMAGENET_STD),
+    "rescale_factor": 1 / 255,
+}
+PREPROCESSORS: dict[str, dict[str, Any]] = {  # constants of the runtime (PROTOCOL 4)
+    "detection": {
+        **_IMAGENET,
+        "crop_size": {"height": 224, "width": 224},
+        "do_center_crop": True,
+        "resample": 3,
+        "size": {"shortest_edge": 256},
+    },
+    "seg": {
+        **_IMAGENET,
+        "do_pad": True,
+        "pad_size": {"height": SEG_SIDE, "width": SEG_SIDE},
+        "resample": 2,
+        "size": {"longest_edge": SEG_SIDE},
+    },
+}
 
 # Whether a released checkpoint waits for the sentence in the question before it looks again
 # (PROTOCOL 1.1).
@@ -136,12 +163,11 @@ class Projector(nn.Module):
 def read_kind(config: Mapping[str, Any], folder: Path) -> str:
     """clip, detection or seg, from ``config``, which config.json in ``folder`` holds."""
     names = config.get("vision_encoder_ls")
-    if not isinstance(names, list) or len(names) != 1 or names[0] not in KINDS:
-        raise CheckpointError(
-            f"{folder / CONFIG}: vision_encoder_ls is {names!r}, "
-            f"expected one of {', '.join(KINDS)} in a list"
-        )
-    return KINDS[names[0]]
+    for name, kind in KINDS.items():
+        if names == [name]:
+            return kind
+    expected = f"one of {', '.join(KINDS)} in a list"
+    raise value_error(f"{folder / CONFIG}: vision_encoder_ls", names, expected)
 
 
 def is_prompt_triggered(names: Iterable[str]) -> bool:
@@ -214,9 +240,7 @@ def reencode_side(limits: ImageConfig, kind: str, folder: Path) -> int:
     Constants of the kind's preprocessor in ``folder`` must be those of the runtime (PROTOCOL 4).
     """
     file = folder / f"{kind}_preprocessor_config.json"
-    if file.exists():
-        expected = {"image_mean": list(image.IMAGENET_MEAN), "image_std": list(image.IMAGENET_STD)}
-        expect(read_json(file), expected, file)
+    expect_if_given(read_optional(file), PREPROCESSORS.get(kind, {}), file)
     if kind == "seg":
         return SEG_SIDE
     return limits.longest_side

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from golden import DEMO, Exporter
 
-from vpt_edge.calibration.collect import Collector, statistics_key
+from vpt_edge.calibration.collect import Collector, StatisticsFile, statistics_key
 from vpt_edge.calibration.model import BundleModel
 from vpt_edge.calibration.recorder import ActivationRecorder
 from vpt_edge.calibration.samples import read_samples
@@ -63,3 +63,12 @@ def test_another_capacity_makes_the_file_worthless(data: Path, exported: Exporte
     other = replace(bundle, manifest=replace(bundle.manifest, cache=cache))
     keys = {statistics_key(BundleModel(model), samples, 8) for model in (bundle, other)}
     assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[", "[]", '{"key": "k", "passes": []}', '{"key": ' + "[" * 5000 + "]" * 5000 + "}"],
+)
+def test_a_damaged_file_holds_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "statistics").write_text(text, "utf-8")
+    assert StatisticsFile(tmp_path / "statistics", "k").load() == {}

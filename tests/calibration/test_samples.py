@@ -122,6 +122,24 @@ def test_a_bad_line_is_named(line: Any, fault: str, tmp_path: Path) -> None:
     assert fault in str(error.value)
 
 
+@pytest.mark.parametrize("depth", [100, 500, 800, 900, 950, 5_000, 200_000])
+@pytest.mark.parametrize("key", ["image", "question", "answer", "perception", "more"])
+def test_a_deep_line_is_named(depth: int, key: str, tmp_path: Path) -> None:
+    entry = {"image": "a.png", "question": "Q", key: 0}
+    line = json.dumps(entry).replace("0", "[" * depth + "]" * depth)
+    with pytest.raises(VptError, match=r"data\.jsonl, line 2: ") as error:
+        read_samples(write_lines(tmp_path, {"image": "a.png", "question": "Q"}, line))
+    assert len(str(error.value)) < 300 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("depth", [100, 900, 5_000])
+def test_a_deep_dataset_is_named(depth: int, tmp_path: Path) -> None:
+    data = tmp_path / "data.json"
+    data.write_text("[" * depth + "]" * depth, "utf-8")
+    with pytest.raises(VptError, match=r"data\.json"):
+        read_samples(data)
+
+
 def test_a_conversation_of_the_authors_is_a_sample(tmp_path: Path) -> None:
     draw(tmp_path / "a.png")
     sentence = "Identify the region that can help you answer the question"

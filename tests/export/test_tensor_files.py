@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -124,3 +126,187 @@ def test_safetensors_go_before_pytorch_files(copy: Copy) -> None:
     folder = copy("clip")
     (folder / "pytorch_model.bin").write_bytes(b"damaged")
     same(folder, "clip")
+
+
+@pytest.mark.parametrize("save", [save_file, torch.save])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.int8, torch.uint8, torch.int32, torch.int64, torch.float8_e4m3fn, torch.float8_e5m2],
+)
+def test_weights_that_are_not_numbers_are_named(dtype: torch.dtype, save: Any, copy: Copy) -> None:
+    folder = copy("clip")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].to(dtype)
+    name = "model.safetensors" if save is save_file else "pytorch_model.bin"
+    save(tensors, folder / name)
+    assert f"model.norm.weight is {str(dtype).removeprefix('torch.')}, expected" in refused(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_every_float_are_taken(dtype: torch.dtype, copy: Copy) -> None:
+    folder = copy("clip")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    save_file(
+        {name: tensor.to(dtype) for name, tensor in tensors.items()}, folder / "model.safetensors"
+    )
+    assert Checkpoint.open(str(folder)).read("model.norm.weight").dtype == dtype
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../model.safetensors",
+        "/etc/passwd",
+        "/tmp/model.safetensors",
+        "folder/model.safetensors",
+        "..\\model.safetensors",
+        "C:model.safetensors",
+        "model.bin",
+        "",
+        "\x1b[2J.safetensors",
+        None,
+        3,
+        ["model.safetensors"],
+    ],
+)
+def test_an_index_names_plain_files_alone(name: Any, copy: Copy) -> None:
+    folder = copy("clip")
+    (folder / "folder").mkdir()
+    for place in (folder.parent, folder / "folder"):
+        (place / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    (folder / "model.safetensors").unlink()
+    listing = {"weight_map": {"model.norm.weight": name}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(listing), "utf-8")
+    assert "weight_map is " in refused(folder)
+
+
+@pytest.mark.parametrize("places", [None, [], {}, "model.safetensors", 3])
+def test_an_index_of_something_else_is_refused(places: Any, copy: Copy) -> None:
+    folder = copy("clip")
+    (folder / "model.safetensors").unlink()
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}), "utf-8")
+    assert f"{index} names no files" in refused(folder)
+
+
+def test_of_many_missing_shards_some_are_named(copy: Copy) -> None:
+    folder = copy("clip")
+    (folder / "model.safetensors").unlink()
+    places = {str(number): f"{number}.safetensors" for number in range(10_000)}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}), "utf-8")
+    assert "and 9995 more" in refused(folder)
+
+
+def test_a_tensor_in_two_shards_is_named(copy: Copy) -> None:
+    folder = copy("clip")
+    shards(folder, "clip", "model", "safetensors", save_file)
+    extra = {"model.norm.weight": torch.zeros(64)}
+    for part in (1, 2):
+        file = folder / f"model-{part:05d}-of-00002.safetensors"
+        save_file({**load_file(file), **extra}, file)
+    assert "two files hold model.norm.weight" in refused(folder)
+
+
+def repack(file: Path, change: Callable[[zipfile.ZipInfo, bytes], tuple[int, bytes]]) -> None:
+    """Write the parts of an archive again, each with a compression."""
+    with zipfile.ZipFile(file) as archive:
+        parts = [(part, archive.read(part)) for part in archive.infolist()]
+    with zipfile.ZipFile(file, "w") as archive:
+        for part, data in parts:
+            compression, changed = change(part, data)
+            archive.writestr(part.filename, changed, compression)
+
+
+def test_a_file_that_unpacks_to_more_than_it_holds_is_refused_unread(copy: Copy) -> None:
+    folder = copy("clip")
+    file = as_bin(folder)
+    bomb = b"\x80\x02" + b"0" * (1 << 28)
+
+    def change(part: zipfile.ZipInfo, data: bytes) -> tuple[int, bytes]:
+        if part.filename.endswith("data.pkl"):
+            return zipfile.ZIP_DEFLATED, bomb
+        return zipfile.ZIP_STORED, data
+
+    repack(file, change)
+    assert file.stat().st_size < 4 << 20
+    assert f"{file} unpacks to " in refused(folder)
+
+
+def test_a_file_that_is_packed_is_refused(copy: Copy) -> None:
+    file = as_bin(copy("clip"))
+    repack(file, lambda part, data: (zipfile.ZIP_DEFLATED, data))
+    assert "torch.save packs nothing" in refused(file.parent)
+
+
+def test_a_tensor_that_repeats_a_number_is_refused(copy: Copy) -> None:
+    folder = copy("clip")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.embed_tokens.weight"] = torch.ones(1, 1).expand(1024, 64)
+    torch.save(tensors, as_bin(folder))
+    assert "model.embed_tokens.weight takes 262,144 bytes, but the file holds 4 of" in refused(
+        folder
+    )
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.zeros(64).to_sparse(),
+        torch.zeros(64, device="meta"),
+    ],
+)
+def test_tensors_without_their_numbers_are_refused(tensor: torch.Tensor, copy: Copy) -> None:
+    folder = copy("clip")
+    torch.save({"model.norm.weight": tensor}, as_bin(folder))
+    assert "pytorch_model.bin is not a dictionary of tensors: model.norm.weight is" in refused(
+        folder
+    )
+
+
+def test_parameters_are_tensors(copy: Copy) -> None:
+    folder = copy("clip")
+    file = as_bin(folder)
+    tensors = load_file(MODELS / "clip" / "model.safetensors")
+    torch.save({name: torch.nn.Parameter(tensor) for name, tensor in tensors.items()}, file)
+    assert Checkpoint.open(str(folder)).read("model.norm.weight").numpy().shape == (64,)
+
+
+def header(file: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change the header of a safetensors file, not the data behind it."""
+    data = file.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    entries = json.loads(data[8 : 8 + length])
+    change(entries)
+    text = json.dumps(entries).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+
+LIES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "shape": lambda entries: entries["model.norm.weight"].update(shape=[1 << 40]),
+    "dtype": lambda entries: entries["model.norm.weight"].update(dtype="F64"),
+    "unknown dtype": lambda entries: entries["model.norm.weight"].update(dtype="F31"),
+    "beyond": lambda entries: entries["model.norm.weight"].update(data_offsets=[0, 1 << 60]),
+    "backwards": lambda entries: entries["model.norm.weight"].update(data_offsets=[256, 0]),
+    "negative": lambda entries: entries["model.norm.weight"].update(data_offsets=[-256, 0]),
+    "overlap": lambda entries: entries["model.norm.weight"].update(data_offsets=[0, 256]),
+    "hole": lambda entries: entries.pop("model.norm.weight"),
+    "text": lambda entries: entries.update({"model.norm.weight": "zeros"}),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_header_that_lies_is_refused(lie: str, copy: Copy) -> None:
+    file = copy("clip") / "model.safetensors"
+    header(file, LIES[lie])
+    assert "model.safetensors is damaged or cut off" in refused(file.parent)
+
+
+@pytest.mark.parametrize("length", [0, 1, 1 << 20, 1 << 40, (1 << 64) - 1])
+def test_a_header_of_another_length_is_refused(length: int, copy: Copy) -> None:
+    file = copy("clip") / "model.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(struct.pack("<Q", length) + data[8:])
+    assert "model.safetensors is damaged or cut off" in refused(file.parent)

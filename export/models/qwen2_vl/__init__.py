@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.export.models.qwen2_vl.config import (
     SPECIAL_TOKENS,
+    TOKEN_IDS,
     TextConfig,
     VisionConfig,
-    image_limits,
     text_config,
     vision_config,
 )
@@ -21,6 +21,8 @@ from vpt_edge.export.models.qwen2_vl.decoder import (
     decoder_spec,
     decoder_tensors,
 )
+from vpt_edge.export.models.qwen2_vl.layout import original_name
+from vpt_edge.export.models.qwen2_vl.preprocessor import image_limits
 from vpt_edge.export.models.qwen2_vl.vision import vision_spec, vision_tensors
 from vpt_edge.runtime.models.qwen2_vl import Qwen2VLConfig
 
@@ -33,17 +35,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Qwen2VL:
-    """The tower of a checkpoint. ``special_tokens`` are those that its prompts are made of."""
+    """The tower of a checkpoint. ``special_tokens`` are those that its prompts are made of,
+    ``token_ids`` the keys of config.json that name one of them.
+    """
 
     vision: VisionConfig
     text: TextConfig
     special_tokens = SPECIAL_TOKENS
+    token_ids = TOKEN_IDS
 
     @classmethod
     def read(cls, config: Mapping[str, Any], folder: Path) -> Qwen2VL:
         """From ``config``, which config.json in ``folder`` holds."""
         text = text_config(config, folder)
-        return cls(vision_config(config, folder), text)
+        return cls(vision_config(config, folder, text.hidden_size), text)
 
     def image_limits(self, folder: Path) -> ImageConfig:
         """How large a picture is shown, from the files in ``folder``."""
@@ -60,6 +65,10 @@ class Qwen2VL:
     def optional_tensors(self) -> set[str]:
         """Those that a checkpoint may lack."""
         return {HEAD} if self.text.tie_word_embeddings else set()
+
+    def original_name(self, name: str) -> str:
+        """A tensor of the file by the name that ``tensors`` has for it."""
+        return original_name(name)
 
     def embeddings_tensor(self, names: Container[str]) -> str:
         """The embedding table among the tensors ``names`` of a checkpoint.

@@ -1,37 +1,55 @@
-"""Geometry of Qwen2-VL, as config.json and preprocessor_config.json tell it."""
+"""Geometry of Qwen2-VL, as config.json tells it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from vpt_edge.export.config_fields import (
+    Count,
+    Epsilon,
+    Pixels,
+    Ratio,
+    Share,
+    Theta,
+    Vocabulary,
+    Width,
+    read_fields,
+    value_error,
+)
 from vpt_edge.export.config_files import (
     CONFIG,
     DOWNLOAD_AGAIN,
+    describe,
     expect,
     expect_if_given,
-    read_optional,
+    is_same,
 )
+from vpt_edge.export.models.qwen2_vl.layout import merge, text_levels
 from vpt_edge.runtime.errors import CheckpointError
-from vpt_edge.runtime.manifest import ImageConfig
 from vpt_edge.runtime.models import qwen2_vl
 
 UNSCALED = ("default", "mrope")  # of rope_scaling: rotary positions as they are
-IMAGE_RESOLUTION = 512  # the authors' limit on the longest side (PROTOCOL 4)
-MIN_PIXELS = 56 * 56
-MAX_PIXELS = 12845056
+ROPE = ("rope_scaling", "rope_parameters")  # the newer name holds rope_theta too
+ROPE_VALUES = ("mrope_section", "rope_theta")
 ALIASES = {  # of one geometry there are several names
     "in_chans": "in_channels",
     "spatial_patch_size": "patch_size",
     "spatial_merge_size": "merge_size",
 }
+# Of the language model, what config.json has that the graphs take no account of.
+UNREAD = {"projector_scale": 1, "use_sliding_window": False, "partial_rotary_factor": 1.0}
 SPECIAL_TOKENS = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
     *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"),
     *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
 )
+TOKEN_IDS = {  # where config.json names one of them
+    "image_token_id": "<|image_pad|>",
+    "vision_start_token_id": "<|vision_start|>",
+}
 
 
 @dataclass(frozen=True)
@@ -40,15 +58,15 @@ class VisionConfig:
     config.json.
     """
 
-    hidden_size: int
-    embed_dim: int = 1280
-    depth: int = 32
-    num_heads: int = 16
-    mlp_ratio: float = 4
-    patch_size: int = 14
-    merge_size: int = 2
-    temporal_patch_size: int = 2
-    in_channels: int = 3
+    hidden_size: Width
+    embed_dim: Width = 1280
+    depth: Count = 32
+    num_heads: Count = 16
+    mlp_ratio: Ratio = 4
+    patch_size: Pixels = 14
+    merge_size: Count = 2
+    temporal_patch_size: Count = 2
+    in_channels: Count = 3
 
     @property
     def mlp_dim(self) -> int:
@@ -73,15 +91,15 @@ class VisionConfig:
 class TextConfig:
     """Geometry of the language model."""
 
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    vocab_size: int
-    rms_norm_eps: float
-    rope_theta: float
-    mrope_section: tuple[int, int, int]
+    hidden_size: Width
+    intermediate_size: Width
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    vocab_size: Vocabulary
+    rms_norm_eps: Epsilon
+    rope_theta: Theta
+    mrope_section: tuple[Share, Share, Share]
     tie_word_embeddings: bool
 
     @property
@@ -100,90 +118,104 @@ def text_config(config: Mapping[str, Any], folder: Path) -> TextConfig:
     Raises CheckpointError for one that the graphs are not written for.
     """
     file = folder / CONFIG
-    expect(config, {"hidden_act": "silu"}, file)
-    expect_if_given(config, {"projector_scale": 1, "use_sliding_window": False}, file)
-    values = {**config, "mrope_section": _mrope_section(config, file)}
-    names = [field.name for field in fields(TextConfig)]
-    absent = [name for name in names if values.get(name) in (None, ())]
-    if absent:
-        raise CheckpointError(f"{file} lacks {', '.join(absent)}", DOWNLOAD_AGAIN)
-    text = TextConfig(**{name: values[name] for name in names})
-    section = text.mrope_section
-    if len(section) != 3 or 2 * sum(section) != text.head_dim:
-        raise CheckpointError(
-            f"{file}: mrope_section is {list(section)}, "
-            f"expected three numbers of sum {text.head_dim // 2}"
-        )
+    levels = text_levels(config, file)
+    values = _rope(levels, file)
+    names = [field.name for field in fields(TextConfig) if field.name not in ROPE_VALUES]
+    for level in levels:
+        known = (*names, *UNREAD, "hidden_act", "head_dim", "layer_types")
+        merge(values, {key: level[key] for key in known if key in level}, file)
+    expect(values, {"hidden_act": "silu"}, file)
+    expect_if_given(values, UNREAD, file)
+    text = read_fields(TextConfig, values, file)
+    _check_heads(text, file)
+    _check_attention(values, text, file)
     return text
 
 
-def _mrope_section(config: Mapping[str, Any], file: Path) -> tuple[Any, ...]:
-    """The rotary dimensions of time, height and width, () where they are absent.
+def _check_heads(text: TextConfig, file: Path) -> None:
+    heads = text.num_attention_heads
+    if text.hidden_size % heads:
+        expected = f"a divisor of hidden_size {text.hidden_size}"
+        raise value_error(f"{file}: num_attention_heads", heads, expected)
+    if heads % text.num_key_value_heads:
+        expected = f"a divisor of num_attention_heads {heads}"
+        raise value_error(f"{file}: num_key_value_heads", text.num_key_value_heads, expected)
+    if 2 * sum(text.mrope_section) != text.head_dim:
+        expected = f"three numbers of sum {text.head_dim // 2}, half of a head"
+        raise value_error(f"{file}: mrope_section", list(text.mrope_section), expected)
 
-    The type beside them is absent or one that scales nothing (PROTOCOL 1.4): the graphs know no
+
+def _check_attention(values: Mapping[str, Any], text: TextConfig, file: Path) -> None:
+    """What newer transformers may say besides must be what the graphs do."""
+    if values.get("head_dim") is not None:
+        expect(values, {"head_dim": text.head_dim}, file)
+    types = values.get("layer_types")
+    if types is not None and not is_same(types, ["full_attention"] * text.num_hidden_layers):
+        expected = f"full_attention for each of {text.num_hidden_layers} layers"
+        raise value_error(f"{file}: layer_types", types, expected)
+
+
+def _rope(levels: Sequence[Mapping[str, Any]], file: Path) -> dict[str, Any]:
+    """What there is of ``mrope_section``, the rotary dimensions of time, height and width, and of
+    ``rope_theta``, wherever it stands.
+    """
+    values = dict[str, Any]()
+    for level in levels:
+        for key in ROPE:
+            if level.get(key) is not None:
+                merge(values, _rope_object(level[key], key, file), file)
+        if "rope_theta" in level:
+            merge(values, {"rope_theta": level["rope_theta"]}, file)
+    return values
+
+
+def _rope_object(scaling: Any, name: str, file: Path) -> dict[str, Any]:
+    """The type in it is absent or one that scales nothing (PROTOCOL 1.4): the graphs know no
     other.
     """
-    scaling = config.get("rope_scaling")
-    if scaling is None:
-        return ()
     if not isinstance(scaling, dict):
         raise CheckpointError(
-            f"{file}: rope_scaling is {scaling!r}, expected an object with mrope_section",
+            f"{file}: {name} is {describe(scaling)}, expected an object with mrope_section",
             DOWNLOAD_AGAIN,
         )
     for key in ("type", "rope_type"):
         if key in scaling and scaling[key] not in UNSCALED:
             raise CheckpointError(
                 f"{file} describes a model that vpt-edge cannot export: "
-                f"{key} of rope_scaling is {scaling[key]!r}, expected 'default' or 'mrope'"
+                f"{key} of {name} is {describe(scaling[key])}, expected 'default' or 'mrope'"
             )
-    return tuple(scaling.get("mrope_section") or ())
+    expect_if_given(scaling, {"mrope_interleaved": False, "partial_rotary_factor": 1.0}, file)
+    return {key: scaling[key] for key in ROPE_VALUES if key in scaling}
 
 
-def vision_config(config: Mapping[str, Any], folder: Path) -> VisionConfig:
-    """The vision encoder that ``config``, read from config.json in ``folder``, describes.
+def vision_config(config: Mapping[str, Any], folder: Path, hidden_size: int) -> VisionConfig:
+    """The vision encoder that ``config``, read from config.json in ``folder``, describes, for a
+    language model of ``hidden_size``.
 
     Raises CheckpointError for one that the graphs are not written for.
     """
+    file = folder / CONFIG
     data = config.get("vision_config")
+    if data is None:
+        raise CheckpointError(f"{file} lacks vision_config", DOWNLOAD_AGAIN)
     if not isinstance(data, dict):
-        raise CheckpointError(f"{folder / CONFIG} lacks vision_config", DOWNLOAD_AGAIN)
-    values: dict[str, Any] = {"hidden_size": 3584, "hidden_act": "quick_gelu"}
+        raise value_error(f"{file}: vision_config", data, "an object")
+    values = dict[str, Any]()
     for key, value in data.items():
         name = str(key)
-        values[ALIASES.get(name, name)] = value
-    known = [field.name for field in fields(VisionConfig)]
-    vision = VisionConfig(**{name: values[name] for name in known if name in values})
+        merge(values, {ALIASES.get(name, name): value}, file)
+    values = {"hidden_size": 3584, "hidden_act": "quick_gelu", **values}
+    vision = read_fields(VisionConfig, values, file, "vision_config.")
     expected = {
-        "hidden_size": config["hidden_size"],
+        "hidden_size": hidden_size,
         "patch_size": qwen2_vl.PATCH,
         "merge_size": qwen2_vl.MERGE,
         "temporal_patch_size": qwen2_vl.FRAMES,
         "in_channels": 3,
         "hidden_act": "quick_gelu",
     }
-    expect({**values, **vision.__dict__}, expected, folder / CONFIG)
+    expect({**values, **vision.__dict__}, expected, file)
+    if vision.embed_dim % vision.num_heads or vision.head_dim % 4:
+        heads = f"heads of a multiple of four channels in embed_dim {vision.embed_dim}"
+        raise value_error(f"{file}: vision_config.num_heads", vision.num_heads, heads)
     return vision
-
-
-def image_limits(folder: Path) -> ImageConfig:
-    """How large a picture is shown, from preprocessor_config.json in ``folder``, if there is one.
-
-    Other constants there must be those of the runtime (PROTOCOL 4), else CheckpointError.
-    """
-    file = folder / "preprocessor_config.json"
-    data = read_optional(file)
-    expected = {
-        "image_mean": list(qwen2_vl.MEAN),
-        "image_std": list(qwen2_vl.STD),
-        "patch_size": qwen2_vl.PATCH,
-        "merge_size": qwen2_vl.MERGE,
-        "temporal_patch_size": qwen2_vl.FRAMES,
-        "resample": 3,
-    }
-    expect_if_given(data, expected, file)
-    return ImageConfig(
-        longest_side=data.get("image_resolution", IMAGE_RESOLUTION),
-        min_pixels=data.get("min_pixels", MIN_PIXELS),
-        max_pixels=data.get("max_pixels", MAX_PIXELS),
-    )

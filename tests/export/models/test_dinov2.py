@@ -29,6 +29,38 @@ def test_another_layer_is_refused(values: dict[str, object], tmp_path: Path) -> 
         read_config(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("hidden_size", [None]),
+        ("hidden_size", 1e308),
+        ("hidden_size", "int4"),
+        ("num_hidden_layers", "../../etc/passwd"),
+        ("num_hidden_layers", 2147483650),
+        ("num_hidden_layers", 0),
+        ("num_attention_heads", 5),
+        ("num_attention_heads", 0),
+        ("mlp_ratio", "int64"),
+        ("mlp_ratio", -4),
+        ("patch_size", "A" * 100_000),
+        ("patch_size", 16),
+        ("image_size", 10**18),
+        ("image_size", 0),
+        ("layer_norm_eps", float("inf")),
+        ("layer_norm_eps", 0),
+        ("num_channels", 4),
+        ("qkv_bias", 1),
+        ("use_swiglu_ffn", "false"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_a_value_of_another_type_or_range_is_named(key: str, value: object, tmp_path: Path) -> None:
+    (tmp_path / CONFIG).write_text(json.dumps({key: value}), "utf-8")
+    with pytest.raises(CheckpointError, match=f"{key} is .*, expected ") as error:
+        read_config(tmp_path)
+    assert len(str(error.value)) < 400
+
+
 def test_positions_keep_their_class_token_and_their_corners_apart() -> None:
     table = torch.cat((torch.full((1, 1, 1), 7.0), torch.arange(16.0).view(1, 16, 1)), dim=1)
     assert torch.equal(resample_positions(table, 4), table)

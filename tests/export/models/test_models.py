@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoints import MODELS
 from golden import SHARED, needs_golden
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from vpt_edge.export.config_files import read_json
+from vpt_edge.export.foreign import check_quantized
 from vpt_edge.export.models import Model
-from vpt_edge.export.models.vpt import KINDS
+from vpt_edge.export.models.vpt import KINDS, reencode_side
+from vpt_edge.export.tokenizer_files import check_ids
 from vpt_edge.runtime.errors import CheckpointError
 
 KEYS = SHARED / "checkpoint_keys"
@@ -63,3 +70,119 @@ def test_the_released_checkpoints_have_the_expected_tensors(release: str, tmp_pa
 def test_of_an_unknown_model_type_the_known_ones_are_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="'qwen9_vl_vpt', expected 'qwen2_vl_vpt'"):
         Model.read({"model_type": "qwen9_vl_vpt"}, tmp_path)
+
+
+TRAINED = {  # what is in config.json besides (PROTOCOL 1.4)
+    **COMMON,
+    "alignment": False,
+    "architectures": ["VPT_Qwen2VLForConditionalGeneration"],
+    "attention_dropout": 0.0,
+    "bos_token_id": 151643,
+    "eos_token_id": 151645,
+    "image_token_id": 151655,
+    "initializer_range": 0.02,
+    "max_position_embeddings": 32768,
+    "max_window_layers": 28,
+    "num_inner_forward_run": 2,
+    "para_end_id": 151645,
+    "para_mask_id": 1,
+    "para_mask_ratio": 0.5,
+    "para_start_id": 151644,
+    "projector_scale": 1,
+    "sliding_window": 32768,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.45.2",
+    "use_cache": True,
+    "use_sliding_window": False,
+    "video_token_id": 151656,
+    "vision_end_token_id": 151653,
+    "vision_start_token_id": 151652,
+    "vision_token_id": 151654,
+}
+FOUND = {"model_type": "qwen2_vl", "in_chans": 3, "spatial_patch_size": 14}  # of each vision_config
+
+
+def released_config(release: str, alignment: bool) -> dict[str, Any]:
+    """config.json of a released checkpoint, as PROTOCOL describes it."""
+    kind, changes = RELEASES[release]
+    config = {**TRAINED, **changes, "alignment": alignment, "model_type": "qwen2_vl_vpt"}
+    config["vision_config"] = {**FOUND, **changes["vision_config"]}
+    config["vision_encoder_ls"] = [ENCODERS[kind]]
+    config["tie_word_embeddings"] = release.startswith("2b")
+    for each in ENCODERS:
+        is_own = each == kind
+        config[f"{each}_image_token_id"] = 151657 if is_own else None
+        config[f"{each}_action_start_id"] = 151676 if is_own and not alignment else None
+        config[f"{each}_action_id"] = 151677 if is_own and not alignment else None
+    return config
+
+
+def named_ids(config: dict[str, Any], tower: Any) -> dict[str, int]:
+    """What the released tokenizer has for them (PROTOCOL 1.3)."""
+    ids = {"<|image_pad|>": 151655, "<|vision_start|>": 151652}
+    return {key: ids[token] for key, token in tower.token_ids.items()}
+
+
+@pytest.mark.parametrize("alignment", [False, True])
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_released_configs_are_taken(release: str, alignment: bool, tmp_path: Path) -> None:
+    config = released_config(release, alignment)
+    tower = Model.read(config, tmp_path).tower
+    size = config["vocab_size"]
+    check_ids(config, named_ids(config, tower), size, tmp_path / "config.json")
+    check_quantized(config, tmp_path)
+    assert (tower.text.num_hidden_layers, tower.text.rope_theta) == (28, 1e6)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=5,
+)
+numbers = st.sampled_from([0, -1, 1, 2, 3, 1e9, 10**9, 2**31, 2**63, 10**400, 1e308, 0.5, "1", ""])
+FILES = {
+    "clip": ["config.json", "preprocessor_config.json"],
+    "det": ["config.json", "detection_model_config.json", "detection_preprocessor_config.json"],
+    "seg": ["config.json", "seg_model_config.json", "seg_preprocessor_config.json"],
+}
+
+
+def places(data: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Where the values of ``data`` stand."""
+    items: list[tuple[str | int, Any]] = []
+    if isinstance(data, dict):
+        items = list(data.items())
+    elif isinstance(data, list):
+        items = list(enumerate(data))
+    found = []
+    for key, value in items:
+        found += [(*path, key), *places(value, (*path, key))]
+    return found
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(data=st.data())
+def test_whatever_a_config_says_it_is_read_or_named(data: st.DataObject) -> None:
+    """A mutation that is taken leaves a list of tensors that can be held against the file."""
+    name = data.draw(st.sampled_from(sorted(FILES)))
+    configs = {file: json.loads((MODELS / name / file).read_text("utf-8")) for file in FILES[name]}
+    for _ in range(data.draw(st.integers(1, 3))):
+        inner: Any = configs[data.draw(st.sampled_from(FILES[name]))]
+        *path, last = data.draw(st.sampled_from(places(inner)))
+        for step in path:
+            inner = inner[step]
+        inner[last] = data.draw(json_values | numbers)
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        for file, config in configs.items():
+            (folder / file).write_text(json.dumps(config), "utf-8")
+        try:
+            model = Model.read(read_json(folder / "config.json"), folder)
+            limits = model.tower.image_limits(folder)
+            reencode_side(limits, model.reencoder.kind, folder)
+        except CheckpointError:
+            return
+    tensors = model.tensors()
+    assert 0 < len(tensors) < 100_000
+    assert all(type(size) is int for shape in tensors.values() for size in shape)
+    assert 0 < limits.min_pixels <= limits.max_pixels

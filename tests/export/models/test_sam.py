@@ -32,3 +32,35 @@ def test_another_layer_is_refused(values: dict[str, object], tmp_path: Path) -> 
     (tmp_path / CONFIG).write_text(json.dumps(values), "utf-8")
     with pytest.raises(CheckpointError, match=f"{next(iter(values))} is "):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("global_attn_indexes", "0"),
+        ("global_attn_indexes", [1, None]),
+        ("global_attn_indexes", [-1]),
+        ("global_attn_indexes", [24]),
+        ("global_attn_indexes", [True]),
+        ("patch_size", "appended"),
+        ("patch_size", 14),
+        ("image_size", 512),
+        ("window_size", 0),
+        ("window_size", 65),
+        ("window_size", 14.0),
+        ("mlp_dim", 2147483712),
+        ("mlp_dim", None),
+        ("num_hidden_layers", "\x1b[2J"),
+        ("num_hidden_layers", 10**9),
+        ("num_attention_heads", 3),
+        ("output_channels", 128),
+        ("hidden_size", True),
+        ("layer_norm_eps", -1e-6),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_type_or_range_is_named(key: str, value: object, tmp_path: Path) -> None:
+    (tmp_path / CONFIG).write_text(json.dumps({key: value}), "utf-8")
+    with pytest.raises(CheckpointError, match=f"{key} is .*, expected ") as error:
+        read_config(tmp_path)
+    assert "\x1b" not in str(error.value)

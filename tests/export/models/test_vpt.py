@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from checkpoints import KINDS, MODELS, NAMES, Copy, refused
+from checkpoints import KINDS, MODELS, NAMES, Copy, refused, set_value
 from golden import needs_golden
 
 from vpt_edge.export.checkpoint import Checkpoint
@@ -65,6 +65,31 @@ def test_an_alignment_checkpoint_has_no_triggers(copy: Copy) -> None:
     perception = Checkpoint.open(str(folder)).perception
     assert (perception.action_start, perception.action, perception.triggers) == (None, None, ())
     assert perception.reencode_pad == last
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("det", "size", {"shortest_edge": 224}),
+        ("det", "crop_size", {"height": 256, "width": 256}),
+        ("det", "crop_size", 224),
+        ("det", "do_center_crop", False),
+        ("det", "image_mean", [0.5, 0.5, 0.5]),
+        ("det", "resample", 2),
+        ("seg", "size", {"longest_edge": 512}),
+        ("seg", "pad_size", {"height": 1024, "width": 512}),
+        ("seg", "do_pad", "true"),
+        ("seg", "image_std", None),
+    ],
+)
+def test_other_pictures_for_the_encoder_are_refused(
+    name: str, key: str, value: object, copy: Copy
+) -> None:
+    folder = copy(name)
+    file = f"{KINDS[name]}_preprocessor_config.json"
+    set_value(folder, file, key, value)
+    text = refused(folder)
+    assert f"{file} describes a model that vpt-edge cannot export: {key} is " in text
 
 
 @pytest.mark.parametrize("release", RELEASED)

@@ -1,0 +1,94 @@
+"""How large a picture is shown, as a checkpoint's preprocessor tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from vpt_edge.export.config_fields import Area, Range, read_fields, read_value, value_error
+from vpt_edge.export.config_files import DOWNLOAD_AGAIN, expect_if_given, read_optional
+from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.image import MIN_SIDE
+from vpt_edge.runtime.manifest import ImageConfig
+from vpt_edge.runtime.models import qwen2_vl
+
+PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR = "processor_config.json"  # of transformers 5, which holds the other one
+INNER = "image_processor"
+EDGES = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
+EXPECTED = {
+    "do_convert_rgb": True,
+    "do_normalize": True,
+    "do_rescale": True,
+    "do_resize": True,
+    "image_mean": list(qwen2_vl.MEAN),
+    "image_std": list(qwen2_vl.STD),
+    "patch_size": qwen2_vl.PATCH,
+    "merge_size": qwen2_vl.MERGE,
+    "temporal_patch_size": qwen2_vl.FRAMES,
+    "resample": 3,
+    "rescale_factor": 1 / 255,
+}
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """As the file has them; the defaults are those of PROTOCOL 4."""
+
+    image_resolution: Annotated[int, Range(MIN_SIDE, 100_000)] = 512
+    min_pixels: Area = 56 * 56
+    max_pixels: Annotated[int, Range(qwen2_vl.FACTOR**2, 1_000_000_000)] = 12845056
+
+
+def image_limits(folder: Path) -> ImageConfig:
+    """How large a picture is shown, from the preprocessor's file in ``folder``, if there is one.
+
+    Constants there must be those of the runtime (PROTOCOL 4), else CheckpointError.
+    """
+    data, file = _read_preprocessor(folder)
+    expect_if_given(data, EXPECTED, file)
+    values = {key: data[key] for key in ("image_resolution",) if key in data}
+    limits = read_fields(_Limits, {**values, **_pixel_limits(data, file)}, file)
+    if limits.min_pixels > limits.max_pixels:
+        expected = f"no more than max_pixels {limits.max_pixels}"
+        raise value_error(f"{file}: min_pixels", limits.min_pixels, expected)
+    return ImageConfig(limits.image_resolution, limits.min_pixels, limits.max_pixels)
+
+
+def _read_preprocessor(folder: Path) -> tuple[dict[str, Any], Path]:
+    """What describes it, and the file in which that stands; as transformers has it, the newer form
+    counts where there are both.
+    """
+    file = folder / PROCESSOR
+    inner = read_optional(file).get(INNER)
+    if inner is None:
+        file = folder / PREPROCESSOR
+        return read_optional(file), file
+    if not isinstance(inner, dict):
+        raise value_error(f"{file}: {INNER}", inner, "an object")
+    return inner, file
+
+
+def _pixel_limits(data: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """``min_pixels`` and ``max_pixels`` as transformers finds them: those of ``size`` count where
+    the older keys are absent or null.
+    """
+    size = data.get("size")
+    if size is not None and not isinstance(size, dict):
+        raise value_error(f"{file}: size", size, "an object")
+    values = {}
+    for key, edge in EDGES.items():
+        if data.get(key) is not None:
+            values[key] = data[key]
+        elif size is not None:
+            values[key] = _edge(size, (edge, key), file)
+    return values
+
+
+def _edge(size: Mapping[str, Any], names: tuple[str, ...], file: Path) -> Any:
+    for name in names:
+        if name in size:
+            return read_value(Area, size[name], f"{file}: size.{name}")
+    raise CheckpointError(f"{file}: size lacks {names[0]}", DOWNLOAD_AGAIN)
