@@ -171,8 +171,8 @@ def evaluate(
 
 
 def _ask(pipeline: Pipeline, sample: Sample, max_new_tokens: int, keep_logits: bool) -> Answer:
-    with warnings.catch_warnings():  # of the hint at perceptions: the samples have chosen theirs
-        warnings.simplefilter("ignore", UserWarning)
+    with warnings.catch_warnings():  # the samples have chosen their perception
+        warnings.filterwarnings("ignore", ".* was trained to look again", UserWarning)
         return pipeline.ask(
             sample.open(),
             sample.question,

@@ -70,11 +70,14 @@ def _parser() -> Parser:
 
 
 def _evaluate(options: argparse.Namespace) -> Evaluation:
+    import warnings
+
     from vpt_edge.calibration.evaluation import Evaluation, compare
     from vpt_edge.calibration.samples import read_samples
     from vpt_edge.runtime.bundle import Bundle
 
     _check(options)
+    warnings.showwarning = lambda message, *_: warn(f"hint: {message}")
     bundle = Bundle.open(options.bundle)
     other = Bundle.open(options.compare) if options.compare else None
     data = read_samples(options.data)

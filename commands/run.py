@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser("vpt-run", "Ask a VPT bundle a question about a picture.")
     parser.add_argument("bundle", help="folder written by vpt-export")
-    parser.add_argument("image", help="PNG, JPEG, WebP, TIFF, GIF or BMP")
+    parser.add_argument("image", help="PNG, JPEG, WebP, TIFF, GIF, BMP or PPM")
     parser.add_argument("question")
     parser.add_argument(
         "--perception",

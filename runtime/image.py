@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from vpt_edge.runtime.errors import ImageError
+from vpt_edge.runtime.source import open_source, shorten
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,10 +19,17 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-Picture: TypeAlias = "str | PathLike[str] | bytes | Image.Image | NDArray[np.uint8]"
+Picture: TypeAlias = (
+    "str | PathLike[str] | bytes | bytearray | memoryview | IO[bytes]"
+    " | Image.Image | NDArray[np.uint8]"
+)
 Box: TypeAlias = tuple[int, int, int, int]
 Size: TypeAlias = tuple[int, int]  # width and height, as Pillow has it
 
+# Pillow's names. No other reader of it is reached: one of them runs Ghostscript.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
+CHANNELS = (1, 3, 4)
+BYTE = 255
 MIN_SIDE = 28
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -42,54 +48,99 @@ class Patches:
 
 
 def open_picture(source: Picture) -> Image.Image:
-    """Read a picture from a path, bytes, a PIL image or an RGB array (height, width, 3) uint8.
+    """Read a picture from a path, bytes, a binary file, a PIL image or an array.
 
-    It is the picture as it was given: what is drawn later into the PIL image or the array does not
-    show. As in the authors' code an EXIF rotation is ignored, alpha is dropped and of an animation
-    the first frame counts. Raises ImageError for anything that is not a complete picture.
+    An array is (height, width, 3) uint8 in RGB order, or what numpy takes for one; a path may be a
+    pipe's. It is the picture as it was given: what is drawn later into the PIL image or the array
+    does not show. As in the authors' code an EXIF rotation is ignored, alpha is dropped, of an
+    animation the first frame counts, and values above 255 are white.
+
+    Raises ImageError for anything that is not a complete picture.
     """
-    if isinstance(source, np.ndarray):
-        return _from_array(source)
     if isinstance(source, Image.Image):
         return _load(source, "the PIL image").copy()
-    if isinstance(source, bytes):
-        return _decode(source, f"{len(source)} bytes")
-    path = Path(source)
-    if path.is_dir():
-        raise ImageError(f"no picture at {path}: it is a folder")
-    if not path.is_file():
-        raise ImageError(f"no picture at {path}: the file is missing")
-    return _decode(path.read_bytes(), str(path))
+    if hasattr(source, "__array__"):
+        return _from_array(_as_array(source))
+    with open_source(source) as (stream, name):
+        return _load(_read_header(stream, name), name)
 
 
-def _from_array(array: NDArray[np.uint8]) -> Image.Image:
+def _as_array(source: Any) -> NDArray[Any]:
+    """``source``, of numpy or another library."""
+    try:
+        return np.asarray(source)
+    except Exception as error:  # of any library
+        problem = f"the {type(source).__name__} is not an array: {shorten(str(error))}"
+        raise ImageError(problem, "give it as an array of numpy") from error
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        found = shorten(f"{array.dtype} of shape {array.shape}")
         raise ImageError(
-            f"the array is not a picture: found {array.dtype} of shape {array.shape}, "
-            "expected uint8 (height, width, 3) in RGB order"
+            f"the array is not a picture: found {found}, "
+            "expected uint8 (height, width, 3) in RGB order",
+            _array_fix(array),
         )
     return Image.fromarray(array)  # a copy: Pillow shares no array of three bytes a pixel
 
 
-def _decode(data: bytes, name: str) -> Image.Image:
+def _array_fix(array: NDArray[Any]) -> str:
+    """The first thing to do with an array that is almost a picture."""
+    if array.ndim == 4:
+        return "give one picture: array[0]"
+    if array.ndim == 2:
+        return "repeat its grey: numpy.stack([array] * 3, axis=2)"
+    if array.ndim != 3 or 0 in array.shape:
+        return ""
+    if array.shape[2] not in CHANNELS and array.shape[0] in CHANNELS:
+        return "put the channels last: array.transpose(1, 2, 0)"
+    if array.shape[2] == 1:
+        return "repeat its grey: array.repeat(3, axis=2)"
+    if array.shape[2] == 4:
+        return "leave alpha out: array[:, :, :3]"
+    return "scale it to 0..255 and round it, then array.astype(numpy.uint8)"
+
+
+def _read_header(stream: IO[bytes], name: str) -> Image.Image:
     try:
-        picture = Image.open(io.BytesIO(data))
+        return Image.open(stream, formats=FORMATS)
     except UnidentifiedImageError:
-        expected = "expected PNG, JPEG, WebP, TIFF, GIF or BMP"
+        expected = "expected PNG, JPEG, WebP, TIFF, GIF, BMP or PPM"
         raise ImageError(f"{name} is not a picture: {expected}") from None
     except Exception as error:  # each format's reader raises its own
-        raise ImageError(f"{name} cannot be read as a picture: {error}") from error
-    return _load(picture, name)
+        problem = f"{name} cannot be read as a picture: {shorten(str(error))}"
+        raise ImageError(problem) from error
 
 
 def _load(picture: Image.Image, name: str) -> Image.Image:
     try:
         picture.load()
     except Exception as error:  # see above
-        raise ImageError(f"{name} is damaged: {error}", "save the picture anew") from error
+        reason = shorten(str(error)) or type(error).__name__
+        raise ImageError(
+            f"{name} is damaged: {reason}", "save the picture anew, or open it again"
+        ) from error
     if 0 in picture.size:
         raise ImageError(f"{name} has no pixels: {picture.width}x{picture.height}")
     return picture
+
+
+def hint_at_range(picture: Image.Image) -> str | None:
+    """What an application should know of a picture of more than a byte a channel.
+
+    Pillow cuts its values, for the authors too.
+    """
+    if picture.mode not in ("I", "F") and not picture.mode.startswith("I;"):
+        return None
+    largest = np.asarray(picture).max()
+    if largest > BYTE:
+        shown = "above 255, which are shown white"
+    elif picture.mode == "F" and 0 < largest <= 1:
+        shown = "of 1 at most, which are shown black"
+    else:
+        return None
+    return f"a picture has values {shown}, as by the authors' code; scale it to 8 bits a channel"
 
 
 def regularize(picture: Image.Image, longest_side: int) -> Image.Image:
@@ -98,11 +149,19 @@ def regularize(picture: Image.Image, longest_side: int) -> Image.Image:
     if picture.size != shrunk:
         picture = picture.resize(shrunk, resample=Image.Resampling.NEAREST)
     if picture.mode != "RGB":
-        picture = picture.convert("RGB")
+        picture = _convert(picture)
     stretched = _stretch(picture.size)
     if picture.size != stretched:
         picture = picture.resize(stretched, resample=Image.Resampling.NEAREST)
     return picture
+
+
+def _convert(picture: Image.Image) -> Image.Image:
+    try:
+        return picture.convert("RGB")
+    except ValueError as error:
+        fix = "convert it to RGB before it is asked about"
+        raise ImageError(f"a picture of mode {picture.mode} cannot be shown", fix) from error
 
 
 def regularized_size(size: Size, longest_side: int) -> Size:

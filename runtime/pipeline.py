@@ -16,7 +16,7 @@ from vpt_edge.runtime.chat import Chat
 from vpt_edge.runtime.decoder import Decoder
 from vpt_edge.runtime.errors import VptError
 from vpt_edge.runtime.hint import give_hint
-from vpt_edge.runtime.image import open_picture
+from vpt_edge.runtime.image import hint_at_range, open_picture
 from vpt_edge.runtime.options import Options
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.queue import NO_TEXT, EventStream, RequestQueue
@@ -131,7 +131,7 @@ class Pipeline:
         except BaseException:
             self.close()
             raise
-        self._hinted = False
+        self._hints: set[str] = set()
 
     def _open(self, device: str, opener: SessionOpener | None) -> None:
         """Tokenizer and sessions, at once on a CPU.
@@ -178,7 +178,9 @@ class Pipeline:
 
     def encode(self, image: Picture) -> EncodedPicture:
         """``image`` for several questions: it is encoded once, with the first of them."""
-        return EncodedPicture(self, open_picture(image), self._vision)
+        picture = open_picture(image)
+        self._hint(hint_at_range(picture))
+        return EncodedPicture(self, picture, self._vision)
 
     def ask(
         self, image: Picture | EncodedPicture, question: str, **options: Unpack[AskOptions]
@@ -194,9 +196,9 @@ class Pipeline:
     ) -> EventStream:
         """Yield ``Text`` and ``Looked`` as they happen, and ``Finished`` with the answer.
 
-        ``image``: a path, bytes, a PIL image, an RGB array (height, width, 3) uint8, or what
-        ``encode`` gave. The options are ``Options``. Any thread may take the next event; ``close``
-        ends the request between two tokens, and so does letting go of the stream.
+        ``image``: a path, bytes, a binary file, a PIL image, an RGB array (height, width, 3) uint8,
+        or what ``encode`` gave. The options are ``Options``. Any thread may take the next event;
+        ``close`` ends the request between two tokens, and so does letting go of the stream.
 
         Raises ImageError and PromptError for what cannot be shown or asked.
         """
@@ -206,7 +208,7 @@ class Pipeline:
         encoded = image if isinstance(image, EncodedPicture) else self.encode(image)
         encoded.check(self)
         request = Request(encoded.features, question, asked, self._perception, self._chat)
-        self._hint(asked)
+        self._hint(self._perception.hint(asked.perception))
         return EventStream(self._queue, self._answer(request, sampler))
 
     async def aask(
@@ -226,7 +228,7 @@ class Pipeline:
 
         A cancelled task, and ``aclose``, end the request between two tokens.
         """
-        self._hint(Options(**options))
+        self._hint(self._perception.hint(Options(**options).perception))
         if not isinstance(image, EncodedPicture):
             image = await asyncio.to_thread(self.encode, image)
         stream = self.stream(image, question, **options)
@@ -288,8 +290,8 @@ class Pipeline:
         )
         return complete
 
-    def _hint(self, options: Options) -> None:
-        hint = self._perception.hint(options.perception)
-        if hint is not None and not self._hinted:
-            self._hinted = True
-            give_hint(hint)
+    def _hint(self, text: str | None) -> None:
+        """Give a hint, once."""
+        if text is not None and text not in self._hints:
+            self._hints.add(text)
+            give_hint(text)

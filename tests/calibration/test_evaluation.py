@@ -95,6 +95,13 @@ def test_max_new_tokens_reaches_the_pipeline(bundle: Path, picture: Path) -> Non
     assert (one.text, one.finish_reason) == ("a l", "length")
 
 
+def test_a_picture_that_goes_white_is_hinted_at(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "wide.png"
+    Image.fromarray(np.full((32, 32), 40000, np.uint16)).save(path)
+    with speak(bundle, "a") as pipeline, pytest.warns(UserWarning, match="shown white"):
+        evaluate(pipeline, [Sample(path, "Q")], exact)
+
+
 def test_the_hint_at_perceptions_is_not_repeated(bundle: Path, picture: Path) -> None:
     opened = Bundle.open(bundle)
     manifest = opened.manifest
