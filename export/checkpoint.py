@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vpt_edge.export.attention import TARGETS
 from vpt_edge.export.config_files import CONFIG, DOWNLOAD_AGAIN, read_json
+from vpt_edge.export.foreign import check_adapter, check_names, check_quantized
 from vpt_edge.export.models import Model, vpt
 from vpt_edge.export.spec import GraphOptions, Spec
 from vpt_edge.export.tensor_files import FLOATS, TensorFiles
@@ -42,7 +43,9 @@ class Checkpoint:
     def __init__(self, path: Path, source: str) -> None:
         self.path = path
         self.source = source
+        check_adapter(path)
         config = read_json(path / CONFIG)
+        check_quantized(config, path)
         self.model = Model.read(config, path)
         self.tokenizer_file = path / TOKENIZER
         tokenizer = open_tokenizer(self.tokenizer_file)
@@ -57,6 +60,7 @@ class Checkpoint:
         side = vpt.reencode_side(self.image, self.kind, path)
         self.perception = vpt.find_perception(tokenizer, self.kind, self._waits_for_prompt(), side)
         self._files = TensorFiles(path)
+        self._stored = self._original_names()
         self._check_tensors()
 
     @classmethod
@@ -97,20 +101,34 @@ class Checkpoint:
     @property
     def embeddings_tensor(self) -> str:
         """The name of the embedding table."""
-        return self.model.tower.embeddings_tensor(self._files.shapes)
+        return self.model.tower.embeddings_tensor(self._stored)
 
     def read(self, name: str) -> torch.Tensor:
         """One tensor, mapped from disk."""
-        return self._files.read(name)
+        return self._files.read(self._stored[name])
 
     def specs(self, target: str, dtype: str, cache_tokens: int) -> dict[str, Spec]:
         """The graphs that compute in ``dtype``, in the order in which they are exported."""
         options = GraphOptions(TARGETS[target], dtype, cache_tokens, most_tokens(self.image))
         return self.model.specs(options, self.embeddings_tensor)
 
+    def _original_names(self) -> dict[str, str]:
+        """The names of the tensors in the file by those that the model has for them."""
+        stored = dict[str, str]()
+        for name in self._files.shapes:
+            original = self.model.original_name(name)
+            if original in stored:
+                raise CheckpointError(
+                    f"{self.path} holds {original} twice, as {stored[original]} and {name}",
+                    DOWNLOAD_AGAIN,
+                )
+            stored[original] = name
+        return stored
+
     def _check_tensors(self) -> None:
         expected = self.model.tensors()
-        shapes = self._files.shapes
+        check_names(self._files.shapes, expected, self.path)
+        shapes = {name: self._files.shapes[stored] for name, stored in self._stored.items()}
         missing = set(expected) - set(shapes) - self.model.tower.optional_tensors()
         wrong = [f"missing {name}" for name in sorted(missing)]
         wrong += [f"surplus {name}" for name in sorted(set(shapes) - set(expected))]
@@ -119,8 +137,9 @@ class Checkpoint:
                 continue
             if shapes[name] != shape:
                 wrong.append(f"{name} has shape {list(shapes[name])}, expected {list(shape)}")
-            if self._files.dtypes[name] not in FLOATS:
-                wrong.append(f"{name} is {self._files.dtypes[name]}, expected {', '.join(FLOATS)}")
+            dtype = self._files.dtypes[self._stored[name]]
+            if dtype not in FLOATS:
+                wrong.append(f"{name} is {dtype}, expected {', '.join(FLOATS)}")
         if len(wrong) > LISTED:
             wrong[LISTED:] = [f"and {len(wrong) - LISTED} more"]
         wrong[:0] = _count_layers(shapes, expected)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from vpt_edge.export.config_files import CONFIG, describe, read_json
+from vpt_edge.export.config_files import CONFIG, describe
 from vpt_edge.export.tensor_files import listing
 from vpt_edge.runtime.errors import CheckpointError
 
@@ -25,6 +25,7 @@ QUANTIZED = {
     ".g_idx": "GPTQ",
     ".weight_scale": "FP8",
     ".weight_scale_inv": "FP8",
+    ".input_scale": "FP8",
     ".weight_packed": "compressed-tensors",
     ".SCB": "bitsandbytes",
     ".absmax": "bitsandbytes",
@@ -71,7 +72,6 @@ def check_quantized(config: Mapping[str, Any], folder: Path) -> None:
                 raise _quantized(folder, _method(part[key]), f"{key} in {CONFIG}")
     for name, method in QUANTIZERS.items():
         if (folder / name).exists():
-            read_json(folder / name)
             raise _quantized(folder, method, name)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vpt_edge.export.spec import Shape
 
 STEMS = {"model": "safetensors", "pytorch_model": "bin"}  # the first that is there is read
+OTHERS = (".bin", ".ckpt", ".gguf", ".h5", ".onnx", ".pt", ".pth", ".safetensors")
 LISTED = 5  # names in an error
 FLOATS = ("float32", "float16", "bfloat16", "float64")  # dtypes of weights that are numbers
 DTYPES = {  # what safetensors calls what torch calls otherwise
@@ -84,10 +85,14 @@ def _weight_files(path: Path) -> list[Path]:
             return [single]
         if index.exists():
             return _shards(index, suffix)
-    raise CheckpointError(
-        f"{path} holds no weights: expected model.safetensors or pytorch_model.bin, or shards",
-        "download or copy the checkpoint again",
-    )
+    problem = f"{path} holds no weights: expected model.safetensors or pytorch_model.bin, or shards"
+    others = [file.name for file in sorted(path.iterdir()) if file.suffix in OTHERS]
+    if others:
+        raise CheckpointError(
+            f"{problem}; found {listing(others)}",
+            "save the float model with save_pretrained, or its state_dict as pytorch_model.bin",
+        )
+    raise CheckpointError(problem, DOWNLOAD_AGAIN)
 
 
 def _shards(index: Path, suffix: str) -> list[Path]:

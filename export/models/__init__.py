@@ -47,6 +47,10 @@ class Model:
         """Name and shape of every tensor (PROTOCOL 6), a separate lm_head included."""
         return {**self.tower.tensors(), **self.reencoder.tensors()}
 
+    def original_name(self, name: str) -> str:
+        """A tensor of the file by the name that ``tensors`` has for it."""
+        return self.reencoder.original_name(self.tower.original_name(name))
+
     def specs(self, options: GraphOptions, embeddings: str) -> dict[str, Spec]:
         """The graphs, in the order in which they are exported; ``embeddings`` is the tensor of the
         embedding table.

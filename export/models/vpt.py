@@ -117,6 +117,14 @@ class Reencoder:
         shapes |= weight_and_bias(f"{projector}.layernorm_condition", (size,))
         return shapes
 
+    def original_name(self, name: str) -> str:
+        """A tensor of the file by the name that ``tensors`` has for it: newer transformers save
+        every part but the output matrix one level deeper.
+        """
+        inner = name.removeprefix("model.")
+        is_own = inner.startswith((f"{self.kind}_model.", f"{self.kind}_projector."))
+        return inner if is_own else name
+
     def specs(self, options: GraphOptions) -> dict[str, Spec]:
         """The graphs of re-encoding, in the order in which they are exported."""
         specs = {}
