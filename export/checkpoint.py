@@ -20,6 +20,7 @@ from vpt_edge.export.tokenizer_files import (
     check_vocabulary,
     open_tokenizer,
 )
+from vpt_edge.export.weights import is_finite
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.models.qwen2_vl import most_tokens
 
@@ -62,6 +63,7 @@ class Checkpoint:
         self._files = TensorFiles(path)
         self._stored = self._original_names()
         self._check_tensors()
+        self._finite = set[str]()  # tensors that were looked at
 
     @classmethod
     def open(cls, name: str) -> Checkpoint:
@@ -104,8 +106,18 @@ class Checkpoint:
         return self.model.tower.embeddings_tensor(self._stored)
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor, mapped from disk."""
-        return self._files.read(self._stored[name])
+        """One tensor, mapped from disk. Raises CheckpointError where a number of it is NaN or
+        infinite: answers would be too.
+        """
+        tensor = self._files.read(self._stored[name])
+        if name not in self._finite:
+            if not is_finite(tensor):
+                raise CheckpointError(
+                    f"{self.path}: {name} holds numbers that are NaN or infinite",
+                    "the training diverged, or the file is damaged: take an earlier checkpoint",
+                )
+            self._finite.add(name)
+        return tensor
 
     def specs(self, target: str, dtype: str, cache_tokens: int) -> dict[str, Spec]:
         """The graphs that compute in ``dtype``, in the order in which they are exported."""

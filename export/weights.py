@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from onnxscript import optimizer
 from torch import Tensor, nn
 
 from vpt_edge.export.quantization.rounding import int8_weight
+from vpt_edge.runtime.errors import ExportError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -173,6 +175,35 @@ def strip(model: ir.Model) -> None:
         value.metadata_props.clear()
 
 
+def cast(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """The weight ``name`` in ``dtype``. Raises ExportError where a number of it becomes
+    infinite.
+    """
+    result = tensor.to(dtype)
+    if torch.finfo(dtype).max < torch.finfo(tensor.dtype).max:
+        check_reach(result, tensor, name)
+    return result
+
+
+def check_reach(result: Tensor, tensor: Tensor, name: str) -> None:
+    """Raise ExportError where a number of ``tensor`` is infinite in ``result``, the same in fewer
+    bits.
+    """
+    if not is_finite(result):
+        dtype = str(result.dtype).removeprefix("torch.")
+        largest = float(max(map(abs, tensor.aminmax())))
+        raise ExportError(
+            f"{name} has numbers up to {largest:.3g}, but {dtype} ends at "
+            f"{torch.finfo(result.dtype).max:,.0f}",
+            "export it with --precision fp32 for onnxruntime, which computes in float32",
+        )
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether no number is NaN or infinite: one pass that takes no memory."""
+    return all(map(math.isfinite, tensor.aminmax()))
+
+
 def write_int8(matrix: Tensor, path: Path, scales: Path) -> None:
     """Write a matrix as raw int8 rows, and one float32 scale a row into ``scales``; a block of rows
     at a time.
@@ -184,8 +215,8 @@ def write_int8(matrix: Tensor, path: Path, scales: Path) -> None:
             scale_file.write(scale.tobytes())
 
 
-def write_raw(matrix: Tensor, dtype: torch.dtype, path: Path) -> None:
-    """Write a matrix as raw little-endian rows of ``dtype``, a block at a time."""
+def write_raw(matrix: Tensor, dtype: torch.dtype, path: Path, name: str) -> None:
+    """Write the weight ``name`` as raw little-endian rows of ``dtype``, a block at a time."""
     with path.open("wb") as file:
         for rows in matrix.split(ROWS):
-            file.write(rows.to(dtype).contiguous().numpy().tobytes())
+            file.write(cast(rows, dtype, name).contiguous().numpy().tobytes())

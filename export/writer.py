@@ -85,18 +85,21 @@ class BundleWriter:
         def load(name: str) -> torch.Tensor:
             tensor = spec.read(name, self.checkpoint.read)
             if smoothing is None or not smoothing.touches(name):
-                return tensor.to(dtype)
-            return _smooth(tensor, name, smoothing, dtype)
+                return weights.cast(tensor, dtype, spec.tensor_name(name))
+            smoothed = _smooth(tensor, name, smoothing, dtype)
+            weights.check_reach(smoothed, tensor, spec.tensor_name(name))
+            return smoothed
 
         return load
 
     def write_tables(self) -> None:
         """Write the embedding table and the tokenizer."""
-        table = self.checkpoint.read(self.checkpoint.embeddings_tensor)
+        name = self.checkpoint.embeddings_tensor
+        table = self.checkpoint.read(name)
         if self.recipe.quantized:
             weights.write_int8(table, self.folder / EMBEDDINGS, self.folder / EMBEDDING_SCALES)
         else:
-            weights.write_raw(table, getattr(torch, self.dtype), self.folder / EMBEDDINGS)
+            weights.write_raw(table, getattr(torch, self.dtype), self.folder / EMBEDDINGS, name)
         shutil.copyfile(self.checkpoint.tokenizer_file, self.folder / TOKENIZER)
 
     def write_graph(self, name: str) -> None:

@@ -234,9 +234,7 @@ def test_a_config_value_of_another_type_is_said_before_the_work(
     config = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps({**config, "image_resolution": value}))
     stages: list[str] = []
-    with pytest.raises(
-        CheckpointError, match=r"longest_side is .*expected .*int.*correct its config"
-    ):
+    with pytest.raises(CheckpointError, match=r"image_resolution is .*, expected a whole number"):
         exporter.export(
             str(folder),
             tmp_path / "bundle",
@@ -254,9 +252,7 @@ def test_a_rope_theta_of_another_type_is_said_before_the_work(tmp_path: Path) ->
         json.dumps({**config, "rope_theta": str(config["rope_theta"])})
     )
     stages: list[str] = []
-    with pytest.raises(
-        CheckpointError, match=r"rope_theta is .*expected .*float.*correct its config"
-    ):
+    with pytest.raises(CheckpointError, match=r"rope_theta is '10\.0', expected a number"):
         exporter.export(
             str(folder),
             tmp_path / "bundle",

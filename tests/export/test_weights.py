@@ -19,11 +19,14 @@ from vpt_edge.export.spec import Spec, floats
 from vpt_edge.export.tracing import trace
 from vpt_edge.export.weights import (
     attach_weights,
+    cast,
+    is_finite,
     lazy_tensor,
     write_int8,
     write_model,
     write_raw,
 )
+from vpt_edge.runtime.errors import ExportError
 from vpt_edge.runtime.manifest import Graph
 
 WEIGHTS = {
@@ -110,7 +113,7 @@ def test_a_graph_computes_with_the_weights_that_are_attached(
 def test_bytes_that_lie_in_another_file_are_pointed_at(model: ir.Model, tmp_path: Path) -> None:
     attach_weights(model, WEIGHTS.__getitem__)
     stored = tmp_path / "table.bin"
-    write_raw(WEIGHTS["fc.weight"].T, torch.float32, stored)
+    write_raw(WEIGHTS["fc.weight"].T, torch.float32, stored, "fc.weight")
     write_model(model, tmp_path / "tiny.onnx", {"fc.weight.transposed": stored})
     assert (tmp_path / "tiny.onnx.data").stat().st_size == 0
     graph = onnx.load(str(tmp_path / "tiny.onnx")).graph
@@ -124,3 +127,49 @@ def test_a_table_of_int8_has_a_scale_a_row(tmp_path: Path) -> None:
     rows = np.fromfile(tmp_path / "rows", np.int8).reshape(table.shape)
     scales = np.fromfile(tmp_path / "scales", np.float32)
     np.testing.assert_allclose(rows * scales[:, None], table, atol=float(scales.max()) / 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_none_is_seen(value: float, dtype: torch.dtype) -> None:
+    tensor = torch.randn(100, 30).to(dtype)
+    assert is_finite(tensor)
+    tensor[67, 8] = value
+    assert not is_finite(tensor)
+
+
+@pytest.mark.parametrize(
+    ("value", "source", "dtype"),
+    [
+        (65504.0, torch.float32, torch.float16),
+        (-65519.0, torch.float32, torch.float16),  # rounds to the largest
+        (1e-9, torch.bfloat16, torch.float16),
+        (3e38, torch.bfloat16, torch.float32),
+        (3e38, torch.float64, torch.float32),
+    ],
+)
+def test_a_weight_that_a_dtype_holds_is_cast(
+    value: float, source: torch.dtype, dtype: torch.dtype
+) -> None:
+    tensor = torch.tensor([0.5, value], dtype=source)
+    assert torch.equal(cast(tensor, dtype, "fc.weight"), tensor.to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("value", "source", "dtype"),
+    [
+        (65520.0, torch.float32, torch.float16),
+        (-1e5, torch.float32, torch.float16),
+        (1e5, torch.bfloat16, torch.float16),
+        (1e39, torch.float64, torch.float32),
+    ],
+)
+def test_a_weight_that_a_dtype_does_not_hold_is_named(
+    value: float, source: torch.dtype, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    tensor = torch.tensor([[0.5, value]], dtype=source)
+    ends = r"fc.weight has numbers up to .*, but float(16|32) ends at "
+    with pytest.raises(ExportError, match=ends):
+        cast(tensor, dtype, "fc.weight")
+    with pytest.raises(ExportError, match=ends):
+        write_raw(tensor, dtype, tmp_path / "rows", "fc.weight")
