@@ -17,8 +17,7 @@ import numpy as np
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.kv_cache import KVCache
-from vpt_edge.runtime.manifest import MANIFEST, Manifest, write_manifest
-from vpt_edge.runtime.schema import read_as
+from vpt_edge.runtime.manifest import MANIFEST, read_manifest, write_manifest
 from vpt_edge.runtime.sessions import Session, cuda, open_session
 from vpt_edge.runtime.sessions.stream import Stream
 
@@ -65,7 +64,7 @@ def fill(folder: Path) -> Bundle:
                     target.seek(weight.offset)
                     _write(target, weight, tiles)
         (folder / HOLLOW).unlink()
-        manifest = read_as(Manifest, json.loads((folder / MANIFEST).read_text()), MANIFEST)
+        manifest = read_manifest(folder)
         files = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
         files.pop(MANIFEST)
         write_manifest(replace(manifest, files=files), folder)

@@ -12,7 +12,7 @@ from vpt_edge.device.machine import GIB, Finding
 from vpt_edge.runtime import host
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import BundleError, SessionError
-from vpt_edge.runtime.sessions.plan import find_plan
+from vpt_edge.runtime.sessions.plan import map_plan
 from vpt_edge.runtime.sessions.tensorrt import read_platform
 
 Check = Callable[[], Finding | Iterable[Finding]]
@@ -109,7 +109,7 @@ def _check_plans(bundle: Bundle, library: str) -> Finding:
         version, _ = libraries.tensorrt_version(library)
         platform = read_platform(SimpleNamespace(__version__=version), library)
         for name in bundle.manifest.graphs:
-            find_plan(bundle, platform, name)
+            map_plan(bundle, platform, name)
     except (BundleError, SessionError) as error:
         fix = f"vpt-build {bundle.path} --device {library}"
         return Finding(check, "missing", error.problem, fix)

@@ -135,7 +135,8 @@ def build(survey: Survey, task: Task, workspace: int | None, watch: Watch) -> di
         {"task": "build", "job": dataclasses.asdict(job)}, f"building {task.name}"
     )
     try:
-        built: dict[str, Any] = process.run(watch)["built"]
+        with survey.bundle.hold():
+            built: dict[str, Any] = process.run(watch)["built"]
     finally:
         _sweep(folder)
     return {**built, "peak_memory": process.peak}

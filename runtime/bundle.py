@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,9 +14,17 @@ import numpy as np
 
 from vpt_edge.runtime import models, perception
 from vpt_edge.runtime.errors import BundleError
+from vpt_edge.runtime.external_data import read_external_data
 from vpt_edge.runtime.files import sha256
-from vpt_edge.runtime.manifest import Graph, Manifest, read_manifest
-from vpt_edge.runtime.schema import EXPORT_AGAIN
+from vpt_edge.runtime.interface import (
+    check_manifest,
+    check_reencoder,
+    scales_size,
+    table_size,
+)
+from vpt_edge.runtime.manifest import MANIFEST, Graph, Manifest, read_manifest
+from vpt_edge.runtime.schema import EXPORT_AGAIN, label
+from vpt_edge.runtime.snapshot import Snapshot
 
 TOKENIZER = "tokenizer.json"
 
@@ -31,7 +39,12 @@ class Embeddings:
     def rows(self, ids: Sequence[int] | np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """The rows of ``ids``: a new array (len(ids), hidden_size) float32."""
         place = np.asarray(ids)
-        rows = self.table[place].astype(np.float32)
+        try:
+            rows = self.table[place].astype(np.float32)
+        except IndexError as error:
+            problem = f"the tokenizer gives the id {int(place.max())}"
+            expected = f"the embedding table has {len(self.table)} rows"
+            raise BundleError(f"{problem}, {expected}", EXPORT_AGAIN) from error
         if self.scales is None:
             return rows
         return rows * self.scales[place, None]
@@ -51,29 +64,40 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: every file is there and, once it is checked, has the manifest's hash."""
+    """An opened bundle: every file is there and, once it is checked, has the manifest's hash.
+
+    ``snapshot``: what stood in the folder when it was read.
+    """
 
     path: Path
     manifest: Manifest
+    snapshot: Snapshot | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
         """Read and check a bundle.
 
-        Raises BundleError for an unknown version or key, a missing or altered file.
+        Raises BundleError for an unknown version or key, a missing or altered file, weights that
+        lie outside of the bundle, and a folder that is replaced meanwhile.
         """
         bundle = cls.read(path)
-        bundle.check()
+        with bundle.hold():
+            bundle.check()
         return bundle
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Bundle:
         """``open`` but for the hashes: whoever reads it calls ``check``, beside other work."""
         folder = Path(path)
-        bundle = cls(folder, read_manifest(folder))
-        models.open_tower(bundle.manifest)
-        perception.open_perception(bundle.manifest)
-        bundle._refuse(map(bundle._misplaced, bundle.manifest.files))
+        with Snapshot.take(folder, [MANIFEST]).hold():
+            manifest = read_manifest(folder)
+            check_manifest(manifest)
+            models.open_tower(manifest)
+            way = perception.open_perception(manifest)
+            check_reencoder(manifest, way.encoder is not None, way.action is not None)
+            bundle = cls(folder, manifest, Snapshot.take(folder, [MANIFEST, *manifest.files]))
+            bundle._refuse(map(bundle._missing, manifest.files))
+            bundle._refuse([*bundle._sizes(), *map(bundle._foreign_weights, manifest.graphs)])
         return bundle
 
     def check(self) -> None:
@@ -83,11 +107,11 @@ class Bundle:
 
     @contextlib.contextmanager
     def check_beside(self) -> Iterator[None]:
-        """``check`` while the block opens the files.
+        """``check`` while the block opens the files, and ``hold``.
 
         Where they are altered, that is the error, whatever else fails.
         """
-        with ThreadPoolExecutor(1) as thread:
+        with self.hold(), ThreadPoolExecutor(1) as thread:
             check = thread.submit(self.check)
             try:
                 yield
@@ -96,17 +120,64 @@ class Bundle:
                 raise
             check.result()
 
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Raise BundleError behind the block where it may have opened other files than those that
+        were read: the bundle was replaced.
+        """
+        if self.snapshot is None:
+            yield
+            return
+        with self.snapshot.hold():
+            yield
+
     def _altered(self, name: str) -> str | None:
-        if sha256(self.path / name) == self.manifest.files[name]:
+        try:
+            digest = sha256(self.path / name)
+        except OSError as error:
+            return f"{name} cannot be read ({error.strerror})"
+        if digest == self.manifest.files[name]:
             return None
         return f"{name} is altered (its sha256 differs)"
 
-    def _misplaced(self, name: str) -> str | None:
-        if Path(name).name != name:
-            return f"{name} points out of the bundle"
-        if not (self.path / name).is_file():
-            return f"{name} is missing"
+    def _missing(self, name: str) -> str | None:
+        if (self.path / name).is_file():
+            return None
+        if (self.path / name).is_symlink():
+            return f"{name} is a symlink to a file that is missing"
+        return f"{name} is missing"
+
+    def _sizes(self) -> Iterator[str | None]:
+        """What is wrong with the sizes of the embedding table and its scales."""
+        text = self.manifest.text
+        sizes = {text.embeddings: table_size(text)}
+        if text.embedding_scales is not None:
+            sizes[text.embedding_scales] = scales_size(text)
+        for name, expected in sizes.items():
+            size = self._size(name)
+            if size != expected:
+                yield self._altered(name) or f"{name} has {size} bytes, expected {expected}"
+
+    def _foreign_weights(self, name: str) -> str | None:
+        """What is wrong with the places outside of the graph ``name`` where its weights lie."""
+        file = self.manifest.graphs[name].file
+        try:
+            places = read_external_data(self.path / file)
+        except (OSError, ValueError) as error:
+            return self._altered(file) or f"{file} is not a well-formed ONNX file ({error})"
+        for place in places:
+            if place.location not in self.manifest.files:
+                location = label(place.location)
+                return f"{file} takes weights from {location}, which is not one of its files"
+            size = self._size(place.location)
+            if place.offset + place.length > size:
+                end = place.offset + place.length
+                found = f"{place.location} has {size} bytes, {file} takes weights up to {end}"
+                return self._altered(place.location) or found
         return None
+
+    def _size(self, name: str) -> int:
+        return (self.path / name).stat().st_size
 
     def _refuse(self, findings: Iterable[str | None]) -> None:
         problems = [text for text in findings if text]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -11,13 +12,16 @@ from tokenizers.decoders import DecodeStream
 
 from vpt_edge.runtime.context import Context, Visual
 from vpt_edge.runtime.errors import BundleError, PromptError
+from vpt_edge.runtime.schema import EXPORT_AGAIN, brief
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from vpt_edge.runtime.context import Encoded
+    from vpt_edge.runtime.manifest import Tokens
 
+TEMPLATE = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
 PLACEHOLDER = re.compile("<(image|detection_image|seg_image|clip_image|video)>")
 
 
@@ -53,6 +57,20 @@ def refuse_literals(name: str, literals: Sequence[str]) -> None:
         )
 
 
+@contextlib.contextmanager
+def _guard(problem: str) -> Iterator[None]:
+    """Raise BundleError where tokenizers fails: it raises bare exceptions, and its panics are none
+    but of the kind that ends a program.
+    """
+    try:
+        yield
+    except BaseException as error:
+        is_panic = type(error).__name__ == "PanicException"
+        if not is_panic and not isinstance(error, Exception):
+            raise
+        raise BundleError(f"{problem}: {brief(str(error))}", EXPORT_AGAIN) from error
+
+
 class Chat:
     """Turns messages into ids and ids into text.
 
@@ -60,22 +78,44 @@ class Chat:
     """
 
     def __init__(self, tokenizer: Path, pads: Mapping[str, str]) -> None:
-        try:
+        with _guard(f"{tokenizer} is not a tokenizer"):
             self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        except Exception as error:  # tokenizers raises bare exceptions
-            fix = "export the checkpoint again"
-            raise BundleError(f"{tokenizer} is not a tokenizer: {error}", fix) from error
         # What a padded training left in the file; the authors' code ignores both.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._pads = pads
 
+    def check(self, tokens: Tokens, triggers: Collection[int]) -> None:
+        """Raise BundleError unless the tokenizer keeps the words whole by which the loop works.
+
+        Each of the template's is one id, that of ``tokens`` where they name it; the ids of
+        ``triggers``, which are read from the text, are decoded to themselves.
+        """
+        expected = {"<|im_end|>": tokens.end[0], "<|image_pad|>": tokens.image_pad}
+        for word in dict.fromkeys((*TEMPLATE, *self._pads.values())):
+            ids = self.encode(word)
+            number = expected.get(word, "one id")
+            if len(ids) != 1 or (word in expected and ids[0] != number):
+                raise BundleError(
+                    f"the tokenizer makes {brief(ids)} of {word}, expected {number}", EXPORT_AGAIN
+                )
+        ids = sorted(triggers)
+        with _guard("the tokenizer cannot name its tokens"):
+            text = "".join(str(self._tokenizer.id_to_token(number)) for number in ids)
+        decoded = self.decode(ids)
+        if decoded != text:
+            raise BundleError(
+                f"the tokenizer decodes {brief(text)} to {brief(decoded)}", EXPORT_AGAIN
+            )
+
     def encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        with _guard("the tokenizer cannot encode a text"):
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text that the authors' code sees: special tokens are left out, triggers stay."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        with _guard("the tokenizer cannot decode an answer"):
+            return self._tokenizer.decode(list(ids), skip_special_tokens=True)
 
     def stream(self, hidden: Collection[int]) -> TextStream:
         """Decodes one id at a time, without the ids in ``hidden``."""
@@ -133,7 +173,8 @@ class TextStream:
         """The piece that ``token`` completes, or nothing."""
         if token in self._hidden:
             return []
-        piece = self._stream.step(self._tokenizer, token)
+        with _guard("the tokenizer cannot decode a token"):
+            piece = self._stream.step(self._tokenizer, token)
         if not piece:
             return []
         return [piece]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vpt_edge.runtime.errors import PromptError
+from vpt_edge.runtime.interface import whole_blocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,14 +18,6 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.sessions import Array
 
     Floats = NDArray[np.float32]
-
-# An appended cache's past is bound in whole blocks: few shapes, each captured once on a GPU.
-BLOCK = 256
-
-
-def whole_blocks(tokens: int) -> int:
-    """``tokens`` rounded up to whole blocks, at least one."""
-    return max(-(-tokens // BLOCK), 1) * BLOCK
 
 
 class KVCache:

@@ -3,35 +3,68 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 from vpt_edge.runtime.errors import BundleError
-from vpt_edge.runtime.schema import EXPORT_AGAIN, read_as
+from vpt_edge.runtime.schema import (
+    EXPORT_AGAIN,
+    Choice,
+    Pattern,
+    Range,
+    brief,
+    label,
+    parse_json,
+    read_as,
+)
 
 SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
+SEAL = "sha256"  # the key of the manifest's own hash
+MOST_BYTES = 1 << 26  # of a manifest
+
+# No file holds more: numbers above would only wait for their turn to fill the memory.
+Count: TypeAlias = Annotated[int, Range(1, 1 << 24)]
+Pixels: TypeAlias = Annotated[int, Range(1, 1 << 31)]
+TokenId: TypeAlias = Annotated[int, Range(0, (1 << 24) - 1)]
+Number: TypeAlias = Annotated[float, Range(-1e300, 1e300)]
+FileName: TypeAlias = Annotated[
+    str, Pattern("a plain file name", r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+]
+GraphFile: TypeAlias = Annotated[
+    str, Pattern("a plain file name that ends in .onnx", r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\.onnx")
+]
+Name: TypeAlias = Annotated[str, Pattern("a name", r"[A-Za-z_][A-Za-z0-9_.]{0,127}")]
+Sha256: TypeAlias = Annotated[str, Pattern("a sha256", r"[0-9a-f]{64}")]
+DType: TypeAlias = Annotated[
+    str, Choice(("float32", "float16", "int8", "int32", "int64", "uint8", "bool"))
+]
+Side: TypeAlias = Count | Name
+Bound: TypeAlias = Annotated[int, Range(0, 1 << 31)]
+Section: TypeAlias = Annotated[int, Range(0, 1 << 16)]
 
 
 @dataclass(frozen=True)
 class Tensor:
     """One input or output of a graph; a dimension is a number or the name of a dynamic axis."""
 
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
+    name: Name
+    dtype: DType
+    shape: tuple[Side, ...]
 
 
 @dataclass(frozen=True)
 class Graph:
     """One ONNX file; ``bounds``: the least, usual and largest size of each dynamic axis."""
 
-    file: str
+    file: GraphFile
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    bounds: dict[str, tuple[int, int, int]]
+    bounds: dict[Name, tuple[Bound, Bound, Bound]]
 
 
 @dataclass(frozen=True)
@@ -41,8 +74,8 @@ class Tokens:
     ``image_pad`` stands for a visual token; ``end`` ends a turn, first of all ``<|im_end|>``.
     """
 
-    image_pad: int
-    end: tuple[int, ...]
+    image_pad: TokenId
+    end: tuple[TokenId, ...]
 
 
 @dataclass(frozen=True)
@@ -52,9 +85,9 @@ class ImageConfig:
     ``longest_side`` after the first shrink (PROTOCOL 4), then ``min_pixels`` to ``max_pixels``.
     """
 
-    longest_side: int
-    min_pixels: int
-    max_pixels: int
+    longest_side: Pixels
+    min_pixels: Pixels
+    max_pixels: Pixels
 
 
 @dataclass(frozen=True)
@@ -65,16 +98,16 @@ class TextConfig:
     each row in ``embedding_scales``.
     """
 
-    hidden_size: int
-    layers: int
-    kv_heads: int
-    head_dim: int
-    vocab_size: int
-    rope_theta: float
-    mrope_section: tuple[int, int, int]
-    embeddings: str
-    embeddings_dtype: str
-    embedding_scales: str | None
+    hidden_size: Count
+    layers: Count
+    kv_heads: Count
+    head_dim: Count
+    vocab_size: Count
+    rope_theta: Annotated[float, Range(1, 1e12)]
+    mrope_section: tuple[Section, Section, Section]
+    embeddings: FileName
+    embeddings_dtype: Annotated[str, Choice(("float32", "float16", "int8"))]
+    embedding_scales: FileName | None
 
 
 @dataclass(frozen=True)
@@ -86,9 +119,9 @@ class CacheConfig:
     alone. The scales of a ``dtype`` of int8 lie in the decoder's graph.
     """
 
-    layout: str
-    dtype: str
-    capacity: int
+    layout: Annotated[str, Choice(("shared", "appended"))]
+    dtype: Annotated[str, Choice(("float32", "float16", "int8"))]
+    capacity: Count
 
 
 @dataclass(frozen=True)
@@ -101,8 +134,8 @@ class Parity:
     graph: str
     size: str
     output: str
-    difference: float
-    tolerance: float
+    difference: Number
+    tolerance: Number
 
 
 @dataclass(frozen=True)
@@ -114,19 +147,19 @@ class Gate:
     matmuls that stayed in float, with the reason; ``notes``: what to know of the calibration data.
     """
 
-    samples: int
-    labelled: int
-    accuracy: float | None
-    float_accuracy: float | None
-    answers_equal: float
-    triggers_equal: float
-    cells_equal: float
-    cells_iou: float
-    first_token_kl: float | None
-    drop: float
-    allowed: float
+    samples: Bound
+    labelled: Bound
+    accuracy: Number | None
+    float_accuracy: Number | None
+    answers_equal: Number
+    triggers_equal: Number
+    cells_equal: Number
+    cells_iou: Number
+    first_token_kl: Number | None
+    drop: Number
+    allowed: Number
     held: bool
-    speed: dict[str, float]
+    speed: dict[str, Number]
     floats: dict[str, str]
     notes: tuple[str, ...]
 
@@ -141,18 +174,18 @@ class Manifest:
 
     schema_version: int
     source: str
-    precision: str
-    target: str
+    precision: Annotated[str, Choice(("fp32", "fp16", "int8", "int4"))]
+    target: Annotated[str, Choice(("onnxruntime", "tensorrt"))]
     model: dict[str, Any]
     perception: dict[str, Any]
     tokens: Tokens
     image: ImageConfig
     text: TextConfig
     cache: CacheConfig
-    graphs: dict[str, Graph]
+    graphs: dict[Name, Graph]
     parity: tuple[Parity, ...]
     gate: Gate | None
-    files: dict[str, str]
+    files: dict[FileName, Sha256]
 
     @property
     def kind(self) -> str:
@@ -170,19 +203,52 @@ def read_manifest(folder: Path) -> Manifest:
             problem = "the folder has no manifest.json"
         fix = f"make one: vpt-export CHECKPOINT -o {folder}"
         raise BundleError(f"{folder} is not a bundle: {problem}", fix)
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise BundleError(f"{path} is not JSON ({error})", EXPORT_AGAIN) from error
-    version = None
-    if isinstance(data, dict):
-        version = data.get("schema_version")
+    data = _read_object(path)
+    version = data.get("schema_version")
     if version != SCHEMA_VERSION:
+        shown = label(version) if isinstance(version, str) else brief(version)
         raise BundleError(
-            f"{folder} has schema version {version}, this vpt-edge reads version {SCHEMA_VERSION}",
+            f"{folder} has schema version {shown}, this vpt-edge reads version {SCHEMA_VERSION}",
             f"install the vpt-edge that wrote it, or {EXPORT_AGAIN}",
         )
+    _check_seal(data, path)
+    del data[SEAL]
     return read_as(Manifest, data, MANIFEST)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MOST_BYTES:
+        raise BundleError(f"{path} has more than {MOST_BYTES >> 20} MiB", EXPORT_AGAIN)
+    try:
+        data = parse_json(path.read_bytes())
+    except ValueError as error:
+        raise BundleError(f"{path} is not JSON ({error})", EXPORT_AGAIN) from error
+    if not isinstance(data, dict):
+        raise BundleError(f"{path} holds {type(data).__name__}, expected an object", EXPORT_AGAIN)
+    return data
+
+
+def _check_seal(data: Mapping[str, Any], path: Path) -> None:
+    if SEAL not in data:
+        raise BundleError(f"{path} lacks its own sha256", EXPORT_AGAIN)
+    try:
+        own = seal(data)
+    except RecursionError as error:
+        raise BundleError(f"{path} is nested too deeply", EXPORT_AGAIN) from error
+    if data[SEAL] != own:
+        raise BundleError(
+            f"{path} is altered: its own sha256 differs",
+            f"copy the bundle again, or {EXPORT_AGAIN}",
+        )
+
+
+def seal(data: Mapping[str, Any]) -> str:
+    """The sha256 of a manifest's content, in whatever order and layout it stands in the file.
+
+    The seal itself is left out.
+    """
+    content = {key: value for key, value in data.items() if key != SEAL}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def read_block(cls: type[Any], block: dict[str, Any], where: str) -> Any:
@@ -192,6 +258,11 @@ def read_block(cls: type[Any], block: dict[str, Any], where: str) -> Any:
 
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
-    """Write ``manifest.json`` into ``folder``."""
-    text = json.dumps(dataclasses.asdict(manifest), indent=1)
+    """Write ``manifest.json`` into ``folder``, with its own hash."""
+    write_sealed(dataclasses.asdict(manifest), folder)
+
+
+def write_sealed(data: Mapping[str, Any], folder: Path) -> None:
+    """Write ``data`` as the manifest in ``folder``; its seal is put behind the rest."""
+    text = json.dumps({**data, SEAL: seal(data)}, indent=1)
     (folder / MANIFEST).write_text(text + "\n", "utf-8")

@@ -121,20 +121,20 @@ class Pipeline:
                 self.bundle: Model = unchecked
                 with unchecked.check_beside():
                     self._open(device, opener)
+            elif isinstance(bundle, Bundle):
+                self.bundle = bundle
+                with bundle.hold():
+                    self._open(device, opener)
             else:
                 self.bundle = bundle
                 self._open(device, opener)
-            self._vision = Vision(self.bundle.manifest, self._perception, self._sessions)
-            decoder = self._sessions["decoder"]
-            project = self._vision.project
-            self._decoder = Decoder(self.bundle, self._perception, decoder, project)
         except BaseException:
             self.close()
             raise
         self._hints: set[str] = set()
 
     def _open(self, device: str, opener: SessionOpener | None) -> None:
-        """Tokenizer and sessions, at once on a CPU.
+        """Tokenizer and sessions, at once on a CPU, and what computes with them.
 
         A GPU's plan is in memory twice while it opens: one at a time.
         """
@@ -158,6 +158,10 @@ class Pipeline:
                 for name in graphs:
                     open_one(name)
             self._chat = chat.result()
+        self._chat.check(model.manifest.tokens, self._perception.hidden_ids)
+        self._vision = Vision(model.manifest, self._perception, self._sessions)
+        decoder = self._sessions["decoder"]
+        self._decoder = Decoder(model, self._perception, decoder, self._vision.project)
 
     def __enter__(self) -> Pipeline:
         return self

@@ -14,6 +14,7 @@ from vpt_edge.runtime.bundle import TOKENIZER, Bundle
 from vpt_edge.runtime.chat import Chat
 from vpt_edge.runtime.errors import VptError
 from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.interface import decoder_tensors, projector_tensors
 from vpt_edge.runtime.manifest import (
     MANIFEST,
     SCHEMA_VERSION,
@@ -26,6 +27,7 @@ from vpt_edge.runtime.manifest import (
     write_manifest,
 )
 from vpt_edge.runtime.manifest import Tensor as TensorSpec
+from vpt_edge.runtime.models.qwen2_vl import vision_tensors
 from vpt_edge.runtime.perception.vpt import (
     REGION_TOKENS,
     VptConfig,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.sessions import Arrays, Session
 
 HIDDEN = 4
+VISION_HEAD_DIM = 8
 QWEN_SPECIALS = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
     *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"),
@@ -60,7 +63,9 @@ def tiny_bundle(folder: str | os.PathLike[str], kind: str = "clip", capacity: in
     table = np.zeros((size, HIDDEN), np.float32)
     table[:, 0] = np.arange(size)  # a row names its token, so that a script can follow it
     table.tofile(path / "embeddings.bin")
-    graphs = _graphs(kind, capacity)
+    text = TextConfig(HIDDEN, 1, 1, 6, size, 10000.0, (1, 1, 1), "embeddings.bin", "float32", None)
+    cache = CacheConfig("shared", "float32", capacity)
+    graphs = _graphs(kind, text, cache)
     for graph in graphs.values():
         (path / graph.file).touch()
     files = [file for file in sorted(path.iterdir()) if file.name != MANIFEST]
@@ -70,14 +75,12 @@ def tiny_bundle(folder: str | os.PathLike[str], kind: str = "clip", capacity: in
         source="tiny",
         precision="fp32",
         target="onnxruntime",
-        model={"name": "qwen2_vl", "head_dim": 8},
+        model={"name": "qwen2_vl", "head_dim": VISION_HEAD_DIM},
         perception=block(_perception(tokenizer, kind, longest_side)),
         tokens=_tokens(tokenizer, kind),
         image=ImageConfig(512, 3136, 12845056),
-        text=TextConfig(
-            HIDDEN, 1, 1, 6, size, 10000.0, (1, 1, 1), "embeddings.bin", "float32", None
-        ),
-        cache=CacheConfig("shared", "float32", capacity),
+        text=text,
+        cache=cache,
         graphs=graphs,
         parity=(),
         gate=None,
@@ -87,15 +90,37 @@ def tiny_bundle(folder: str | os.PathLike[str], kind: str = "clip", capacity: in
     return Bundle.open(path)
 
 
-def _graphs(kind: str, capacity: int) -> dict[str, Graph]:
-    names = ["vision_encoder", "decoder", "reencoder_projector"]
-    graphs = {name: Graph(f"{name}.onnx", (), (), {}) for name in names}
+def _graphs(kind: str, text: TextConfig, cache: CacheConfig) -> dict[str, Graph]:
+    most = cache.capacity  # a script takes each prompt in one chunk
+    graphs = {
+        "vision_encoder": _graph(
+            "vision_encoder",
+            vision_tensors(VISION_HEAD_DIM, HIDDEN),
+            {"patches": (4, 1024, 65536), "tokens": (1, 256, 16384)},
+        ),
+        "decoder": _graph(
+            "decoder",
+            decoder_tensors(text, cache, "sequence"),
+            {"sequence": (1, min(256, most), most), "capacity": (1, most, most)},
+        ),
+        "reencoder_projector": _graph(
+            "reencoder_projector", projector_tensors(text), {"tokens": (1, 256, 16384)}
+        ),
+    }
     if kind != "clip":
-        features = (TensorSpec("features", "float32", (1, 256, HIDDEN)),)
-        graphs["reencoder_features"] = Graph("reencoder_features.onnx", (), features, {})
-    # A script takes each prompt in one chunk.
-    graphs["decoder"].bounds["sequence"] = (1, 256, capacity)
+        pixels = TensorSpec("pixels", "float32", (1, 3, 224, 224))
+        features = TensorSpec("features", "float32", (1, 256, HIDDEN))
+        graphs["reencoder_features"] = _graph("reencoder_features", ([pixels], [features]), {})
     return graphs
+
+
+def _graph(
+    name: str,
+    tensors: tuple[list[TensorSpec], list[TensorSpec]],
+    bounds: dict[str, tuple[int, int, int]],
+) -> Graph:
+    inputs, outputs = tensors
+    return Graph(f"{name}.onnx", tuple(inputs), tuple(outputs), bounds)
 
 
 def _tokenizer(kind: str) -> Tokenizer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from PIL import Image
@@ -17,8 +17,10 @@ from vpt_edge.runtime.image import (
     regularize,
     regularized_size,
 )
+from vpt_edge.runtime.interface import check_graph, expect, floats
 from vpt_edge.runtime.manifest import read_block
 from vpt_edge.runtime.positions import mrope, mrope_positions, vision_rope
+from vpt_edge.runtime.schema import Range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     from vpt_edge.runtime.context import Grid, Visual
     from vpt_edge.runtime.image import Size
-    from vpt_edge.runtime.manifest import ImageConfig, Manifest
+    from vpt_edge.runtime.manifest import ImageConfig, Manifest, Tensor
 
     Floats = NDArray[np.float32]
 
@@ -35,6 +37,7 @@ PATCH = 14
 MERGE = 2
 FRAMES = 2
 FACTOR = PATCH * MERGE
+PATCH_WIDTH = 3 * FRAMES * PATCH**2  # channels, frames, rows, columns
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -43,7 +46,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 class Qwen2VLConfig:
     """The manifest's block ``model``. ``head_dim``: of the vision tower's attention."""
 
-    head_dim: int
+    head_dim: Annotated[int, Range(1, 1 << 16)]
 
 
 class Qwen2VL:
@@ -52,6 +55,7 @@ class Qwen2VL:
     def __init__(self, manifest: Manifest) -> None:
         self._config: Qwen2VLConfig = read_block(Qwen2VLConfig, manifest.model, "model")
         self._text = manifest.text
+        _check_vision(manifest, self._config.head_dim)
 
     def preprocess(self, picture: Image.Image, limits: ImageConfig) -> Patches:
         return preprocess(picture, limits)
@@ -76,6 +80,23 @@ class Qwen2VL:
     def rotations(self, positions: NDArray[np.int64]) -> tuple[Floats, Floats]:
         text = self._text
         return mrope(positions, text.head_dim, text.rope_theta, text.mrope_section)
+
+
+def vision_tensors(head_dim: int, hidden_size: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs and outputs of the graph ``vision_encoder``."""
+    half = head_dim // 2
+    inputs = [floats("patches", 1, "patches", PATCH_WIDTH)]
+    inputs += [floats("cos", "patches", half), floats("sin", "patches", half)]
+    return inputs, [floats("features", 1, "tokens", hidden_size)]
+
+
+def _check_vision(manifest: Manifest, head_dim: int) -> None:
+    """Raise BundleError where the graph and the limits are not those of this tower."""
+    expect(head_dim % 4 == 0, f"model: head_dim is {head_dim}, expected a multiple of 4")
+    most = manifest.image.max_pixels
+    expect(most >= FACTOR**2, f"image: max_pixels is {most}, expected at least {FACTOR**2}")
+    inputs, outputs = vision_tensors(head_dim, manifest.text.hidden_size)
+    check_graph(manifest, "vision_encoder", inputs, outputs)
 
 
 def preprocess(picture: Image.Image, limits: ImageConfig) -> Patches:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.runtime.chat import PLACEHOLDER, Message, check_text, refuse_literals
 from vpt_edge.runtime.errors import BundleError, PromptError
-from vpt_edge.runtime.manifest import MANIFEST, read_block
+from vpt_edge.runtime.interface import check_ids
+from vpt_edge.runtime.manifest import MANIFEST, Pixels, TokenId, read_block
 from vpt_edge.runtime.perception.actions import GRID, Crop, Decision, Reencode
 from vpt_edge.runtime.schema import EXPORT_AGAIN
 
@@ -47,11 +48,11 @@ class VptConfig:
 
     kind: str
     prompt_triggered: bool
-    reencode_pad: int | None
-    action_start: int | None
-    action: int | None
-    triggers: tuple[int, ...]
-    longest_side: int
+    reencode_pad: TokenId | None
+    action_start: TokenId | None
+    action: TokenId | None
+    triggers: tuple[TokenId, ...]
+    longest_side: Pixels
 
 
 def block(config: VptConfig) -> dict[str, Any]:
@@ -68,6 +69,8 @@ class Vpt:
             known = ", ".join(KINDS)
             problem = f"perception: kind is {config.kind!r}, expected one of: {known}"
             raise BundleError(f"{MANIFEST}: {problem}", EXPORT_AGAIN)
+        ids = [config.reencode_pad, config.action_start, config.action, *config.triggers]
+        check_ids("perception", [number for number in ids if number is not None], manifest)
         self._config = config
         self._source = manifest.source
         self.can_look = bool(config.triggers)

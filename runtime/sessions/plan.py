@@ -14,16 +14,19 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from vpt_edge.runtime.errors import BundleError, SessionError
-from vpt_edge.runtime.schema import read_as
+from vpt_edge.runtime.manifest import Bound, Number
+from vpt_edge.runtime.schema import parse_json, read_as
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
 
 PLANS = "plans"
-Shape = tuple[int, ...]
+Shape = tuple[Bound, ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Plan:
     profiles: tuple[Profile, ...]
     sha256: str
     bytes: int
-    seconds: float
+    seconds: Number
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
@@ -126,7 +129,7 @@ def find_plan(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Plan
     Raises SessionError where there is none, or a foreign one.
     """
     path, side_car = plan_files(bundle, platform, name)
-    fix = f"build it here: vpt-build {bundle.path} --device {platform.library}"
+    fix = _build_here(bundle, platform)
     if not path.is_file() or not side_car.is_file():
         folders = sorted(file.parent.name for file in (bundle.path / PLANS).glob(f"*/{name}.plan"))
         raise SessionError(
@@ -145,10 +148,31 @@ def find_plan(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Plan
     return path, plan
 
 
+def map_plan(bundle: Bundle, platform: Platform, name: str) -> tuple[np.memmap[Any, Any], Plan]:
+    """The bytes of the plan that ``find_plan`` finds, mapped from disk, and its side-car.
+
+    Raises SessionError as ``find_plan`` does, and where the bytes are not those that were built:
+    they are native code.
+    """
+    path, plan = find_plan(bundle, platform, name)
+    if not plan.bytes:
+        raise SessionError(f"{path} is empty", _build_here(bundle, platform))
+    # Read from the page cache, not into memory of our own.
+    mapped = np.memmap(path, np.uint8, mode="r")
+    if hashlib.sha256(mapped.data).hexdigest() != plan.sha256:
+        problem = f"{path} is altered: its sha256 is not that of {name}.json"
+        raise SessionError(problem, _build_here(bundle, platform))
+    return mapped, plan
+
+
+def _build_here(bundle: Bundle, platform: Platform) -> str:
+    return f"build it here: vpt-build {bundle.path} --device {platform.library}"
+
+
 def read_plan(side_car: Path) -> Plan:
     """Raises SessionError for a side-car that cannot be read."""
     try:
-        return read_as(Plan, json.loads(side_car.read_text("utf-8")), side_car.name)
+        return read_as(Plan, parse_json(side_car.read_bytes()), side_car.name)
     except (ValueError, BundleError) as error:
         raise SessionError(
             f"{side_car} is damaged ({error})", "build the plan again: vpt-build BUNDLE"

@@ -13,7 +13,7 @@ import numpy as np
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.sessions import cuda
 from vpt_edge.runtime.sessions.binding import Binder, Binding, Slot
-from vpt_edge.runtime.sessions.plan import find_plan
+from vpt_edge.runtime.sessions.plan import map_plan
 from vpt_edge.runtime.sessions.stream import DeviceArray, Stream
 from vpt_edge.runtime.sessions.tensorrt import (
     LAST_MESSAGES,
@@ -23,8 +23,6 @@ from vpt_edge.runtime.sessions.tensorrt import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from vpt_edge.runtime.bundle import Bundle
     from vpt_edge.runtime.manifest import Tensor
     from vpt_edge.runtime.sessions import Arrays
@@ -69,7 +67,7 @@ class TrtSession:
         self._trt = load_tensorrt(self.library)
         # First: without a driver TensorRT's runtime crashes the process.
         self._device = cuda.Device.open()
-        path, plan = find_plan(bundle, read_platform(self._trt, self.library), name)
+        mapped, plan = map_plan(bundle, read_platform(self._trt, self.library), name)
         self._profiles = plan.profiles
         self._runtime: Any = None
         self._engine: Any = None
@@ -78,7 +76,7 @@ class TrtSession:
         self._captured: dict[Binding, tuple[int, _Context]] = {}
         self._stream: Stream | None = Stream(self._device)
         try:
-            self._load(path)
+            self._load(mapped)
             self._slots = {
                 tensor.name: self._slot(tensor)
                 for tensor in (*self._graph.inputs, *self._graph.outputs)
@@ -90,16 +88,14 @@ class TrtSession:
                 self.close()
             raise
 
-    def _load(self, path: Path) -> None:
+    def _load(self, plan: np.memmap[Any, Any]) -> None:
         """Runtime, engine, and a context for each profile; as only one of them runs at a time, they
         share memory.
         """
         stream = self._open()
         self._runtime = self._trt.Runtime(make_logger(self._trt, self._messages))
-        # Read from the page cache, not into memory of our own.
-        mapped = np.memmap(path, np.uint8, mode="r")
-        engine = self._runtime.deserialize_cuda_engine(mapped)
-        self._engine = self._need(engine, f"does not load {path}")
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        self._engine = self._need(engine, f"does not load {plan.filename}")
         size = max(int(self._engine.device_memory_size_v2), 1)
         self._scratch = stream.zeros((size,), np.uint8)
         for index in range(len(self._profiles)):

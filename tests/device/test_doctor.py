@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from manifests import for_tensorrt
 
 from vpt_edge.commands import doctor as command
 from vpt_edge.device import doctor, libraries, machine
@@ -23,6 +24,7 @@ from vpt_edge.device.machine import Finding
 from vpt_edge.runtime import host
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import SessionError
+from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.manifest import write_manifest
 from vpt_edge.runtime.sessions import cuda
 from vpt_edge.runtime.sessions.plan import Plan, digest, plan_files
@@ -468,10 +470,10 @@ def test_a_check_that_fails_does_not_end_the_report(
     assert devices == ["cpu"]
 
 
-def targeted(bundle: Bundle, target: str, precision: str) -> Bundle:
-    write_manifest(
-        dataclasses.replace(bundle.manifest, target=target, precision=precision), bundle.path
-    )
+def targeted(bundle: Bundle, precision: str) -> Bundle:
+    """``bundle`` as one for TensorRT."""
+    manifest = for_tensorrt(dataclasses.replace(bundle.manifest, precision=precision))
+    write_manifest(manifest, bundle.path)
     return Bundle.open(bundle.path)
 
 
@@ -502,7 +504,7 @@ def test_a_damaged_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_int8_for_tensorrt_is_slow_on_a_cpu(place: Machine, tmp_path: Path) -> None:
-    bundle = targeted(tiny_bundle(tmp_path / "bundle"), "tensorrt", "int8")
+    bundle = targeted(tiny_bundle(tmp_path / "bundle"), "int8")
     finding = fitness(bundle, ["cpu"])["bundle target"]
     assert finding.state == "warning"
     assert "many times slower" in finding.found
@@ -515,7 +517,7 @@ def test_plans_that_are_there_and_fit(
 ) -> None:
     place.module("tensorrt", "__version__ = '10.3.0'")
     gpu(monkeypatch)
-    bundle = targeted(tiny_bundle(tmp_path / "bundle"), "tensorrt", "int8")
+    bundle = targeted(tiny_bundle(tmp_path / "bundle"), "int8")
     devices = ["cpu", "tensorrt"]
     finding = fitness(bundle, devices)["plans for tensorrt"]
     assert finding.state == "missing"
@@ -526,10 +528,13 @@ def test_plans_that_are_there_and_fit(
         path, side_car = plan_files(bundle, platform, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"plan")
-        Plan(platform, digest(bundle, name), (), "", 4, 1.0).write(side_car)
+        plan = Plan(platform, digest(bundle, name), (), sha256(path), 4, 1.0)
+        plan.write(side_car)
     devices = ["cpu", "tensorrt"]
     assert fitness(bundle, devices)["plans for tensorrt"].state == "ok"
     assert devices == ["cpu", "tensorrt"]
+    path.write_bytes(b"plaM")
+    assert "is altered" in fitness(bundle, ["tensorrt"])["plans for tensorrt"].found
     gpu(monkeypatch, "Thor", "11.0")
     assert fitness(bundle, ["tensorrt"])["plans for tensorrt"].state == "missing"
 

@@ -18,8 +18,7 @@ from vpt_edge.export.writer import BundleWriter
 from vpt_edge.runtime import Bundle, Pipeline
 from vpt_edge.runtime.errors import CheckpointError, ExportError
 from vpt_edge.runtime.files import sha256
-from vpt_edge.runtime.manifest import Manifest, write_manifest
-from vpt_edge.runtime.schema import read_as
+from vpt_edge.runtime.manifest import Manifest, read_manifest, write_manifest
 
 # What no parser of TensorRT 10.3 takes, whatever the opset.
 REFUSED = {
@@ -302,5 +301,4 @@ def test_both_cache_layouts_give_the_same_answer(target: str, exported: Exporter
 
 def test_the_manifest_survives_a_round_trip(exported: Exporter) -> None:
     bundle = exported(DEMO)
-    data = json.loads(bundle.file("manifest.json").read_text())
-    assert read_as(type(bundle.manifest), data, "manifest.json") == bundle.manifest
+    assert read_manifest(bundle.path) == bundle.manifest

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from manifests import Alter, altered, refused
+from onnx import ModelProto, TensorProto
 
 from vpt_edge.runtime import Bundle
 from vpt_edge.runtime.files import sha256
@@ -55,10 +56,10 @@ def test_files_are_in_the_folder(bundle: Bundle) -> None:
 
 def test_reading_hashes_nothing(bundle: Bundle) -> None:
     """The pipeline hashes beside other work."""
-    bundle.file("decoder.onnx").write_bytes(b"more")
+    bundle.file("tokenizer.json").write_bytes(b"more")
     read = Bundle.read(bundle.path)
     assert read == bundle
-    assert "decoder.onnx is altered" in refused(lambda: read.check())
+    assert "tokenizer.json is altered" in refused(lambda: read.check())
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "embeddings.bin", "decoder.onnx"])
@@ -97,7 +98,7 @@ def test_files_lie_in_the_bundle(name: str, bundle: Bundle) -> None:
     digest = sha256(bundle.path.parent / "secret")
     path = altered(bundle, lambda data: data["files"].update({name: digest}))
     text = refused(lambda: Bundle.open(path))
-    assert "points out of the bundle" in text or "is missing" in text
+    assert f"files: a key is {name!r}, expected a plain file name" in text
 
 
 @pytest.mark.parametrize(
@@ -106,16 +107,99 @@ def test_files_lie_in_the_bundle(name: str, bundle: Bundle) -> None:
         lambda data: data["files"].pop("decoder.onnx"),
         lambda data: data["files"].pop("tokenizer.json"),
         lambda data: data["files"].pop("embeddings.bin"),
-        lambda data: data["graphs"]["decoder"].update(file="../secret"),
-        lambda data: data["text"].update(embeddings="../secret"),
-        lambda data: data["text"].update(embedding_scales="../secret"),
+        lambda data: data["graphs"]["decoder"].update(file="secret.onnx"),
+        lambda data: data["text"].update(embeddings="secret"),
+        lambda data: data["text"].update(embeddings_dtype="int8", embedding_scales="secret"),
     ],
 )
 def test_what_is_opened_is_listed(alter: Alter, bundle: Bundle) -> None:
     """A file without a hash would be run unseen."""
-    (bundle.path.parent / "secret").touch()
+    bundle.file("secret").touch()
     path = altered(bundle, alter)
     assert "has no hash in the manifest" in refused(lambda: Bundle.open(path))
+
+
+def point(bundle: Bundle, location: str, offset: int = 0, length: int = 4) -> Path:
+    """The bundle's folder, its decoder with a weight that lies outside of its file; every hash is
+    right.
+    """
+    model = ModelProto(ir_version=9)
+    tensor = model.graph.node.add().attribute.add().t
+    tensor.data_location = TensorProto.EXTERNAL
+    entries = {"location": location, "offset": offset, "length": length}
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=str(value))
+    bundle.file("decoder.onnx").write_bytes(model.SerializeToString())
+    digest = sha256(bundle.file("decoder.onnx"))
+    return altered(bundle, lambda data: data["files"].update({"decoder.onnx": digest}))
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("/etc/passwd", "../secret", "./embeddings.bin", "plans/../embeddings.bin", "notes.txt"),
+        *("", ".", "embeddings.bin\0", "*/_ORT_MEM_ADDR_/*", "file:///etc/passwd", "manifest.json"),
+    ],
+)
+def test_weights_lie_in_listed_files(location: str, bundle: Bundle) -> None:
+    """Or a graph could read any file of the machine."""
+    bundle.file("notes.txt").write_text("mine")
+    (bundle.path.parent / "secret").write_text("secret")
+    path = point(bundle, location)
+    for text in (refused(lambda: Bundle.read(path)), refused(lambda: Bundle.open(path))):
+        assert "decoder.onnx takes weights from" in text
+        assert "which is not one of its files" in text
+
+
+def test_weights_lie_within_their_file(bundle: Bundle) -> None:
+    size = bundle.file("embeddings.bin").stat().st_size
+    assert Bundle.open(point(bundle, "embeddings.bin", size - 4, 4))
+    text = refused(lambda: Bundle.read(point(bundle, "embeddings.bin", size - 4, 5)))
+    assert f"embeddings.bin has {size} bytes, decoder.onnx takes weights up to {size + 1}" in text
+
+
+def test_a_graph_that_is_cut_off_is_altered(bundle: Bundle) -> None:
+    path = point(bundle, "embeddings.bin")
+    data = bundle.file("decoder.onnx").read_bytes()
+    bundle.file("decoder.onnx").write_bytes(data[:-1])
+    assert "decoder.onnx is altered (its sha256 differs)" in refused(lambda: Bundle.read(path))
+    digest = sha256(bundle.file("decoder.onnx"))
+    path = altered(bundle, lambda data: data["files"].update({"decoder.onnx": digest}))
+    assert "decoder.onnx is not a well-formed ONNX file" in refused(lambda: Bundle.read(path))
+
+
+@pytest.mark.parametrize("name", ["embeddings.bin", "scales.bin"])
+def test_tables_have_the_size_that_the_manifest_says(name: str, bundle: Bundle) -> None:
+    text = bundle.manifest.text
+    np.zeros((text.vocab_size, text.hidden_size), np.int8).tofile(bundle.file("embeddings.bin"))
+    np.ones(text.vocab_size, np.float32).tofile(bundle.file("scales.bin"))
+    with bundle.file(name).open("ab") as file:
+        file.write(b"\0")
+
+    def alter(data: dict[str, Any]) -> None:
+        data["text"].update(embeddings_dtype="int8", embedding_scales="scales.bin")
+        for each in ("embeddings.bin", "scales.bin"):
+            data["files"][each] = sha256(bundle.file(each))
+
+    path = altered(bundle, alter)
+    size = bundle.file(name).stat().st_size
+    assert f"{name} has {size} bytes, expected {size - 1}" in refused(lambda: Bundle.read(path))
+
+
+def test_a_file_that_cannot_be_read_is_named(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("vpt_edge.runtime.bundle.sha256", fail)
+    assert "embeddings.bin cannot be read (Permission denied)" in refused(bundle.check)
+
+
+def test_an_id_beyond_the_table_is_the_tokenizers_fault(bundle: Bundle) -> None:
+    size = bundle.manifest.text.vocab_size
+    text = refused(lambda: bundle.embeddings().rows([0, size]))
+    assert f"the id {size}, the embedding table has {size} rows" in text
 
 
 def test_other_files_in_the_folder_do_not_matter(bundle: Bundle) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpt_edge.runtime.errors import PromptError
-from vpt_edge.runtime.kv_cache import BLOCK, KVCache, whole_blocks
+from vpt_edge.runtime.interface import BLOCK, whole_blocks
+from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.manifest import CacheConfig, Tensor
 from vpt_edge.runtime.testing import tiny_bundle
 

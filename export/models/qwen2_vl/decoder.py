@@ -13,7 +13,7 @@ from vpt_edge.export.attention import Heads
 from vpt_edge.export.layers import Linear, Namespace, RMSNorm
 from vpt_edge.export.spec import GraphOptions, Spec, floats, weight_and_bias
 from vpt_edge.runtime import manifest
-from vpt_edge.runtime.kv_cache import BLOCK, whole_blocks
+from vpt_edge.runtime.interface import BLOCK, whole_blocks
 
 if TYPE_CHECKING:
     from vpt_edge.export.attention import Attention, AttentionType, LayerCache, Rope

@@ -26,7 +26,9 @@ from vpt_edge import runtime
 from vpt_edge.runtime.context import Context
 from vpt_edge.runtime.decoder import Decoder
 from vpt_edge.runtime.errors import SessionError
-from vpt_edge.runtime.kv_cache import BLOCK, KVCache
+from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.interface import BLOCK
+from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.sessions import cuda, open_session
 from vpt_edge.runtime.sessions.plan import plan_files
@@ -63,7 +65,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def copy(small: Bundle, tmp_path: Path) -> Bundle:
     """A bundle that a test may spoil, without plans."""
     shutil.copytree(small.path, tmp_path / "bundle", ignore=shutil.ignore_patterns("plans"))
-    return runtime.Bundle.open(tmp_path / "bundle")
+    return dataclasses.replace(small, path=tmp_path / "bundle")
 
 
 def _planned(bundle: Bundle) -> Bundle:
@@ -371,10 +373,58 @@ def test_a_plan_cut_short(copy: Bundle, driver: Driver) -> None:
     assert "expected" in refused(copy) and "vpt-build" in refused(copy)
 
 
+def test_a_plan_of_other_bytes_is_never_loaded(copy: Bundle, driver: Driver) -> None:
+    """It is native code: TensorRT does not see what was not built here."""
+    build_plans(copy)
+    plan = side_car(copy).with_suffix(".plan")
+    data = bytearray(plan.read_bytes())
+    data[-1] ^= 1
+    plan.write_bytes(data)
+    text = refused(copy)
+    assert f"{plan} is altered: its sha256 is not that of double.json; build it here" in text
+
+
+def test_an_empty_plan_is_refused(copy: Bundle, driver: Driver) -> None:
+    build_plans(copy)
+    side_car(copy).with_suffix(".plan").write_bytes(b"")
+    change(side_car(copy), bytes=0)
+    assert "double.plan is empty; build it here" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"seconds": "1"}, "seconds is '1', expected"),
+        ({"sha256": 3}, "sha256 is 3, expected"),
+        ({"profiles": [{"name": "x", "shapes": {"x": [[-1], [1], [1]]}}]}, "is -1, expected"),
+        ({"colour": "red"}, "unknown colour"),
+    ],
+)
+def test_a_side_car_of_another_kind(
+    changes: dict[str, Any], problem: str, copy: Bundle, driver: Driver
+) -> None:
+    build_plans(copy)
+    change(side_car(copy), **changes)
+    text = refused(copy)
+    assert "is damaged" in text and problem in text
+
+
+def test_a_deep_side_car(copy: Bundle, driver: Driver) -> None:
+    build_plans(copy)
+    side_car(copy).write_text("[" * 100_000 + "]" * 100_000)
+    assert "double.json is damaged (it is nested too deeply)" in refused(copy)
+
+
+def change(side_car: Path, **values: Any) -> None:
+    data = json.loads(side_car.read_text("utf-8"))
+    side_car.write_text(json.dumps({**data, **values}))
+
+
 def test_a_damaged_plan_ends_with_what_tensorrt_said(copy: Bundle, driver: Driver) -> None:
     build_plans(copy)
     plan = side_car(copy).with_suffix(".plan")
     plan.write_bytes(b"x" * plan.stat().st_size)
+    change(side_car(copy), sha256=sha256(plan))
     text = refused(copy)
     assert f"does not load {plan}" in text and "kMAGIC_TAG" in text
 
