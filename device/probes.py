@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from vpt_edge.runtime.child import child_command, child_environment, foreign_entries
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.sessions.ort import OrtCudaSession, missing_library
 
@@ -33,10 +34,11 @@ def in_subprocess(function: str, *arguments: str) -> Any:
 
     Raises SessionError with what it raised.
     """
-    code = f"import sys; sys.path[:] = {sys.path}; from vpt_edge.device import probes; "
+    code = f"sys.path[:] = {foreign_entries(sys.path)}; from vpt_edge.device import probes; "
     code += f"probes.answer(probes.{function}, *{arguments})"
     result = subprocess.run(
-        [sys.executable, "-c", code],
+        child_command(code),
+        env=child_environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -8,7 +8,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -16,8 +15,10 @@ from typing import IO, Any
 
 from vpt_edge.engines import resources
 from vpt_edge.engines.resources import MIB
+from vpt_edge.runtime.child import child_command, child_environment
 from vpt_edge.runtime.errors import VptError
 
+WORK = "from vpt_edge.engines.worker import main; sys.exit(main())"
 PATIENCE = 10.0  # seconds that a process has to end by itself after Ctrl-C
 TICK = 0.2  # seconds
 
@@ -82,11 +83,9 @@ class BuildProcess:
 
 def _start(printed: IO[bytes]) -> subprocess.Popen[str]:
     """The worker, which prints into ``printed`` what is not a message."""
-    # The working folder may hold a "tensorrt".
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "vpt_edge.engines.worker"],
-        env=environment,
+        child_command(WORK),
+        env=child_environment(),
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
