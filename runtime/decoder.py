@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from vpt_edge.runtime.bundle import Embeddings
 from vpt_edge.runtime.context import first_difference
-from vpt_edge.runtime.errors import PromptError
+from vpt_edge.runtime.errors import PromptError, VptError
 from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.models import open_tower
 
@@ -50,6 +51,7 @@ class Decoder:
         self._logits = np.empty((1, manifest.text.vocab_size), np.float32)
         self._token = np.empty(1, np.int64)
         self._hidden = np.empty((1, manifest.text.hidden_size), np.float32)
+        self._closed = False
         self._hidden_of = 0  # how many tokens the state is of
         self._next_position = 0
         self._ids: list[int] = []
@@ -118,6 +120,14 @@ class Decoder:
         self._keep(0)
         self._visuals = []
 
+    def close(self) -> None:
+        """Let go of the table, which is mapped from disk, and of the cache."""
+        self._closed = True
+        self._embeddings = Embeddings(np.empty((0, 0), np.float32), None)
+        self._cache.close()
+        self._visuals = []
+        self._conditions = {}
+
     def _scores(self) -> Scores:
         if self._greedy:
             return int(self._token[0])
@@ -168,6 +178,8 @@ class Decoder:
 
         An action token, which only begins a run, takes the state in front of it.
         """
+        if self._closed:
+            raise VptError("the pipeline is closed", "open it again: Pipeline(bundle)")
         rows = self._embeddings.rows(ids)
         if ids[0] == self._action:
             rows[0] = self._hidden[0]

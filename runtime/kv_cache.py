@@ -110,6 +110,13 @@ class KVCache:
             raise ValueError(f"cannot rewind a cache of {self.length} tokens to {length}")
         self.length = length
 
+    def close(self) -> None:
+        """Let go of the buffers."""
+        self._slab = np.empty((0, 0))
+        self._new = None
+        self._views = {}
+        self._rotations = {}
+
     def read(self, layer: int, part: str) -> np.ndarray[Any, Any]:
         """What the cache holds of "key" or "value" of a layer: (length, kv_heads * head_dim)."""
         index = self._names.index(f"{layer}.{part}")

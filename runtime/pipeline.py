@@ -175,6 +175,9 @@ class Pipeline:
         while self._sessions:
             _, session = self._sessions.popitem()
             session.close()
+        decoder = getattr(self, "_decoder", None)  # an opening that failed has none
+        if decoder is not None:
+            decoder.close()
 
     def forget(self) -> None:
         """Let go of what earlier requests computed: the next one computes all of its tokens."""
