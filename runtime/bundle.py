@@ -62,6 +62,23 @@ class Model(Protocol):
     def embeddings(self) -> Embeddings: ...
 
 
+@contextlib.contextmanager
+def open_model(model: str | os.PathLike[str] | Model) -> Iterator[Model]:
+    """``model`` for a block that maps its files, or the bundle in a folder, hashed meanwhile.
+
+    Raises BundleError behind the block for a bundle that is altered or was replaced.
+    """
+    if isinstance(model, str | os.PathLike):
+        bundle = Bundle.read(model)
+        with bundle.check_beside():
+            yield bundle
+    elif isinstance(model, Bundle):
+        with model.hold():
+            yield model
+    else:
+        yield model
+
+
 @dataclass(frozen=True)
 class Bundle:
     """An opened bundle: every file is there and, once it is checked, has the manifest's hash.

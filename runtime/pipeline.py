@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vpt_edge.runtime.bundle import Bundle
+from vpt_edge.runtime.bundle import Bundle, open_model
 from vpt_edge.runtime.chat import Chat
 from vpt_edge.runtime.decoder import Decoder
 from vpt_edge.runtime.errors import VptError
@@ -116,17 +116,8 @@ class Pipeline:
         self._sessions: dict[str, Session] = {}
         self._queue = RequestQueue()
         try:
-            if isinstance(bundle, str | os.PathLike):
-                unchecked = Bundle.read(bundle)
-                self.bundle: Model = unchecked
-                with unchecked.check_beside():
-                    self._open(device, opener)
-            elif isinstance(bundle, Bundle):
-                self.bundle = bundle
-                with bundle.hold():
-                    self._open(device, opener)
-            else:
-                self.bundle = bundle
+            with open_model(bundle) as model:
+                self.bundle = model
                 self._open(device, opener)
         except BaseException:
             self.close()
