@@ -17,7 +17,8 @@ import numpy as np
 from vpt_edge.calibration.model import open_pipeline
 from vpt_edge.calibration.ranges import Statistics
 from vpt_edge.runtime.errors import ImageError, PromptError
-from vpt_edge.runtime.files import sha256, write_file
+from vpt_edge.runtime.files import resolve, sha256, write_file
+from vpt_edge.runtime.lock import lock_place
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.model import RecordableModel
@@ -96,8 +97,14 @@ class Collector:
         again.
 
         A pass of that name with other divisors is worthless, and is replaced. ``progress`` is told
-        how many samples are done.
+        how many samples are done. Raises LockedError where another process writes the same file.
         """
+        with lock_place(resolve(self.file.path), "calibration"):
+            return self._run(name, recorder, progress)
+
+    def _run(
+        self, name: str, recorder: ActivationRecorder, progress: Callable[[int], object]
+    ) -> int:
         divisors = _divisors_key(recorder)
         done, looks = self._resume(name, recorder, divisors)
         saved = time.monotonic()

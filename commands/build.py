@@ -85,11 +85,11 @@ def _build(survey: Survey, workspace: int | None) -> dict[str, dict[str, Any]]:
 
     Returns what is to be said of each new plan.
     """
-    from vpt_edge.engines.build import build, check_resources
+    from vpt_edge.engines.build import build, check_resources, lock_plans
 
     check_resources(survey)
     built = dict[str, dict[str, Any]]()
-    with Bar() as bar:
+    with lock_plans(survey), Bar() as bar:
         for number, task in enumerate(survey.pending, 1):
             title = f"{number}/{len(survey.pending)} {task.name}"
 

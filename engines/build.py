@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,9 @@ from vpt_edge.engines.engine import Job
 from vpt_edge.engines.process import BuildProcess
 from vpt_edge.engines.profiles import make_profiles
 from vpt_edge.runtime.errors import SessionError, VptError
-from vpt_edge.runtime.files import PARTIAL, sha256
+from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.lock import lock_place
+from vpt_edge.runtime.partial import sweep_files
 from vpt_edge.runtime.schema import read_as
 from vpt_edge.runtime.sessions.plan import (
     Platform,
@@ -122,15 +126,30 @@ def check_resources(survey: Survey) -> None:
         resources.check(needs, survey.bundle.path, survey.gpu_free)
 
 
+@contextmanager
+def lock_plans(survey: Survey) -> Iterator[None]:
+    """Keep another vpt-build away from the plans for this platform, and remove what a killed one
+    has left of them. Raises LockedError, and VptError where nothing can be written.
+    """
+    folder = survey.tasks[0].plan.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock_place(folder, "vpt-build"):
+            for task in survey.tasks:
+                _sweep(task)
+            yield
+    finally:
+        for empty in (folder, folder.parent):
+            with contextlib.suppress(OSError):  # it holds plans
+                empty.rmdir()
+
+
 def build(survey: Survey, task: Task, workspace: int | None, watch: Watch) -> dict[str, Any]:
     """Make one plan, in a process of its own: {"bytes", "seconds", "peak_memory"}.
 
-    ``workspace``: bytes, None: what is free. Raises VptError if that fails.
+    ``workspace``: bytes, None: what is free. Within ``lock_plans``. Raises VptError if that fails.
     """
-    folder = task.plan.parent
-    folder.mkdir(parents=True, exist_ok=True)
     job = _job(survey, task, workspace)
-    _sweep(folder)
     process = BuildProcess(
         {"task": "build", "job": dataclasses.asdict(job)}, f"building {task.name}"
     )
@@ -138,7 +157,7 @@ def build(survey: Survey, task: Task, workspace: int | None, watch: Watch) -> di
         with survey.bundle.hold():
             built: dict[str, Any] = process.run(watch)["built"]
     finally:
-        _sweep(folder)
+        _sweep(task)  # a process that crashed has left something
     return {**built, "peak_memory": process.peak}
 
 
@@ -172,7 +191,6 @@ def _free_memory(survey: Survey) -> int | None:
     return None if memory is None else memory.available
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what a killed process left half written."""
-    for path in folder.glob(f"*{PARTIAL}"):
-        path.unlink(missing_ok=True)
+def _sweep(task: Task) -> None:
+    for path in (task.plan, task.side_car, task.plan.with_name(TIMINGS)):
+        sweep_files(path)

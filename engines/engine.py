@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.engines.progress import Phases
 from vpt_edge.runtime.errors import SessionError
-from vpt_edge.runtime.files import write_file
+from vpt_edge.runtime.files import replace_file, sync, write_file
 from vpt_edge.runtime.sessions.plan import Plan, Platform, Profile
 from vpt_edge.runtime.sessions.tensorrt import LAST_MESSAGES, make_logger
 
@@ -47,7 +47,8 @@ def make_plan(
     """Build, and write the plan, its side-car and the timing cache. ``stop`` ends it by
     KeyboardInterrupt.
 
-    The side-car comes last: where there is one, its plan is whole.
+    An older plan stays until the new one is on the disk. The side-car comes last: where there is
+    one, its plan is whole.
     """
     began = time.monotonic()
     engine, timings = build(trt, job, report, stop)
@@ -62,9 +63,11 @@ def make_plan(
         bytes=memory.nbytes,
         seconds=seconds,
     )
-    Path(job.side_car).unlink(missing_ok=True)
-    write_file(Path(job.plan), memory)
-    write_file(Path(job.side_car), plan.to_json().encode())
+    with replace_file(job.side_car) as side_car, replace_file(job.plan) as file:
+        side_car.write_bytes(plan.to_json().encode())
+        file.write_bytes(memory)
+        sync(file)
+        Path(job.side_car).unlink(missing_ok=True)
     if job.timing_cache and timings is not None:
         write_file(Path(job.timing_cache), memoryview(timings))
     return plan

@@ -19,6 +19,7 @@ from vpt_edge.runtime.child import child_command, child_environment
 from vpt_edge.runtime.errors import VptError
 
 WORK = "from vpt_edge.engines.worker import main; sys.exit(main())"
+STOPPED = (130, -signal.SIGINT, -signal.SIGTERM)  # it may not have come to handling them
 PATIENCE = 10.0  # seconds that a process has to end by itself after Ctrl-C
 TICK = 0.2  # seconds
 
@@ -43,7 +44,7 @@ class BuildProcess:
                 _end(process)
             if process.returncode == 0 and result:
                 return result
-            if process.returncode in (130, -signal.SIGINT):
+            if process.returncode in STOPPED:
                 raise KeyboardInterrupt
             if "problem" in result:
                 raise VptError(f"{self._title} failed: {result['problem']}", result["fix"])

@@ -46,7 +46,7 @@ class Channel:
 
 
 def stop_at_interrupt(stop: threading.Event) -> None:
-    """Set ``stop`` at the first SIGINT.
+    """Set ``stop`` at the first SIGINT, SIGTERM or SIGHUP.
 
     A terminal's and the parent's come close together: the second one's handler would wait for ever
     for the lock that the first one's holds while it sets the event.
@@ -59,7 +59,10 @@ def stop_at_interrupt(stop: threading.Event) -> None:
             seen = True
             stop.set()
 
-    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, interrupt)  # the parent's, even where a shell has it ignored
+    signal.signal(signal.SIGTERM, interrupt)
+    if os.name == "posix" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupt)
 
 
 def main() -> int:

@@ -9,8 +9,10 @@ import os
 from pathlib import Path
 
 from vpt_edge.runtime.errors import ExportError
-from vpt_edge.runtime.files import is_mount_point, resolve
+from vpt_edge.runtime.files import resolve
+from vpt_edge.runtime.lock import read_writer
 from vpt_edge.runtime.manifest import MANIFEST
+from vpt_edge.runtime.mounts import find_mount
 from vpt_edge.runtime.sessions.plan import PLANS
 
 MANIFEST_KEYS = {"schema_version", "precision", "graphs", "files"}  # of every schema version
@@ -26,10 +28,16 @@ def check_destination(path: str | os.PathLike[str]) -> None:
     target = resolve(path)
     if not target.exists():
         return
-    if is_mount_point(target):
+    mount = find_mount(target)
+    if mount == target:
         raise ExportError(
             f"{path} is a mount point, which cannot be replaced",
             f"choose a folder in it, such as {Path(path) / 'bundle'}",
+        )
+    if mount is not None:
+        raise ExportError(
+            f"{path} holds the mount point {mount}, which cannot be replaced",
+            "unmount it, or choose another folder",
         )
     if Path.cwd().is_relative_to(target):
         raise ExportError(
@@ -47,6 +55,18 @@ def check_destination(path: str | os.PathLike[str]) -> None:
             f"{path} holds {names}{more}, which {verb} not part of a bundle and would be lost",
             "move it, or choose another folder",
         )
+    _check_plans(target)
+
+
+def _check_plans(target: Path) -> None:
+    """Raises ExportError where vpt-build is at work in the bundle."""
+    for folder in target.glob(f"{PLANS}/*"):
+        builder = read_writer(folder)
+        if builder is not None:
+            raise ExportError(
+                f"cannot replace {target}: vpt-build is writing plans into it ({builder})",
+                "wait until it has ended",
+            )
 
 
 def _foreign_names(folder: Path) -> list[str]:

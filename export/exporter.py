@@ -6,7 +6,6 @@ import json
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from vpt_edge.export.verify import try_bundle
 from vpt_edge.export.writer import RANGES, REPORT, BundleWriter
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import BundleError, CheckpointError, ExportError
-from vpt_edge.runtime.files import replace_folder
+from vpt_edge.runtime.files import replace_folder, work_folder
 from vpt_edge.runtime.manifest import MANIFEST, ImageConfig, Manifest
 from vpt_edge.runtime.schema import EXPORT_AGAIN, read_as
 
@@ -57,15 +56,14 @@ def export(
     """Write the checkpoint ``source`` (a folder or a Hub id) as the bundle folder ``bundle``.
 
     The bundle appears when it is complete and has answered a question; an older bundle in its place
-    is replaced then. A folder that holds anything else is refused, and a symlink followed. A
-    quantized precision needs a ``calibration``, whose ranges wait in ``<bundle>.ranges.json`` for
-    another run. ``progress`` is told each stage and the share that is done. Raises CheckpointError,
-    and ExportError also where the gate does not hold.
+    is replaced then. A folder that holds anything else is refused, as is one that another export is
+    writing; a symlink is followed. A quantized precision needs a ``calibration``, whose ranges wait
+    in ``<bundle>.ranges.json`` for another run. ``progress`` is told each stage and the share that
+    is done. Raises CheckpointError, LockedError, and ExportError also where the gate does not hold.
     """
     _check_options(precision, target, cache_tokens, calibration)
     path = Path(bundle)
-    check_destination(path)
-    with replace_folder(path) as folder:
+    with replace_folder(path, "export", lambda: check_destination(path)) as folder:
         progress("reading the checkpoint", 0.0)
         checkpoint = Checkpoint.open(source)
         _check_values(checkpoint.image, source)
@@ -78,7 +76,6 @@ def export(
             _quantize(job, calibration, ranges, Progress(progress, 0.0, 0.99))
         progress("asking the new bundle", 0.99)
         manifest = try_bundle(folder)
-        check_destination(path)  # what the user has put there meanwhile
     progress("done", 1.0)
     return Bundle(path, manifest)
 
@@ -143,9 +140,9 @@ def _quantize(
     The gate runs ONNX Runtime's dialect whatever the target: the numbers are the same.
     """
     folder = writer.folder
-    with tempfile.TemporaryDirectory(prefix=".reference.", dir=folder.parent) as work:
+    with work_folder(folder) as work:
         streamed = _is_streamed(writer, calibration)
-        reference = _reference(writer, Path(work) / "float", streamed, progress.part(0.0, 0.3))
+        reference = _reference(writer, work / "float", streamed, progress.part(0.0, 0.3))
         selection = select_samples(calibration, streamed)
         draft = Draft.of(writer)
         calibrator = Calibrator(draft, reference, calibration, selection, ranges)
@@ -153,15 +150,13 @@ def _quantize(
         selection = replace(selection, notes=tuple(calibrator.notes))
         sensitivity = Sensitivity(plan, draft.read)
         gate = QualityGate(reference, calibration, selection, sensitivity, streamed)
-        candidate = replace(
-            writer, target="onnxruntime", folder=Path(work) / "candidate", plan=plan
-        )
+        candidate = replace(writer, target="onnxruntime", folder=work / "candidate", plan=plan)
         candidate, judgement = _pass_gate(candidate, gate, progress.part(0.5, 0.9))
         progress.tell("measuring sensitivity", 0.9)
         errors = gate.measure_errors()
         assert candidate.plan is not None
         report = quality_report(judgement.evaluation, candidate.plan, calibrator.statistics, errors)
-        (folder / "report.html").write_text(report, "utf-8")
+        (folder / "report.html").write_text(report, "utf-8", "replace")
         bundle = replace(writer, plan=candidate.plan)
         if writer.target == candidate.target:
             _adopt(candidate, bundle, judgement.gate)

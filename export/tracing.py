@@ -50,12 +50,28 @@ def trace(spec: Spec, attention: AttentionType, dtype: torch.dtype) -> ir.Model:
                 verbose=False,
             )
         except Exception as error:  # whatever the tracer meets
+            if _is_interrupt(error):
+                raise KeyboardInterrupt from error
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise ExportError(f"torch cannot export {spec.graph.file}: {reason}") from error
     assert program is not None
     _name_values(spec, program.model.graph.inputs, spec.graph.inputs)
     _name_values(spec, program.model.graph.outputs, spec.graph.outputs)
     return program.model
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether the tracer, or a binding below it, has made another error of Ctrl-C."""
+    pending = [error]
+    known = list[BaseException]()
+    while pending:
+        current = pending.pop()
+        if isinstance(current, KeyboardInterrupt):
+            return True
+        if current is not None and current not in known:
+            known.append(current)
+            pending += [current.__cause__, current.__context__]
+    return False
 
 
 def _drop_storage(module: nn.Module) -> None:

@@ -19,7 +19,7 @@ from vpt_edge.export.spec import with_cache
 from vpt_edge.export.tracing import trace
 from vpt_edge.export.verify import verify
 from vpt_edge.runtime.bundle import Bundle
-from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.files import readable, sha256
 from vpt_edge.runtime.manifest import (
     SCHEMA_VERSION,
     CacheConfig,
@@ -129,7 +129,7 @@ class BundleWriter:
             graphs[name] = with_cache(spec.graph, self.cache_dtype)
         return Manifest(
             schema_version=SCHEMA_VERSION,
-            source=Path(checkpoint.source).resolve().name,
+            source=readable(Path(checkpoint.source).resolve().name),
             precision=self.recipe.name,
             target=self.target,
             model=checkpoint.model.tower.block(),
@@ -198,7 +198,7 @@ class BundleWriter:
         if self.plan:
             ranges = json.dumps(self.plan.to_dict(), indent=1)
             (self.folder / RANGES).write_text(f"{ranges}\n", "utf-8")
-        (self.folder / REPORT).write_text(report(manifest, self.folder), "utf-8")
+        (self.folder / REPORT).write_text(report(manifest, self.folder), "utf-8", "replace")
         files = dict(hashes or {})
         for path in self.folder.iterdir():
             if path.name not in files:

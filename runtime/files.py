@@ -2,28 +2,34 @@
 renamed.
 
 A symlink is followed: what it points to is replaced. At every moment the old or the new one stands
-in the place.
+in the place, or the old one is put back when the place is written again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.lock import lock_file, lock_place
+from vpt_edge.runtime.partial import (
+    create_file,
+    create_folder_beside,
+    create_work_folder,
+    old_name,
+    recover_folder,
+    sweep_files,
+)
 
-PARTIAL = ".partial"  # the end of the name of what is being written
 FILE_MODE = 0o644  # whatever the umask: others may run what one user has made
 FOLDER_MODE = 0o755
-MOUNTS = Path("/proc/self/mountinfo")
-ESCAPED_IN_MOUNTS = b"\\ \t\n"
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 HASH_BLOCK = 1 << 22
@@ -56,26 +62,35 @@ def check_file(path: str | os.PathLike[str]) -> None:
         )
 
 
+def readable(text: str) -> str:
+    """``text`` for a file that others read: a question mark for what is not UTF-8 in a name."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 @contextmanager
 def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """An empty file to be written, which takes the place of ``path`` at the end, or is removed
     after an error.
 
-    Raises VptError as ``check_file`` does, and OSError.
+    What processes that were killed have left of the same file is removed first. Raises VptError as
+    ``check_file`` does, and OSError.
     """
     check_file(path)
     target = resolve(path)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent)
-    os.close(handle)
-    beside = Path(name)
+    sweep_files(target)
+    handle, beside = create_file(target)
     try:
         yield beside
         beside.chmod(FILE_MODE)
-        _sync(beside)
+        sync(beside)
         beside.replace(target)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # swept by the next one
+            beside.unlink()
         raise
+    finally:
+        if handle is not None:
+            os.close(handle)
     _sync_folder(target.parent)
 
 
@@ -94,57 +109,105 @@ def create_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     OSError.
     """
     target = resolve(path)
-    if target.exists():
-        raise VptError(f"{path} exists already; choose another folder")
-    with _folder_beside(target, Path.rename) as folder:
+
+    def check() -> None:
+        if target.exists():
+            raise VptError(f"{path} exists already; choose another folder")
+
+    with _folder_beside(target, "process", check, Path.rename) as folder:
         yield folder
 
 
 @contextmanager
-def replace_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replace_folder(
+    path: str | os.PathLike[str],
+    writer: str = "process",
+    check: Callable[[], object] = lambda: None,
+) -> Iterator[Path]:
     """An empty folder to be filled, which takes the place of ``path`` at the end, or is removed
     after an error.
 
-    A folder that stands there then is removed with all that it holds: what may be lost, the caller
-    has to know. Raises VptError where nothing can be written, and OSError.
+    A folder that stands there then is removed with all that it holds: ``check``, which is called
+    before the work and before that, says by an error what may not be lost. Until the end ``path``
+    is locked against any other ``writer``; what a killed one has moved away is put back first, and
+    what it left is removed. Raises VptError where nothing can be written, and OSError.
     """
-    with _folder_beside(resolve(path), _swap) as folder:
+    with _folder_beside(resolve(path), writer, check, _swap) as folder:
         yield folder
-
-
-def is_mount_point(path: Path) -> bool:
-    """Whether a file system is mounted at the absolute ``path``: no rename can replace it."""
-    if path.is_mount():
-        return True
-    if not MOUNTS.exists():
-        return False
-    name = os.fsencode(path)
-    for letter in ESCAPED_IN_MOUNTS:
-        name = name.replace(bytes([letter]), b"\\%03o" % letter)
-    lines = MOUNTS.read_bytes().splitlines()
-    return any(
-        line.split(b" ")[4] == name for line in lines
-    )  # a bind mount of the same device shows only here
 
 
 @contextmanager
-def _folder_beside(target: Path, put: Callable[[Path, Path], object]) -> Iterator[Path]:
+def work_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside the one that ``replace_folder`` gave, for what is not to be kept."""
+    work = create_work_folder(folder)
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def _folder_beside(
+    target: Path, writer: str, check: Callable[[], object], put: Callable[[Path, Path], object]
+) -> Iterator[Path]:
+    check()
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_parents(target))
+            if stack.enter_context(lock_place(target, writer)):
+                recover_folder(target)
+            check()  # what was put back, too
+            _check_movable(target)
+            folder = create_folder_beside(target)
+        except OSError as error:
+            problem = f"cannot write into {target.parent}: {error.strerror or error}"
+            raise VptError(problem, "choose another folder") from error
+        try:
+            yield folder
+            _settle(folder)
+            check()
+            put(folder, target)
+            _sync_folder(target.parent)
+        finally:
+            # Unfinished, or the old one after an exchange.
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _parents(target: Path) -> Iterator[None]:
+    """The folders above ``target``, which go again after an error where they are new."""
+    missing = []
+    for folder in target.parents:
+        if folder.exists():
+            break
+        missing.append(folder)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(
-            tempfile.mkdtemp(prefix=f".{target.name}.", suffix=PARTIAL, dir=target.parent)
-        )
+        yield
+    except BaseException:
+        for folder in missing:
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                folder.rmdir()
+        raise
+
+
+def _check_movable(target: Path) -> None:
+    """Raises VptError where the folder ``target`` could not be renamed when the work is done: of
+    another user in a sticky folder, or made immutable.
+
+    No system renames a folder over a file; whether it might be renamed at all is what the system
+    looks at first.
+    """
+    if not target.is_dir() or not lock_file(target).is_file():
+        return
+    try:
+        target.replace(lock_file(target))
+    except NotADirectoryError:
+        return
     except OSError as error:
         raise VptError(
-            f"cannot write into {target.parent}: {error.strerror}; choose another folder"
+            f"cannot replace {target}: {error.strerror}; remove it, or choose another folder"
         ) from error
-    try:
-        yield folder
-        _settle(folder)
-        put(folder, target)
-        _sync_folder(target.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)  # unfinished, or the old one after an exchange
 
 
 def _settle(folder: Path) -> None:
@@ -153,7 +216,7 @@ def _settle(folder: Path) -> None:
         for name in names:
             file = Path(root, name)
             file.chmod(FILE_MODE)
-            _sync(file)
+            sync(file)
         Path(root).chmod(FOLDER_MODE)
         _sync_folder(Path(root))
 
@@ -164,11 +227,13 @@ def _swap(folder: Path, target: Path) -> None:
         return
     if _exchange(folder, target):
         return
-    old = folder.with_name(f"{folder.name}.old")
+    old = old_name(folder)
     try:
         target.rename(old)
         folder.rename(target)
     finally:
+        # Whatever has happened, one of the two stands there; where not even this succeeds, the next
+        # writer puts it back.
         if old.exists() and not target.exists():
             old.rename(target)
         shutil.rmtree(old, ignore_errors=True)
@@ -186,22 +251,23 @@ def _exchange(one: Path, other: Path) -> bool:
     return status == 0
 
 
-def _sync(path: Path) -> None:
+def _sync_folder(path: Path) -> None:
+    if os.name != "posix":  # a folder cannot be opened there
+        return
+    try:
+        sync(path)
+    except OSError as error:
+        if error.errno not in NO_FOLDER_SYNC:
+            raise
+
+
+def sync(path: Path) -> None:
+    """Bring a file or a folder to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name != "posix":  # a folder cannot be opened there
-        return
-    try:
-        _sync(path)
-    except OSError as error:
-        if error.errno not in NO_FOLDER_SYNC:
-            raise
 
 
 def sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from vpt_edge.calibration.samples import read_samples
 from vpt_edge.runtime.errors import VptError
-from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.files import readable, sha256
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.samples import Sample
@@ -40,7 +40,7 @@ def select_samples(options: Calibration, streamed: bool) -> Selection:
     Raises VptError as ``read_samples`` does.
     """
     samples = read_samples(options.data)
-    notes = list(samples.unreadable)
+    notes = [readable(line) for line in samples.unreadable]
     tokens = options.answer_tokens or (STREAMED_TOKENS if streamed else ANSWER_TOKENS)
     most = options.samples or (STREAMED_SAMPLES if streamed else len(samples.samples))
     limits = _limits(most, len(samples.samples), tokens)

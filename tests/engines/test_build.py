@@ -377,12 +377,13 @@ def alive(process: int) -> bool:
     return True
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("whom", ["terminal", "parent", "deaf"])
-def test_ctrl_c_ends_both_processes(
-    whom: str, bundle: Path, stand_in: Callable[[str], Path]
+def test_ctrl_c_and_sigterm_end_both_processes(
+    whom: str, number: int, bundle: Path, stand_in: Callable[[str], Path]
 ) -> None:
-    """A terminal interrupts the whole group, ``kill -INT`` the parent alone; a deaf builder is
-    killed.
+    """A terminal and a service manager signal the whole group, ``kill`` the parent alone; a deaf
+    builder is killed.
     """
     mark = stand_in("deaf" if whom == "deaf" else "block")
     code = (
@@ -401,7 +402,7 @@ def test_ctrl_c_ends_both_processes(
         start_new_session=True,
     )
     wait_for(lambda: mark.is_file() and mark.read_text() != "")
-    (os.kill if whom == "parent" else os.killpg)(process.pid, signal.SIGINT)
+    (os.kill if whom == "parent" else os.killpg)(process.pid, number)
     try:
         out, err = process.communicate(timeout=30)
     except subprocess.TimeoutExpired:
@@ -424,13 +425,50 @@ def test_an_interrupt_within_an_interrupt_is_the_same_one() -> None:
             signal.raise_signal(signal.SIGINT)
             super().set()
 
-    before = signal.getsignal(signal.SIGINT)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
     try:
         worker.stop_at_interrupt(stop := Interrupted())
-        signal.raise_signal(signal.SIGINT)
+        for number in numbers:
+            signal.raise_signal(number)
         assert (stop.is_set(), calls) == (True, ["set"])
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_two_builds_of_one_platform_know_of_each_other(
+    bundle: Path, stand_in: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark = stand_in("block")
+    command_line = [sys.executable, "-m", "vpt_edge.commands.build", str(bundle), *DEVICE]
+    process = subprocess.Popen(command_line, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: mark.is_file() and mark.read_text() != "")
+        line = fails(capsys, str(bundle), *DEVICE)
+        assert f"another vpt-build is writing here (process {process.pid})" in line
+    finally:
+        process.terminate()
+        process.wait()
+    assert not (bundle / PLANS).exists()
+
+
+def test_a_plan_that_cannot_be_written_costs_no_older_one(
+    built: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old plan has other profiles, say; it still runs."""
+    folder = next(built.glob(f"{PLANS}/*"))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fail(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    side_car = str(folder / "decoder.json")
+    work = job(built, "decoder", plan=str(folder / "decoder.plan"), side_car=side_car)
+    with pytest.raises(OSError, match="No space"):
+        make_plan(rtx, work, lambda *report: None, threading.Event())
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_process_without_parent_ends(bundle: Path, stand_in: Callable[[str], Path]) -> None:
@@ -464,7 +502,7 @@ def test_what_a_killed_process_left_is_removed(
     built: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = next(built.glob(f"{PLANS}/*/reencoder_projector.plan"))
-    plan.with_name(".decoder.plan.x1y2.partial").write_text("half")
+    plan.with_name(".decoder.plan.12.x1y2z3w4.vpt-partial").write_text("half")
     plan.unlink()
     build_json(capsys, str(built))
     assert plans(built) == sorted(f"{name}.{end}" for name in GRAPHS for end in ("plan", "json"))

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from golden import DEMO
+from locks import held
 
 from vpt_edge.export import exporter
 from vpt_edge.export.destination import check_destination
-from vpt_edge.runtime import files
-from vpt_edge.runtime.errors import ExportError
+from vpt_edge.runtime import mounts
+from vpt_edge.runtime.errors import CheckpointError, ExportError
+from vpt_edge.runtime.lock import LockedError
 from vpt_edge.runtime.testing import tiny_bundle
 
 
@@ -116,8 +118,10 @@ def test_a_mount_point_is_refused_at_once(
 ) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(f"36 35 0:40 / {old} rw - tmpfs none rw\n")
-    monkeypatch.setattr(files, "MOUNTS", table)
+    monkeypatch.setattr(mounts, "MOUNTS", table)
     refused(old, "is a mount point.* choose a folder in it")
+    table.write_text(f"36 35 0:40 / {old}/plans/gpu rw - tmpfs none rw\n")
+    refused(old, "holds the mount point .*plans/gpu.* unmount it")
 
 
 def test_the_working_folder_is_refused_at_once(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +138,46 @@ def test_a_parent_that_cannot_be_written_is_said_before_the_checkpoint_is_read(
     (tmp_path / "file").write_text("")
     with pytest.raises(Exception, match="cannot write into"):
         exporter.export("no/such/checkpoint", tmp_path / "file" / "bundle", precision="fp32")
+
+
+def test_a_bundle_into_which_plans_are_built_is_refused(old: Path) -> None:
+    """By the lock of vpt-build, held in a process of its own."""
+    folder = old / "plans" / "gpu"
+    folder.mkdir(parents=True)
+    with held(folder, "vpt-build") as process:
+        refused(old, rf"vpt-build is writing plans into it \(process {process}\)")
+    check_destination(old)
+
+
+def test_a_place_that_another_export_writes_is_refused(old: Path) -> None:
+    with held(old, "export") as process:
+        before = listing(old)
+        with pytest.raises(
+            LockedError, match=rf"another export is writing here \(process {process}\)"
+        ):
+            exporter.export("no/such/checkpoint", old, precision="fp32")
+        assert listing(old) == before
+    refused_by_checkpoint(old)
+
+
+def refused_by_checkpoint(place: Path) -> None:
+    with pytest.raises(CheckpointError):
+        exporter.export("no/such/checkpoint", place, precision="fp32")
+
+
+def test_an_export_that_fails_leaves_no_new_parent(tmp_path: Path) -> None:
+    refused_by_checkpoint(tmp_path / "a" / "b" / "bundle")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_that_was_moved_away_is_back_though_the_export_fails(old: Path) -> None:
+    """As a kill between two renames leaves it."""
+    before = listing(old)
+    old.rename(old.with_name(".bundle.123.abcdefgh.vpt-old"))
+    old.with_name(".bundle.123.abcdefgh.vpt-partial").mkdir()
+    refused_by_checkpoint(old)
+    assert listing(old) == before
+    assert [path.name for path in old.parent.iterdir()] == ["bundle"]
 
 
 def test_notes_that_come_during_the_export_are_kept(old: Path) -> None:

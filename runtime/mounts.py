@@ -1,0 +1,29 @@
+"""Where other file systems are mounted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+MOUNTS = Path("/proc/self/mountinfo")
+ESCAPED_IN_MOUNTS = b"\\ \t\n"
+
+
+def find_mount(path: Path) -> Path | None:
+    """Where a file system is mounted at the absolute ``path`` or below it: no rename can replace
+    that, and what lies there is not on the same disk. None where there is none.
+    """
+    if path.is_mount():
+        return path
+    if not MOUNTS.exists():
+        return None
+    name = os.fsencode(path)
+    for letter in ESCAPED_IN_MOUNTS:
+        name = name.replace(bytes([letter]), b"\\%03o" % letter)
+    for line in MOUNTS.read_bytes().splitlines():
+        mount = line.split(b" ")[4]  # a bind mount of the same device shows only here
+        if mount == name:
+            return path
+        if mount.startswith(name + b"/"):
+            return path / os.fsdecode(mount[len(name) + 1 :])
+    return None
