@@ -10,37 +10,55 @@ import argparse
 import contextlib
 import io
 import json
+import logging
 import os
 import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO
+
+from vpt_edge.commands.interrupt import interrupts
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 METRICS = ("exact", "vqa", "anls", "yesno", "contains")  # of calibration.metrics
 WIDTH = 24  # of the bar, in characters
 SETTLED = 5.0  # seconds until an estimate of the time left is worth showing
-# What moves a terminal's cursor, or worse: all control characters but tab and newline.
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# What moves a terminal's cursor, or worse: all control characters but tab and newline, and what
+# shows a text in another order than it is read.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def exit_code(command: Callable[[], object]) -> int:
     """Run ``command``: 0 when it returns, 2 after one line for bad input or a full disk, 130 after
-    Ctrl-C.
+    Ctrl-C or SIGTERM.
     """
     prepare_streams()
+    with interrupts, _printable_output():
+        try:
+            return _run(command)
+        except KeyboardInterrupt:
+            interrupts.silence()
+            warn("stopped")
+            return INTERRUPTED
+
+
+def _run(command: Callable[[], object]) -> int:
     try:
         command()
+        interrupts.check()
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as head, has seen enough
         _discard_output()
-    except KeyboardInterrupt:
-        warn("stopped")
-        return INTERRUPTED
+    except SystemExit:
+        interrupts.check()
+        raise
     except Exception as error:
+        interrupts.check()  # a library has made another error of it
         if not _is_expected(error):
             raise
         if isinstance(error, OSError):  # what could not be written is not tried again at the end
@@ -59,7 +77,8 @@ def _is_expected(error: Exception) -> bool:
 
 
 def prepare_streams() -> None:
-    """Make the standard streams take any text, where they are closed as well.
+    """Make the standard streams take any text, where they are closed as well, and a traceback
+    harmless.
 
     A closed one is opened on nothing: the next file would get its number, and what a library
     prints. What the encoding lacks is written as an escape, as \\u7b54.
@@ -72,9 +91,33 @@ def prepare_streams() -> None:
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+    sys.excepthook = show_traceback
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # no stand-in
             stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def _printable_output() -> Iterator[None]:
+    """Let what Python prints by itself go through ``warn``: warnings, and libraries' logs."""
+    last_resort = logging.lastResort
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: warn(f"hint: {message}")
+        logging.lastResort = _Log(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.lastResort = last_resort
+
+
+class _Log(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        warn(self.format(record))
+
+
+def show_traceback(*error: Any) -> None:
+    """Print an error that nobody expected."""
+    warn("".join(traceback.format_exception(*error)).rstrip())
 
 
 def _discard_output() -> None:
@@ -204,7 +247,10 @@ class Bar:
         self._began = time.monotonic()
 
     def show(self, stage: str, done: float, detail: str = "") -> None:
-        """``done``: the share of the whole, from 0 to 1."""
+        """``done``: the share of the whole, from 0 to 1. Raises KeyboardInterrupt where a library
+        has swallowed one.
+        """
+        interrupts.check()
         if not self._shown:
             return
         full = round(done * WIDTH)
@@ -214,11 +260,13 @@ class Bar:
             line += f", about {clock(elapsed / done - elapsed)} left"
         if detail:
             line += f"  {detail}"
-        self._write(printable(line)[: shutil.get_terminal_size().columns - 1])
+        line = printable(line).replace("\n", " ").replace("\t", " ")
+        self._write(line[: shutil.get_terminal_size().columns - 1])
 
     def _write(self, line: str) -> None:
-        self._stream.write(f"\r{line}\x1b[K")
-        self._stream.flush()
+        with contextlib.suppress(OSError):  # a terminal that is gone costs no work
+            self._stream.write(f"\r{line}\x1b[K")
+            self._stream.flush()
 
 
 def clock(seconds: float) -> str:

@@ -51,13 +51,11 @@ def _parser() -> Parser:
 
 
 def _run(options: argparse.Namespace) -> None:
-    import warnings
-
     from vpt_edge.runtime.pipeline import Pipeline
 
     if options.plot:
         _check_plot(options.plot)
-    warnings.showwarning = lambda message, *_: warn(f"hint: {message}")
+    transcript = _Transcript(quiet=options.json, must_end=bool(options.plot))
     with Pipeline(options.bundle, options.device) as pipeline:
         events = pipeline.stream(
             options.image,
@@ -66,10 +64,11 @@ def _run(options: argparse.Namespace) -> None:
             max_new_tokens=options.max_new_tokens,
             assistant_prefix=options.prefix,
         )
-        answer = _follow(events, quiet=options.json)
+        answer = _follow(events, transcript)
     try:
         if options.json:
             say_json(answer.to_dict())
+        transcript.close()
     finally:  # the plot does not depend on who reads what is printed
         if options.plot:
             _save_plot(answer, options.plot)
@@ -77,30 +76,59 @@ def _run(options: argparse.Namespace) -> None:
         _print_stats(answer)
 
 
-def _follow(events: Iterator[Event], quiet: bool) -> Answer:
-    """Print text as it comes and looks as they happen; returns the answer."""
-    from vpt_edge.runtime.result import Finished, Looked
+class _Transcript:
+    """Prints text as it comes and looks as they happen.
 
-    at_line_start = True
-    for event in events:
+    ``must_end``: the answer is wanted even where it cannot be printed; ``close`` raises that error.
+    """
+
+    def __init__(self, quiet: bool, must_end: bool) -> None:
+        self._quiet = quiet
+        self._must_end = must_end
+        self._at_line_start = True
+        self._error: OSError | None = None
+
+    def show(self, event: Event) -> None:
+        if self._quiet:
+            return
+        try:
+            self._print(event)
+        except OSError as error:
+            if not self._must_end:
+                raise
+            self._error = error
+            self._quiet = True
+
+    def close(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _print(self, event: Event) -> None:
+        from vpt_edge.runtime.result import Finished, Looked
+
         if isinstance(event, Finished):
-            break
-        if quiet:
-            continue
-        if isinstance(event, Looked):
-            if not at_line_start:
+            say()
+            if event.answer.finish_reason != "stop":
+                warn(f"(finished: {event.answer.finish_reason})")
+        elif isinstance(event, Looked):
+            if not self._at_line_start:
                 say()
             say(f"[{event.describe()}]")
-            at_line_start = True
+            self._at_line_start = True
         else:
             say(event.piece, end="")
-            at_line_start = False
-    assert isinstance(event, Finished)
-    if not quiet:
-        say()
-        if event.answer.finish_reason != "stop":
-            warn(f"(finished: {event.answer.finish_reason})")
-    return event.answer
+            self._at_line_start = False
+
+
+def _follow(events: Iterator[Event], transcript: _Transcript) -> Answer:
+    """Show every event; returns the answer."""
+    from vpt_edge.runtime.result import Finished
+
+    for event in events:
+        transcript.show(event)
+        if isinstance(event, Finished):
+            return event.answer
+    raise AssertionError("a stream without an end")
 
 
 def _check_plot(path: str) -> None:
