@@ -9,6 +9,7 @@ import numpy as np
 from vpt_edge.runtime.bundle import Embeddings
 from vpt_edge.runtime.context import first_difference
 from vpt_edge.runtime.errors import PromptError, VptError
+from vpt_edge.runtime.finite import check_finite
 from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.models import open_tower
 
@@ -195,7 +196,9 @@ class Decoder:
             outputs["token"] = self._token
         else:
             outputs["logits"] = self._logits
+        self._hidden_of = 0  # until the run is good
         self._session.run(inputs, outputs)
+        check_finite("decoder", self._hidden)  # of which the logits or the token are made
         self._cache.append(len(ids))
         self._ids += ids
         self._hidden_of = len(self._ids)

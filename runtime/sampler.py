@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vpt_edge.runtime.errors import PromptError
+from vpt_edge.runtime.finite import refuse_numbers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,14 +47,13 @@ class Sampler:
     def choose(self, logits: Scores) -> int:
         """One id from ``logits`` (vocabulary,).
 
-        NaN counts as 0 and infinities as the largest numbers.
+        Raises SessionError where the largest is not a number: NaN is, wherever it stands.
         """
         if isinstance(logits, int):
             return logits
         best = int(logits.argmax())
         if not np.isfinite(logits[best]):
-            logits = np.nan_to_num(logits)
-            best = int(logits.argmax())
+            refuse_numbers("decoder")
         if self.greedy:
             return best
         return self._draw(logits, float(logits[best]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vpt_edge.runtime.context import Encoded
+from vpt_edge.runtime.finite import check_finite
 from vpt_edge.runtime.models import open_encoder, open_tower
 from vpt_edge.runtime.perception.actions import Crop
 
@@ -64,6 +65,7 @@ class Vision:
             shape = (1, self._tower.tokens(patches.grid), self._manifest.text.hidden_size)
             features = np.empty(shape, np.float32)
             self._sessions["vision_encoder"].run(inputs, {"features": features})
+            check_finite("vision_encoder", features)
         return Encoded(features[0], patches.grid)
 
     def reencode(self, picture: Image.Image, stopwatch: Stopwatch) -> Floats | None:
@@ -75,6 +77,7 @@ class Vision:
         with stopwatch.stage("reencode"):
             features = np.empty(self._feature_shape, np.float32)
             self._sessions["reencoder_features"].run({"pixels": pixels}, {"features": features})
+            check_finite("reencoder_features", features)
         return features[0]
 
     @property
@@ -87,6 +90,7 @@ class Vision:
         projected = np.empty((1, *features.shape), np.float32)
         inputs = {"features": features[None], "condition": condition}
         self._sessions["reencoder_projector"].run(inputs, {"projected": projected})
+        check_finite("reencoder_projector", projected)
         return projected[0]
 
 

@@ -27,6 +27,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vpt_edge.runtime.context import Context, Encoded, Visual
+from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.manifest import CacheConfig
 from vpt_edge.runtime.testing import ScriptedSession, tiny_bundle
 
@@ -54,6 +55,24 @@ def session(bundle: Bundle) -> ScriptedSession:
 @pytest.fixture
 def decoder(bundle: Bundle, session: ScriptedSession) -> Decoder:
     return open_decoder(bundle, session)
+
+
+def test_a_state_that_a_failed_run_has_spoiled_is_computed_again(
+    decoder: Decoder, session: ScriptedSession, ids: Ids, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder.prefill(Context([A, ids.start]))
+    run = session.run
+
+    def spoil(inputs: Any, outputs: Any) -> None:
+        run(inputs, outputs)
+        outputs["hidden"][...] = np.nan
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "run", spoil)
+        with pytest.raises(SessionError, match="decoder"):
+            decoder.step(B)
+    decoder.prefill(Context([A, ids.start, ids.action, C]))
+    assert read(session)[2:] == [[ids.start], [3, C]]
 
 
 def test_a_context_that_differs_rewinds_to_the_common_prefix(
