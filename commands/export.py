@@ -162,6 +162,7 @@ def _run(options: argparse.Namespace) -> None:
             f"{error.name} is not installed, but exporting needs it",
             "pip install 'vpt-edge[export]'",
         ) from error
+    notes = list[str]()
     with Bar() as bar:
         bundle = export(
             options.checkpoint,
@@ -171,12 +172,13 @@ def _run(options: argparse.Namespace) -> None:
             cache_tokens=options.cache_tokens,
             calibration=_calibration(options),
             progress=bar.show,
+            note=notes.append,
         )
     seconds = time.monotonic() - began
     if options.json:
-        say_json(_summary(bundle, seconds))
+        say_json({**_summary(bundle, seconds), "notes": notes})
     else:
-        _print_summary(bundle, seconds)
+        _print_summary(bundle, seconds, notes)
 
 
 def _sizes(bundle: Bundle) -> dict[str, int]:
@@ -211,9 +213,8 @@ def _worst(manifest: Manifest) -> Any:
     return max(manifest.parity, key=lambda row: row.difference / row.tolerance, default=None)
 
 
-def _print_summary(bundle: Bundle, seconds: float) -> None:
+def _print_summary(bundle: Bundle, seconds: float, notes: Sequence[str]) -> None:
     """What was made, how large, how good, and which command comes next."""
-    from vpt_edge.export.report import tokenizer_note
     from vpt_edge.runtime.perception import open_perception
 
     manifest = bundle.manifest
@@ -226,8 +227,7 @@ def _print_summary(bundle: Bundle, seconds: float) -> None:
     _print_difference(bundle)
     if manifest.gate:
         _print_gate(manifest.gate)
-    note = tokenizer_note(bundle.path)
-    if note:
+    for note in notes:
         say(f"note: {note}")
     perception = open_perception(manifest)
     if not perception.can_look:

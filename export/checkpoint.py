@@ -12,10 +12,12 @@ from vpt_edge.export.attention import TARGETS
 from vpt_edge.export.config_files import CONFIG, DOWNLOAD_AGAIN, read_json
 from vpt_edge.export.foreign import check_adapter, check_names, check_quantized
 from vpt_edge.export.models import Model, vpt
+from vpt_edge.export.notes import find_notes
 from vpt_edge.export.spec import GraphOptions, Spec
 from vpt_edge.export.tensor_files import FLOATS, TensorFiles
 from vpt_edge.export.tokenizer_files import (
     TOKENIZER,
+    check_added_tokens,
     check_ids,
     check_vocabulary,
     open_tokenizer,
@@ -38,7 +40,7 @@ class Checkpoint:
     """A VPT checkpoint on disk, checked: every tensor is there and has its shape.
 
     ``model``: what its config files describe; ``tokens``, ``image`` and ``perception`` are for the
-    manifest.
+    manifest. ``notes``: what its files ask for in vain.
     """
 
     def __init__(self, path: Path, source: str) -> None:
@@ -57,6 +59,8 @@ class Checkpoint:
         check_vocabulary(ids, self.text.vocab_size, self.tokenizer_file)
         named = {key: ids[token] for key, token in tower.token_ids.items()}
         check_ids(config, named, self.text.vocab_size, path / CONFIG)
+        check_added_tokens(tokenizer, path)
+        self.notes = find_notes(path, ids, self.tokens)
         self.image = tower.image_limits(path)
         side = vpt.reencode_side(self.image, self.kind, path)
         self.perception = vpt.find_perception(tokenizer, self.kind, self._waits_for_prompt(), side)

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +52,7 @@ def export(
     cache_tokens: int = CACHE_TOKENS,
     calibration: Calibration | None = None,
     progress: Listener = lambda stage, done: None,
+    note: Callable[[str], object] = lambda text: None,
 ) -> Bundle:
     """Write the checkpoint ``source`` (a folder or a Hub id) as the bundle folder ``bundle``.
 
@@ -59,13 +60,16 @@ def export(
     is replaced then. A folder that holds anything else is refused, as is one that another export is
     writing; a symlink is followed. A quantized precision needs a ``calibration``, whose ranges wait
     in ``<bundle>.ranges.json`` for another run. ``progress`` is told each stage and the share that
-    is done. Raises CheckpointError, LockedError, and ExportError also where the gate does not hold.
+    is done, ``note`` what the checkpoint's files ask for in vain. Raises CheckpointError,
+    LockedError, and ExportError also where the gate does not hold.
     """
     _check_options(precision, target, cache_tokens, calibration)
     path = Path(bundle)
     with replace_folder(path, "export", lambda: check_destination(path)) as folder:
         progress("reading the checkpoint", 0.0)
         checkpoint = Checkpoint.open(source)
+        for text in checkpoint.notes:
+            note(text)
         _check_values(checkpoint.image, source)
         job = BundleWriter(checkpoint, RECIPES[precision], target, cache_tokens, folder)
         _check_values(job.manifest(), source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.manifest import Gate, Manifest
 
 
-def report(manifest: Manifest, folder: Path) -> str:
-    """Markdown: the sizes of the files in ``folder`` and the differences from torch."""
+def report(manifest: Manifest, folder: Path, notes: Sequence[str]) -> str:
+    """Markdown: the sizes of the files in ``folder`` and the differences from torch; ``notes`` are
+    of the checkpoint.
+    """
     cache = manifest.cache
     lines = [
         f"# {manifest.source}: {manifest.kind}, {manifest.precision} for {manifest.target}",
@@ -22,21 +24,10 @@ def report(manifest: Manifest, folder: Path) -> str:
     lines += _files(folder)
     if manifest.gate:
         lines += _gate(manifest.gate)
-    note = tokenizer_note(folder)
-    if note:
-        lines += [f"- {note}", ""]
+    if notes:
+        lines += [*(f"- {note}" for note in notes), ""]
     lines += _parity(manifest)
     return "\n".join([*lines, ""])
-
-
-def tokenizer_note(bundle: Path) -> str | None:
-    """Which settings of the tokenizer.json in ``bundle`` the runtime ignores, or nothing."""
-    data = json.loads((bundle / "tokenizer.json").read_text("utf-8"))
-    names = [name for name in ("truncation", "padding") if data.get(name) is not None]
-    if not names:
-        return None
-    settings = " and ".join(names)
-    return f"the checkpoint's tokenizer.json carries {settings}: ignored, as transformers does"
 
 
 def _files(folder: Path) -> list[str]:

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from vpt_edge.export.config_fields import value_error
-from vpt_edge.export.config_files import CONFIG
+from vpt_edge.export.config_files import CONFIG, describe, is_same, read_optional
 from vpt_edge.runtime.errors import CheckpointError
 
 TOKENIZER = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+ADDED = "added_tokens.json"  # of older versions
+FLAGS = ("special", "lstrip", "rstrip", "single_word")  # of an added token, that change ids or text
+SAVE_ALIKE = "let transformers write both: AutoTokenizer.from_pretrained(X).save_pretrained(X)"
 ID_KEYS = ("_token_id", "_action_id", "_action_start_id")  # how keys of config.json end
 PAD = "pad_token_id"  # -1 where there is none
 
@@ -71,3 +75,48 @@ def _items(value: Any) -> list[Any]:
 
 def _is_id(value: Any, vocab_size: int) -> bool:
     return type(value) is int and 0 <= value < vocab_size
+
+
+def check_added_tokens(tokenizer: Tokenizer, folder: Path) -> None:
+    """Raise CheckpointError where a file beside it has a token with another id or other flags than
+    ``tokenizer``, or alone: transformers would heed it.
+    """
+    file = folder / TOKENIZER_CONFIG
+    listed = read_optional(file).get("added_tokens_decoder")
+    if listed is None:
+        _check_older(tokenizer, folder / ADDED)
+        return
+    if not isinstance(listed, dict):
+        raise value_error(f"{file}: added_tokens_decoder", listed, "an object")
+    known = tokenizer.get_added_tokens_decoder()
+    for key, entry in listed.items():
+        if not isinstance(entry, dict) or not key.isdecimal():
+            raise value_error(
+                f"{file}: added_tokens_decoder: {key[:20]!r}", entry, "an object by id"
+            )
+        _check_token(entry, known.get(int(key)), f"{file}: token {key}")
+
+
+def _check_token(entry: Mapping[str, Any], token: AddedToken | None, where: str) -> None:
+    content = entry.get("content")
+    if token is None or content != token.content:
+        known = "none" if token is None else repr(token.content)
+        raise CheckpointError(
+            f"{where} is {describe(content)}, expected {known} as in {TOKENIZER}", SAVE_ALIKE
+        )
+    for flag in FLAGS:
+        value = entry.get(flag, False)
+        expected = getattr(token, flag)
+        if not is_same(value, expected):
+            raise CheckpointError(
+                f"{where}, {content}: {flag} is {describe(value)}, "
+                f"expected {expected} as in {TOKENIZER}",
+                SAVE_ALIKE,
+            )
+
+
+def _check_older(tokenizer: Tokenizer, file: Path) -> None:
+    for token, number in read_optional(file).items():
+        if tokenizer.token_to_id(token) != number:
+            expected = f"{tokenizer.token_to_id(token)}, as in tokenizer.json"
+            raise value_error(f"{file}: {token!r}", number, expected)

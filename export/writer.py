@@ -198,7 +198,8 @@ class BundleWriter:
         if self.plan:
             ranges = json.dumps(self.plan.to_dict(), indent=1)
             (self.folder / RANGES).write_text(f"{ranges}\n", "utf-8")
-        (self.folder / REPORT).write_text(report(manifest, self.folder), "utf-8", "replace")
+        text = report(manifest, self.folder, self.checkpoint.notes)
+        (self.folder / REPORT).write_text(text, "utf-8", "replace")
         files = dict(hashes or {})
         for path in self.folder.iterdir():
             if path.name not in files:

@@ -202,6 +202,17 @@ def test_export_tells_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture
     assert json.loads(capsys.readouterr().out)["precision"] == "fp16"
 
 
+def test_export_tells_what_the_checkpoint_asks_for_in_vain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(shutil.copytree(DEMO, tmp_path / "checkpoint"))
+    (folder / "generation_config.json").write_text('{"repetition_penalty": 1.3}')
+    output = str(tmp_path / "bundle")
+    assert export_command.main([str(folder), "-o", output, "--precision", "fp32", "--json"]) == 0
+    (note,) = json.loads(capsys.readouterr().out)["notes"]
+    assert note.startswith("generation_config.json asks for repetition_penalty 1.3: ignored")
+
+
 def test_export_says_that_it_ignores_truncation_and_padding(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vpt_edge.export.report import report, tokenizer_note
+from vpt_edge.export.report import report
 from vpt_edge.runtime.manifest import Gate
 from vpt_edge.runtime.testing import tiny_bundle
 
@@ -34,7 +33,7 @@ GATE = Gate(
 
 
 def written(bundle: Bundle, gate: Gate) -> list[str]:
-    return report(replace(bundle.manifest, gate=gate), bundle.path).splitlines()
+    return report(replace(bundle.manifest, gate=gate), bundle.path, ()).splitlines()
 
 
 def test_the_gate_is_told_in_full(tmp_path: Path) -> None:
@@ -71,11 +70,9 @@ def test_every_file_is_listed_and_summed(tmp_path: Path) -> None:
     assert f"| **all** | **{sum(sizes.values()):,}** |" in lines
 
 
-def test_settings_of_the_tokenizer_that_are_ignored_are_named(tmp_path: Path) -> None:
+def test_notes_of_the_checkpoint_are_told(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path)
-    assert tokenizer_note(bundle.path) is None
-    file = bundle.path / "tokenizer.json"
-    data = json.loads(file.read_text("utf-8"))
-    file.write_text(json.dumps({**data, "padding": {"length": 4}}), "utf-8")
-    note = tokenizer_note(bundle.path)
-    assert note is not None and "carries padding: ignored" in note
+    notes = ("tokenizer.json carries padding: ignored", "another")
+    lines = report(bundle.manifest, bundle.path, notes).splitlines()
+    start = lines.index(f"- {notes[0]}")
+    assert lines[start : start + 3] == [f"- {notes[0]}", f"- {notes[1]}", ""]

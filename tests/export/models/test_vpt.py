@@ -62,6 +62,10 @@ def test_an_alignment_checkpoint_has_no_triggers(copy: Copy) -> None:
     )
     data["added_tokens"] = [token for token in data["added_tokens"] if token["id"] <= last]
     file.write_text(json.dumps(data), "utf-8")
+    settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    added = settings["added_tokens_decoder"]
+    settings["added_tokens_decoder"] = {key: added[key] for key in added if int(key) <= last}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
     perception = Checkpoint.open(str(folder)).perception
     assert (perception.action_start, perception.action, perception.triggers) == (None, None, ())
     assert perception.reencode_pad == last
