@@ -19,6 +19,7 @@ from vpt_edge.calibration.ranges import Statistics
 from vpt_edge.runtime.errors import ImageError, PromptError
 from vpt_edge.runtime.files import resolve, sha256, write_file
 from vpt_edge.runtime.lock import lock_place
+from vpt_edge.runtime.schema import parse_json
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.model import RecordableModel
@@ -42,8 +43,8 @@ class StatisticsFile:
     def load(self) -> dict[str, Any]:
         """The passes by name; nothing where the file is missing, damaged or of another key."""
         try:
-            data = json.loads(self.path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError):
+            data = parse_json(self.path.read_bytes())
+        except (OSError, ValueError):
             return {}
         if not isinstance(data, dict) or data.get("key") != self.key:
             return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from PIL import Image
 from vpt_edge.runtime.errors import ImageError, VptError
 from vpt_edge.runtime.image import open_picture, regularize
 from vpt_edge.runtime.perception.vpt import KINDS, SENTENCES, TRIGGER, question_text
+from vpt_edge.runtime.schema import parse_json
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.image import Box
@@ -169,8 +169,8 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 def _entries(path: Path) -> Iterator[tuple[str, Any]]:
     """Each object of the authors' dataset, and what to call it."""
     try:
-        entries = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
+        entries = parse_json(_text(path))
+    except ValueError as error:
         raise VptError(
             f"{path} is not JSON ({error})", "a file with one object a line is to be named .jsonl"
         ) from error
@@ -201,8 +201,8 @@ def _each(
 
 def _line(text: str, folder: Path) -> Sample:
     try:
-        entry = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        entry = parse_json(text)
+    except ValueError as error:
         raise VptError(f"this is not JSON ({error}), expected one object a line") from error
     if not isinstance(entry, dict):
         raise VptError(f"found {type(entry).__name__}, expected an object with {', '.join(KEYS)}")

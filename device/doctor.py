@@ -12,6 +12,7 @@ from vpt_edge.device.machine import GIB, Finding
 from vpt_edge.runtime import host
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import BundleError, SessionError
+from vpt_edge.runtime.sessions.ort import copy_files
 from vpt_edge.runtime.sessions.plan import map_plan
 from vpt_edge.runtime.sessions.tensorrt import read_platform
 
@@ -93,6 +94,9 @@ def check_bundle(path: str, devices: list[str]) -> Iterator[Finding]:
         f"whole: {manifest.kind}, {manifest.precision}, cache of {manifest.cache.dtype}, "
         f"for {manifest.target}",
     )
+    if bundle.is_scattered:
+        found = "symlinks into several folders, from which ONNX Runtime 1.24 takes no weights"
+        yield Finding("bundle files", "warning", found, copy_files(bundle.path))
     devices += [device for device in here if device in TARGETS[manifest.target]]
     for library in [device for device in devices if device.startswith("tensorrt")]:
         finding = _check_plans(bundle, library)

@@ -212,6 +212,14 @@ class Bundle:
         needed.update(graph.file for graph in self.manifest.graphs.values())
         return needed
 
+    @property
+    def is_scattered(self) -> bool:
+        """Whether files are symlinks into several folders, as DVC and git-annex lay them: from 1.24
+        on ONNX Runtime takes no weights from another folder than the graph's own.
+        """
+        folders = {(self.path / name).resolve().parent for name in self.manifest.files}
+        return len(folders) > 1
+
     def file(self, name: str) -> Path:
         return self.path / name
 

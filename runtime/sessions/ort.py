@@ -38,13 +38,14 @@ class OrtSession:
     def __init__(self, bundle: Bundle, name: str) -> None:
         self._name = name
         self._lock = threading.Lock()
-        self._session: Any = self._inference_session(bundle.file(bundle.graph(name).file))
+        self._session: Any = self._inference_session(bundle, name)
         self._binding: Any = self._session.io_binding()
         self._bound: dict[str, Array] = {}
         self._inputs = {value.name for value in self._session.get_inputs()}
         self._outputs = {value.name for value in self._session.get_outputs()}
 
-    def _inference_session(self, path: Path) -> Any:
+    def _inference_session(self, bundle: Bundle, name: str) -> Any:
+        path = bundle.file(bundle.graph(name).file)
         try:
             import onnxruntime
         except ImportError as error:
@@ -59,9 +60,11 @@ class OrtSession:
                 str(path), options, providers=[(self.provider, self.provider_options)]
             )
         except Exception as error:  # ONNX Runtime has no public tree of errors
+            fix = "export the checkpoint again, or install the version in which it was exported"
+            if bundle.is_scattered:
+                fix = f"its files are symlinks into several folders: {copy_files(bundle.path)}"
             raise SessionError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {error}",
-                "export the checkpoint again, or install the version in which it was exported",
+                f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {error}", fix
             ) from error
         # It may have fallen back to the CPU, with no more than a line in its log.
         if session.get_providers()[0] != self.provider:
@@ -221,6 +224,11 @@ def _register_arena() -> None:
     defaults = onnxruntime.OrtArenaCfg(0, -1, -1, -1)
     with contextlib.suppress(RuntimeError):  # the program around us has registered one: it will do
         onnxruntime.create_and_register_allocator(place, defaults)
+
+
+def copy_files(folder: Path) -> str:
+    """How to come by a bundle without symlinks."""
+    return f"copy what they point to, cp -rL {folder} COPY"
 
 
 def misplaced_operators(session: Any, provider: str) -> list[str]:

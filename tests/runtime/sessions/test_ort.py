@@ -6,16 +6,21 @@ What all backends have in common is in test_session.py.
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import pytest
 from golden import DEMO, Exporter
 
-from vpt_edge.runtime import host
+from vpt_edge.device.doctor import check_bundle
+from vpt_edge.runtime import Bundle, host
+from vpt_edge.runtime.errors import BundleError, SessionError
+from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.sessions import ort
 
 
@@ -70,3 +75,61 @@ def test_an_arena_that_the_program_has_registered_will_do(
 
     monkeypatch.setattr(onnxruntime, "create_and_register_allocator", refuse)
     ort.OrtSession(exported(DEMO), "reencoder_projector").close()
+
+
+def scatter(bundle: Bundle, folder: Path) -> Bundle:
+    """``bundle`` as DVC lays it: each file a symlink into a folder of its own."""
+    (folder / "linked").mkdir()
+    for file in (*bundle.manifest.files, "manifest.json"):
+        place = folder / "store" / sha256(bundle.file(file))[:8]
+        place.mkdir(parents=True)
+        shutil.copyfile(bundle.file(file), place / file)
+        (folder / "linked" / file).symlink_to(place / file)
+    return Bundle.open(folder / "linked")
+
+
+def test_a_bundle_of_symlinks_into_several_folders_opens_or_says_why(
+    exported: Exporter, tmp_path: Path
+) -> None:
+    bundle = scatter(exported(DEMO), tmp_path)
+    assert bundle.is_scattered
+    try:
+        ort.OrtSession(bundle, "vision_encoder").close()
+        text = ""
+    except SessionError as error:
+        text = str(error)
+    version = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
+    if version >= (1, 24):
+        assert "its files are symlinks into several folders" in text
+        assert f"cp -rL {bundle.path} COPY" in text
+    else:
+        assert text == ""
+
+
+def test_a_bundle_of_symlinks_into_one_folder_opens(exported: Exporter, tmp_path: Path) -> None:
+    """As the Hub's cache lays it: files have their hashes as names, beside each other."""
+    bundle = exported(DEMO)
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "snapshot").mkdir()
+    for file in (*bundle.manifest.files, "manifest.json"):
+        blob = tmp_path / "blobs" / sha256(bundle.file(file))
+        shutil.copyfile(bundle.file(file), blob)
+        (tmp_path / "snapshot" / file).symlink_to(blob)
+    linked = Bundle.open(tmp_path / "snapshot")
+    assert not linked.is_scattered
+    ort.OrtSession(linked, "vision_encoder").close()
+
+
+def test_a_symlink_to_nothing_is_named(exported: Exporter, tmp_path: Path) -> None:
+    """As git-annex leaves it before the file is there."""
+    bundle = scatter(exported(DEMO), tmp_path)
+    bundle.file("decoder.onnx.data").resolve().unlink()
+    with pytest.raises(BundleError, match=r"decoder\.onnx\.data is a symlink to a file that is m"):
+        Bundle.open(bundle.path)
+
+
+def test_the_doctor_warns_of_scattered_files(exported: Exporter, tmp_path: Path) -> None:
+    bundle = scatter(exported(DEMO), tmp_path)
+    found = {finding.check: finding for finding in check_bundle(str(bundle.path), ["cpu"])}
+    assert found["bundle files"].state == "warning"
+    assert found["bundle files"].fix.endswith(f"cp -rL {bundle.path} COPY")
