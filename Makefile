@@ -24,7 +24,10 @@ TESTS := $(wildcard tests/*.py tests/*/*.py tests/*/*/*.py tests/*/*/*/*.py)
 TYPED := $(filter-out tests/typing/%,$(TESTS)) $(wildcard demo/*.py examples/*.py benchmarks/*.py)
 BENCH := PYTHONPATH=tests/typing:tests:demo:.
 
-.PHONY: demo test eval-demo figures train-demo lint big-checkpoint gpu gpu-wheels clean
+# Of make faults: how many of the faults are tried in an export that traces its graphs, a minute each.
+REAL_FAULTS ?= 6
+
+.PHONY: demo test faults eval-demo figures train-demo lint big-checkpoint gpu gpu-wheels clean
 
 demo: $(BUNDLE)-fp32
 	$(BIN)/python demo/run.py $(BUNDLE)-fp32 --out build/demo
@@ -40,6 +43,9 @@ train-demo: $(VENV)/ready
 
 test: lint
 	$(BIN)/python -m pytest
+
+faults: $(BUNDLE)-fp32
+	$(BENCH) $(BIN)/python -m faults $(BUNDLE)-fp32 --real $(REAL_FAULTS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

@@ -41,10 +41,13 @@ class StatisticsFile:
     key: str
 
     def load(self) -> dict[str, Any]:
-        """The passes by name; nothing where the file is missing, damaged or of another key."""
+        """The passes by name; nothing where the file is missing, damaged or of another key.
+
+        Raises OSError where it cannot be read: what it holds is not given up for that.
+        """
         try:
             data = parse_json(self.path.read_bytes())
-        except (OSError, ValueError):
+        except (FileNotFoundError, ValueError):
             return {}
         if not isinstance(data, dict) or data.get("key") != self.key:
             return {}

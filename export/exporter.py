@@ -65,6 +65,7 @@ def export(
     """
     _check_options(precision, target, cache_tokens, calibration)
     path = Path(bundle)
+    check_destination(path)
     with replace_folder(path, "export", lambda: check_destination(path)) as folder:
         progress("reading the checkpoint", 0.0)
         checkpoint = Checkpoint.open(source)

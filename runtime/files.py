@@ -150,7 +150,6 @@ def work_folder(folder: Path) -> Iterator[Path]:
 def _folder_beside(
     target: Path, writer: str, check: Callable[[], object], put: Callable[[Path, Path], object]
 ) -> Iterator[Path]:
-    check()
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(_parents(target))
