@@ -26,8 +26,11 @@ BENCH := PYTHONPATH=tests/typing:tests:demo:.
 
 # Of make faults: how many of the faults are tried in an export that traces its graphs, a minute each.
 REAL_FAULTS ?= 6
+# Of make fuzz: seconds of each target; all targets unless some are named.
+SECONDS ?= 60
+TARGETS ?=
 
-.PHONY: demo test faults eval-demo figures train-demo lint big-checkpoint gpu gpu-wheels clean
+.PHONY: demo test faults eval-demo figures train-demo fuzz lint big-checkpoint gpu gpu-wheels clean
 
 demo: $(BUNDLE)-fp32
 	$(BIN)/python demo/run.py $(BUNDLE)-fp32 --out build/demo
@@ -46,6 +49,10 @@ test: lint
 
 faults: $(BUNDLE)-fp32
 	$(BENCH) $(BIN)/python -m faults $(BUNDLE)-fp32 --real $(REAL_FAULTS)
+
+# Damaged inputs, without end: make fuzz SECONDS=600 TARGETS="manifest tokenizer"
+fuzz: $(VENV)/ready
+	$(BENCH) $(BIN)/python -m fuzz $(TARGETS) --seconds $(SECONDS)
 
 lint: $(VENV)/ready
 	$(BIN)/ruff format --check .

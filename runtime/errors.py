@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+LONGEST = 1500  # characters of a problem as text: a damaged file of megabytes is not shown again
+LINE_BREAKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
+# What moves a terminal's cursor or turns its text around: control characters, marks of direction.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
 
 class VptError(Exception):
-    """As text: "problem; fix".
+    """As text one line, "problem; fix", that can be shown anywhere, whatever it quotes.
 
     ``problem``: what is wrong, what was found, what was expected; ``fix``: what mends it, if known.
     """
@@ -15,9 +22,15 @@ class VptError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        if not self.fix:
-            return self.problem
-        return f"{self.problem}; {self.fix}"
+        problem = self.problem
+        if len(problem) > LONGEST:
+            half = LONGEST // 2
+            problem = f"{problem[:half]} [...] {problem[-half:]}"
+        text = problem
+        if self.fix:
+            text = f"{problem}; {self.fix}"
+        text = LINE_BREAKS.sub(" ", text)
+        return UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class BundleError(VptError):

@@ -1,0 +1,1 @@
+"""Damaged input, without end: each target takes bytes, and answers or refuses them in one line."""
