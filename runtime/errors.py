@@ -6,8 +6,16 @@ import re
 
 LONGEST = 1500  # characters of a problem as text: a damaged file of megabytes is not shown again
 LINE_BREAKS = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
-# What moves a terminal's cursor or turns its text around: control characters, marks of direction.
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# What moves a terminal's cursor or turns its text around: control characters but tab and newline,
+# marks of direction, halves of characters.
+UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    """``text`` as a terminal can show it: what is unprintable as escapes that JSON takes too."""
+    return UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 class VptError(Exception):
@@ -29,8 +37,7 @@ class VptError(Exception):
         text = problem
         if self.fix:
             text = f"{problem}; {self.fix}"
-        text = LINE_BREAKS.sub(" ", text)
-        return UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+        return printable(LINE_BREAKS.sub(" ", text))
 
 
 class BundleError(VptError):
