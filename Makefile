@@ -90,6 +90,13 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --no-deps $(RTX)
 	touch $@
 
+# Requests of all kinds, for so long: what grows or differs ends it with 1.
+MINUTES ?= 10
+
+.PHONY: soak
+soak: $(BUNDLE)-fp32
+	$(BENCH) $(BIN)/python -m benchmarks.soak $(BUNDLE)-fp32 --minutes $(MINUTES)
+
 # Other libraries have an environment of their own; llama.cpp is built from its source, for this processor.
 PEERS := llama-cpp-python==0.3.36 gguf==0.19.0 transformers==5.23.0 onnxruntime-genai==0.18.0
 PEERS_VENV := build/peers-venv
