@@ -36,7 +36,7 @@ WRAPPERS = {  # what a name has in it because of a tool around the model
     "_orig_mod": "torch.compile, which has it in ._orig_mod",
     "_fsdp_wrapped_module": "FSDP, which has it in .module",
     "_checkpoint_wrapped_module": "activation checkpointing, which has it in .module",
-    "base_model": "PEFT, which has it in .base_model.model",
+    "base_model": "PEFT, whose merge_and_unload() gives it back",
 }
 ADAPTED = re.compile(r"\.(lora_|base_layer\.)")  # in names of PEFT
 MERGE = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 STEMS = {"model": "safetensors", "pytorch_model": "bin"}  # the first that is there is read
 OTHERS = (".bin", ".ckpt", ".gguf", ".h5", ".onnx", ".pt", ".pth", ".safetensors")
 LISTED = 5  # names in an error
+LFS = b"version https://git-lfs"
+PICKLE = b"\x80\x02"
+STRANGER = re.compile(r"GLOBAL ([\w.]+) was not an allowed")  # in torch's errors
 FLOATS = ("float32", "float16", "bfloat16", "float64")  # dtypes of weights that are numbers
 DTYPES = {  # what safetensors calls what torch calls otherwise
     "F64": "float64",
@@ -130,16 +135,31 @@ def listing(names: Iterable[str]) -> str:
 
 def _open(file: Path) -> _OpenFile:
     try:
+        _check_beginning(file)
         if file.suffix == ".safetensors":
             return _open_safetensors(file)
         return _open_bin(file)
     except CheckpointError:
         raise
     except Exception as error:  # an unpickler raises whatever a file makes it do
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        line = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = "".join(filter(str.isprintable, line))  # torch colours its own
         raise CheckpointError(
             f"{file} is damaged or cut off ({reason})", "download or copy it again"
         ) from error
+
+
+def _check_beginning(file: Path) -> None:
+    """Raise CheckpointError for what often lies in the place of weights."""
+    with file.open("rb") as opened:
+        beginning = opened.read(len(LFS))
+    if beginning == LFS:
+        raise CheckpointError(f"{file} is a pointer of Git LFS, not the weights", "git lfs pull")
+    if file.suffix == ".bin" and beginning.startswith(PICKLE):
+        raise CheckpointError(
+            f"{file} was saved as torch did before 1.6, which cannot be mapped",
+            "load it where it is trusted, and save it again with torch.save",
+        )
 
 
 def _open_safetensors(file: Path) -> _OpenFile:
@@ -164,7 +184,13 @@ def _open_bin(file: Path) -> _OpenFile:
     import torch
 
     _check_archive(file)
-    tensors = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+    try:
+        tensors = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        strange = STRANGER.search(str(error))
+        if strange is None:
+            raise
+        raise _not_tensors(file, f"it holds {strange[1]}, which would run code") from error
     _check_tensors(tensors, file)
     stored = {}
     for name, tensor in tensors.items():

@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 from checkpoints import MODELS, NAMES, Copy, Tensors, refused
 from golden import needs_golden
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from vpt_edge.export.checkpoint import Checkpoint
+from vpt_edge.export.tensor_files import TensorFiles
+from vpt_edge.runtime.errors import CheckpointError
 
 pytestmark = needs_golden
 
@@ -100,6 +106,16 @@ def test_cut_off_pytorch_files_are_refused(share: float, copy: Copy) -> None:
     assert "pytorch_model.bin is damaged or cut off" in refused(file.parent)
 
 
+def small_file(save: Callable[[Tensors, Path], object]) -> bytes:
+    """Two tensors, as a file."""
+    with TemporaryDirectory() as folder:
+        save({"model.norm.weight": torch.ones(8), "lm_head": torch.ones(4, 8)}, Path(folder) / "x")
+        return (Path(folder) / "x").read_bytes()
+
+
+SMALL = {"model.safetensors": small_file(save_file), "pytorch_model.bin": small_file(torch.save)}
+
+
 class Stranger:
     """What runs code when it is unpickled."""
 
@@ -111,8 +127,43 @@ def test_pytorch_files_run_no_code(copy: Copy, monkeypatch: pytest.MonkeyPatch) 
     folder = copy("clip")
     monkeypatch.chdir(folder)
     torch.save({"model.norm.weight": Stranger()}, as_bin(folder))
-    assert "pytorch_model.bin" in refused(folder)
+    text = refused(folder)
+    assert "pytorch_model.bin is not a dictionary of tensors: it holds getattr, which would" in text
+    assert text.isprintable()
     assert not (folder / "touched").exists()
+
+
+def test_objects_beside_the_weights_are_named(copy: Copy) -> None:
+    folder = copy("clip")
+    state = {"model": {"model.norm.weight": torch.zeros(64)}, "args": Namespace(epochs=3)}
+    torch.save(state, as_bin(folder))
+    assert "it holds argparse.Namespace, which would run code; save the model's" in refused(folder)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_a_file_with_other_bytes_is_read_or_refused(data: st.DataObject, tmp_path: Path) -> None:
+    """In the parts that say what a file holds, and anywhere."""
+    name = data.draw(st.sampled_from(["model.safetensors", "pytorch_model.bin"]))
+    file = tmp_path / name
+    content = bytearray(SMALL[name])
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, 700) | st.integers(0, len(content) - 1))
+        content[place : place + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=20))
+    file.write_bytes(content)
+    try:
+        tensors = TensorFiles(tmp_path)
+        for tensor in tensors.shapes:
+            assert tuple(tensors.read(tensor).shape) == tensors.shapes[tensor]
+    except CheckpointError:
+        pass
+    finally:
+        file.unlink()
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"model.norm.weight": 3}])
@@ -223,7 +274,7 @@ def repack(file: Path, change: Callable[[zipfile.ZipInfo, bytes], tuple[int, byt
 def test_a_file_that_unpacks_to_more_than_it_holds_is_refused_unread(copy: Copy) -> None:
     folder = copy("clip")
     file = as_bin(folder)
-    bomb = b"\x80\x02" + b"0" * (1 << 28)
+    bomb = b"\x80\x02" + b"0" * (1 << 25)
 
     def change(part: zipfile.ZipInfo, data: bytes) -> tuple[int, bytes]:
         if part.filename.endswith("data.pkl"):
@@ -233,6 +284,21 @@ def test_a_file_that_unpacks_to_more_than_it_holds_is_refused_unread(copy: Copy)
     repack(file, change)
     assert file.stat().st_size < 4 << 20
     assert f"{file} unpacks to " in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pointer_of_git_lfs_is_named(name: str, copy: Copy) -> None:
+    folder = copy("clip")
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    assert f"{name} is a pointer of Git LFS, not the weights; git lfs pull" in refused(folder)
+
+
+def test_a_file_of_an_old_torch_is_named(copy: Copy) -> None:
+    folder = copy("clip")
+    tensors = load_file(folder / "model.safetensors")
+    torch.save(tensors, as_bin(folder), _use_new_zipfile_serialization=False)
+    assert "was saved as torch did before 1.6" in refused(folder)
 
 
 def test_a_file_that_is_packed_is_refused(copy: Copy) -> None:
