@@ -25,6 +25,7 @@ from vpt_edge.export.tokenizer_files import (
 from vpt_edge.export.weights import is_finite
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.models.qwen2_vl import most_tokens
+from vpt_edge.runtime.schema import label
 
 if TYPE_CHECKING:
     import torch
@@ -147,7 +148,7 @@ class Checkpoint:
         shapes = {name: self._files.shapes[stored] for name, stored in self._stored.items()}
         missing = set(expected) - set(shapes) - self.model.tower.optional_tensors()
         wrong = [f"missing {name}" for name in sorted(missing)]
-        wrong += [f"surplus {name}" for name in sorted(set(shapes) - set(expected))]
+        wrong += [f"surplus {label(name)}" for name in sorted(set(shapes) - set(expected))]
         for name, shape in expected.items():
             if name not in shapes:
                 continue

@@ -9,30 +9,16 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from vpt_edge.export.config_files import DOWNLOAD_AGAIN, describe
+from vpt_edge.export.config_files import DOWNLOAD_AGAIN
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.schema import Range, brief
 
 T = TypeVar("T")
 CORRECT = "correct it, or download the checkpoint again"
-
-
-@dataclass(frozen=True)
-class Range:
-    """The numbers from ``low`` to ``high``, both included."""
-
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"from {_plain(self.low)} to {_plain(self.high)}"
-
-
-def _plain(number: float) -> str:
-    return str(number) if isinstance(number, int) else f"{number:g}"
 
 
 Count = Annotated[int, Range(1, 1000)]  # of layers, heads
@@ -78,7 +64,7 @@ def read_value(hint: Any, value: Any, where: str) -> Any:
 
 def value_error(where: str, value: Any, expected: str) -> CheckpointError:
     """That ``value`` was found ``where`` another was expected."""
-    return CheckpointError(f"{where} is {describe(value)}, expected {expected}", CORRECT)
+    return CheckpointError(f"{where} is {brief(value)}, expected {expected}", CORRECT)
 
 
 def _base(hint: Any) -> Any:
@@ -104,7 +90,7 @@ def _fits(hint: Any, value: Any) -> bool:
     if type(value) is not base and not is_number:
         return False
     limits = _limits(hint)
-    return limits is None or limits.low <= value <= limits.high
+    return limits is None or limits.holds(value)
 
 
 def _fit_items(hints: Sequence[Any], values: Sequence[Any]) -> bool:
@@ -120,9 +106,9 @@ def _expected(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         items = typing.get_args(hint)
         count = "" if items[-1] is Ellipsis else f"{len(items)} "
-        return f"a list of {count}whole numbers {_limits(items[0])}"
-    base = _base(hint)
-    if base is bool:
+        return f"a list of {count}items, each {_expected(items[0])}"
+    if _base(hint) is bool:
         return "true or false"
-    kind = "a whole number" if base is int else "a number"
-    return f"{kind} {_limits(hint)}"
+    if _base(hint) is int:
+        return f"a whole {str(_limits(hint)).removeprefix('a ')}"
+    return str(_limits(hint))

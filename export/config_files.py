@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.schema import brief, parse_json
 
 CONFIG = "config.json"
 DOWNLOAD_AGAIN = "download or copy the checkpoint again"
@@ -29,8 +28,8 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path} is not a file of up to {MOST_BYTES >> 20} MiB", "download or copy it again"
         )
     try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        data = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not JSON ({error})", "download or copy it again"
         ) from error
@@ -74,7 +73,7 @@ def expect(data: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> 
     wrong = []
     for key, value in expected.items():
         if not is_same(data.get(key), value):
-            wrong.append(f"{key} is {describe(data.get(key))}, expected {value!r}")
+            wrong.append(f"{key} is {brief(data.get(key))}, expected {value!r}")
     if wrong:
         raise CheckpointError(
             f"{path} describes a model that vpt-edge cannot export: {'; '.join(wrong)}"
@@ -101,14 +100,3 @@ def is_same(value: Any, expected: Any) -> bool:
         margin = CLOSE * abs(expected)
         return expected - margin <= value <= expected + margin
     return type(value) is type(expected) and bool(value == expected)
-
-
-def describe(value: Any) -> str:
-    """``value`` in an error: whatever it is, no longer than a line."""
-    return _SHORT.repr(value)
-
-
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel = 2
-_SHORT.maxstring = 60
-_SHORT.maxother = 40

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from vpt_edge.export.config_files import CONFIG, describe
-from vpt_edge.export.tensor_files import listing
+from vpt_edge.export.config_files import CONFIG
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.schema import brief, labels
 
 ADAPTERS = ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin")
 QUANTIZATIONS = ("quantization_config", "compression_config")  # keys of config.json
@@ -56,7 +56,7 @@ def check_adapter(folder: Path) -> None:
     if (folder / CONFIG).exists():
         fix += ", or move the adapter's files away to export the model without it"
     raise CheckpointError(
-        f"{folder} holds an adapter (LoRA) that is not merged: {listing(files)}", fix
+        f"{folder} holds an adapter (LoRA) that is not merged: {labels(files)}", fix
     )
 
 
@@ -80,7 +80,7 @@ def _method(settings: Any) -> str:
     if isinstance(settings, dict):
         for key in ("quant_method", "format"):
             if isinstance(settings.get(key), str):
-                return describe(settings[key]).strip("'\"")
+                return brief(settings[key]).strip("'\"")
         if settings.get("load_in_4bit") or settings.get("load_in_8bit"):
             return "bitsandbytes"
     return "an unknown method"
@@ -97,13 +97,13 @@ def check_names(names: Collection[str], expected: Collection[str], folder: Path)
     lora = list(filter(ADAPTED.search, names))
     if lora:
         raise CheckpointError(
-            f"{folder} holds a PEFT model whose adapter is not merged: {listing(lora)}",
+            f"{folder} holds a PEFT model whose adapter is not merged: {labels(lora)}",
             "save what merge_and_unload() returns",
         )
     for ending, method in QUANTIZED.items():
         beside = [name for name in names if name.endswith(ending)]
         if beside:
-            raise _quantized(folder, method, listing(beside))
+            raise _quantized(folder, method, labels(beside))
     _check_wrapper(names, expected, folder)
 
 
@@ -116,13 +116,13 @@ def _check_wrapper(names: Collection[str], expected: Collection[str], folder: Pa
         around = " and ".join(tools)
         raise CheckpointError(
             f"{folder} holds the weights of a model inside {around}: "
-            f"the first is called {describe(min(names))}",
+            f"the first is called {brief(min(names))}",
             "save the state_dict of the model inside",
         )
     prefixes = {name.partition(".")[0] for name in names}
     inner = {name.partition(".")[2] for name in names}
     if len(prefixes) == 1 and inner <= set(expected):
         raise CheckpointError(
-            f"{folder} holds tensors whose names all begin with {describe(prefixes.pop())}",
+            f"{folder} holds tensors whose names all begin with {brief(prefixes.pop())}",
             "save the state_dict of the model inside",
         )

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.export.config_files import describe, is_same, read_json, read_optional
+from vpt_edge.export.config_files import is_same, read_json, read_optional
 from vpt_edge.export.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.perception.vpt import SYSTEM
+from vpt_edge.runtime.schema import brief
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.manifest import Tokens
@@ -86,7 +87,7 @@ def _words(numbers: set[int], ids: Mapping[str, int]) -> list[str]:
 
 def _template_notes(folder: Path) -> Iterator[str]:
     for name, template in _templates(folder):
-        missing = [describe(part) for part in TEMPLATE if part not in template]
+        missing = [brief(part) for part in TEMPLATE if part not in template]
         if missing:
             yield (
                 f"the chat template in {name} lacks {' and '.join(missing)}: ignored, prompts are "
@@ -118,7 +119,7 @@ def _generation_notes(folder: Path, ids: Mapping[str, int], tokens: Tokens) -> I
         value = settings.get(key)
         if value is not None and not is_same(value, neutral):
             yield (
-                f"{GENERATION} asks for {key} {describe(value)}: ignored, as the authors' code "
+                f"{GENERATION} asks for {key} {brief(value)}: ignored, as the authors' code "
                 "does; answers take the likeliest token"
             )
     ends = settings.get("eos_token_id")

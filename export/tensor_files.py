@@ -5,14 +5,15 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vpt_edge.export.config_fields import value_error
-from vpt_edge.export.config_files import DOWNLOAD_AGAIN, describe, read_json
+from vpt_edge.export.config_files import DOWNLOAD_AGAIN, read_json
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.schema import brief, labels
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 STEMS = {"model": "safetensors", "pytorch_model": "bin"}  # the first that is there is read
 OTHERS = (".bin", ".ckpt", ".gguf", ".h5", ".onnx", ".pt", ".pth", ".safetensors")
-LISTED = 5  # names in an error
 LFS = b"version https://git-lfs"
 PICKLE = b"\x80\x02"
 STRANGER = re.compile(r"GLOBAL ([\w.]+) was not an allowed")  # in torch's errors
@@ -94,7 +94,7 @@ def _weight_files(path: Path) -> list[Path]:
     others = [file.name for file in sorted(path.iterdir()) if file.suffix in OTHERS]
     if others:
         raise CheckpointError(
-            f"{problem}; found {listing(others)}",
+            f"{problem}; found {labels(others)}",
             "save the float model with save_pretrained, or its state_dict as pytorch_model.bin",
         )
     raise CheckpointError(problem, DOWNLOAD_AGAIN)
@@ -112,7 +112,7 @@ def _shards(index: Path, suffix: str) -> list[Path]:
     absent = [name for name in names if not (index.parent / name).is_file()]
     if absent:
         raise CheckpointError(
-            f"{index} names files that are missing: {listing(absent)}", "download them"
+            f"{index} names files that are missing: {labels(absent)}", "download them"
         )
     return [index.parent / name for name in names]
 
@@ -122,15 +122,6 @@ def _is_plain(name: Any, suffix: str) -> bool:
     if not isinstance(name, str) or not name.endswith(f".{suffix}") or not name.isprintable():
         return False
     return not any(separator in name for separator in ("/", "\\", ":"))
-
-
-def listing(names: Iterable[str]) -> str:
-    """The first of ``names``, and how many more there are."""
-    every = list(names)
-    text = ", ".join(every[:LISTED])
-    if len(every) > LISTED:
-        text += f" and {len(every) - LISTED} more"
-    return text
 
 
 def _open(file: Path) -> _OpenFile:
@@ -219,11 +210,11 @@ def _check_tensors(tensors: Any, file: Path) -> None:
     import torch
 
     if not isinstance(tensors, dict):
-        raise _not_tensors(file, f"it holds {describe(type(tensors).__name__)}")
+        raise _not_tensors(file, f"it holds {brief(type(tensors).__name__)}")
     inner = [key for key, value in tensors.items() if isinstance(value, dict) and value]
     if inner:
-        key = describe(inner[0])
-        keys = ", ".join(map(describe, tensors))
+        key = brief(inner[0])
+        keys = labels(map(str, tensors))
         raise CheckpointError(
             f"{file} is not a dictionary of tensors but what a trainer saved, with {keys}",
             f"take its weights out: torch.save(torch.load({str(file)!r})[{key}], {str(file)!r})",
@@ -231,7 +222,7 @@ def _check_tensors(tensors: Any, file: Path) -> None:
     storages = dict[int, int]()
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise _not_tensors(file, f"{describe(name)} is {type(tensor).__name__}")
+            raise _not_tensors(file, f"{brief(name)} is {type(tensor).__name__}")
         if tensor.layout != torch.strided or tensor.device.type != "cpu":
             raise _not_tensors(file, f"{name} is {tensor.layout} on {tensor.device}")
         storage = tensor.untyped_storage()

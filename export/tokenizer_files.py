@@ -9,8 +9,9 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from vpt_edge.export.config_fields import value_error
-from vpt_edge.export.config_files import CONFIG, describe, is_same, read_optional
+from vpt_edge.export.config_files import CONFIG, is_same, read_optional
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.schema import brief, label
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -43,7 +44,7 @@ def check_vocabulary(ids: Mapping[str, int], vocab_size: int, file: Path) -> Non
     if beyond:
         token = beyond[0]
         raise CheckpointError(
-            f"{file} has the token {token!r} of id {ids[token]}, "
+            f"{file} has the token {label(token)} of id {ids[token]}, "
             f"but {CONFIG} a vocab_size of {vocab_size}",
             "copy both again",
         )
@@ -92,7 +93,7 @@ def check_added_tokens(tokenizer: Tokenizer, folder: Path) -> None:
     for key, entry in listed.items():
         if not isinstance(entry, dict) or not key.isdecimal():
             raise value_error(
-                f"{file}: added_tokens_decoder: {key[:20]!r}", entry, "an object by id"
+                f"{file}: added_tokens_decoder: {label(key)}", entry, "an object by id"
             )
         _check_token(entry, known.get(int(key)), f"{file}: token {key}")
 
@@ -102,14 +103,14 @@ def _check_token(entry: Mapping[str, Any], token: AddedToken | None, where: str)
     if token is None or content != token.content:
         known = "none" if token is None else repr(token.content)
         raise CheckpointError(
-            f"{where} is {describe(content)}, expected {known} as in {TOKENIZER}", SAVE_ALIKE
+            f"{where} is {brief(content)}, expected {known} as in {TOKENIZER}", SAVE_ALIKE
         )
     for flag in FLAGS:
         value = entry.get(flag, False)
         expected = getattr(token, flag)
         if not is_same(value, expected):
             raise CheckpointError(
-                f"{where}, {content}: {flag} is {describe(value)}, "
+                f"{where}, {content}: {flag} is {brief(value)}, "
                 f"expected {expected} as in {TOKENIZER}",
                 SAVE_ALIKE,
             )
@@ -119,4 +120,4 @@ def _check_older(tokenizer: Tokenizer, file: Path) -> None:
     for token, number in read_optional(file).items():
         if tokenizer.token_to_id(token) != number:
             expected = f"{tokenizer.token_to_id(token)}, as in tokenizer.json"
-            raise value_error(f"{file}: {token!r}", number, expected)
+            raise value_error(f"{file}: {label(token)}", number, expected)

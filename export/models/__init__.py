@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.export.config_files import describe
 from vpt_edge.export.models import vpt
 from vpt_edge.export.models.qwen2_vl import Qwen2VL
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.schema import brief
 
 if TYPE_CHECKING:
     from vpt_edge.export.models.tower import Tower
@@ -37,7 +37,7 @@ class Model:
             expected = " or ".join(map(repr, TOWERS))
             raise CheckpointError(
                 f"{folder} is not a VPT checkpoint: "
-                f"model_type is {describe(model_type)}, expected {expected}"
+                f"model_type is {brief(model_type)}, expected {expected}"
             )
         kind = vpt.read_kind(config, folder)
         tower = TOWERS[model_type].read(config, folder)

@@ -16,7 +16,6 @@ from vpt_edge.export.config_fields import (
     Count,
     Epsilon,
     Pixels,
-    Range,
     Width,
     read_fields,
     value_error,
@@ -25,6 +24,7 @@ from vpt_edge.export.config_files import expect_if_given, read_optional
 from vpt_edge.export.layers import Conv2d, LayerNorm, Linear, Namespace, joint_qkv_folds, norm_fold
 from vpt_edge.export.spec import Spec, floats, weight_and_bias
 from vpt_edge.runtime.manifest import Graph
+from vpt_edge.runtime.schema import Range
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.smoothing import Fold

@@ -176,7 +176,7 @@ def test_what_a_trainer_saved_is_named(key: str, copy: Copy) -> None:
     (folder / "model.safetensors").unlink()
     torch.save({"epoch": 3, key: tensors}, folder / "pytorch_model.bin")
     text = refused(folder)
-    assert f"what a trainer saved, with 'epoch', '{key}'; take its weights out: " in text
+    assert f"what a trainer saved, with epoch, {key}; take its weights out: " in text
     assert f")['{key}']" in text
 
 

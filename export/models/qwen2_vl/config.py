@@ -22,7 +22,6 @@ from vpt_edge.export.config_fields import (
 from vpt_edge.export.config_files import (
     CONFIG,
     DOWNLOAD_AGAIN,
-    describe,
     expect,
     expect_if_given,
     is_same,
@@ -30,6 +29,7 @@ from vpt_edge.export.config_files import (
 from vpt_edge.export.models.qwen2_vl.layout import merge, text_levels
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.models import qwen2_vl
+from vpt_edge.runtime.schema import brief
 
 UNSCALED = ("default", "mrope")  # of rope_scaling: rotary positions as they are
 ROPE = ("rope_scaling", "rope_parameters")  # the newer name holds rope_theta too
@@ -175,14 +175,14 @@ def _rope_object(scaling: Any, name: str, file: Path) -> dict[str, Any]:
     """
     if not isinstance(scaling, dict):
         raise CheckpointError(
-            f"{file}: {name} is {describe(scaling)}, expected an object with mrope_section",
+            f"{file}: {name} is {brief(scaling)}, expected an object with mrope_section",
             DOWNLOAD_AGAIN,
         )
     for key in ("type", "rope_type"):
         if key in scaling and scaling[key] not in UNSCALED:
             raise CheckpointError(
                 f"{file} describes a model that vpt-edge cannot export: "
-                f"{key} of {name} is {describe(scaling[key])}, expected 'default' or 'mrope'"
+                f"{key} of {name} is {brief(scaling[key])}, expected 'default' or 'mrope'"
             )
     expect_if_given(scaling, {"mrope_interleaved": False, "partial_rotary_factor": 1.0}, file)
     return {key: scaling[key] for key in ROPE_VALUES if key in scaling}

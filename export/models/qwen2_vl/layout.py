@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from vpt_edge.export.config_fields import value_error
-from vpt_edge.export.config_files import describe, is_same
+from vpt_edge.export.config_files import is_same
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.schema import brief
 
 TEXT = "text_config"
 DEEPER = {"model.language_model.": "model.", "model.visual.": "visual."}
@@ -35,8 +36,7 @@ def merge(values: dict[str, Any], more: Mapping[str, Any], file: Path) -> None:
     for key, value in more.items():
         if key in values and not _is_equal(value, values[key]):
             raise CheckpointError(
-                f"{file}: {key} is {describe(values[key])} and {describe(value)}, "
-                "expected one value",
+                f"{file}: {key} is {brief(values[key])} and {brief(value)}, expected one value",
                 "correct it, or save the checkpoint again with the version that trained it",
             )
         values[key] = value

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from vpt_edge.export.config_fields import Area, Range, read_fields, read_value, value_error
+from vpt_edge.export.config_fields import Area, read_fields, read_value, value_error
 from vpt_edge.export.config_files import DOWNLOAD_AGAIN, expect_if_given, read_optional
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.image import MIN_SIDE
 from vpt_edge.runtime.manifest import ImageConfig
 from vpt_edge.runtime.models import qwen2_vl
+from vpt_edge.runtime.schema import Range
 
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # of transformers 5, which holds the other one

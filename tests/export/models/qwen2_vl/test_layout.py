@@ -153,7 +153,7 @@ def test_a_tensor_of_two_names_is_named(copy: Copy) -> None:
         ("text_config.rope_scaling.mrope_section", [3, 3, 2], "mrope_section is [2, 3, 3] and [3"),
         ("text_config.rope_scaling.rope_type", "yarn", "rope_type of rope_scaling is 'yarn'"),
         ("text_config.use_sliding_window", True, "use_sliding_window is False and True"),
-        ("text_config.num_hidden_layers", [[[[2]]]], "num_hidden_layers is 2 and [[[...]]]"),
+        ("text_config.num_hidden_layers", [[[[2]]]], "num_hidden_layers is 2 and [[[[2]]]]"),
         ("text_config", [], "text_config is [], expected an object"),
         ("text_config", "qwen2_vl_text", "text_config is 'qwen2_vl_text', expected an object"),
     ],
