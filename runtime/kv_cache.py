@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vpt_edge.runtime.errors import PromptError
+from vpt_edge.runtime.errors import PromptError, SessionError
 from vpt_edge.runtime.interface import whole_blocks
 
 if TYPE_CHECKING:
@@ -42,12 +42,19 @@ class KVCache:
         count = len(self._names)
         width = text.kv_heads * text.head_dim
         self._new: Array | None = None
-        if self._shared:
-            self._slab = zeros((count, text.kv_heads, self.capacity, text.head_dim), cache.dtype)
-        else:
-            chunk = decoder.bounds["sequence"][2]
-            self._slab = zeros((count, whole_blocks(self.capacity), width), cache.dtype)
-            self._new = zeros((count, whole_blocks(chunk), width), cache.dtype)
+        try:
+            if self._shared:
+                shape = (count, text.kv_heads, self.capacity, text.head_dim)
+                self._slab = zeros(shape, cache.dtype)
+            else:
+                chunk = decoder.bounds["sequence"][2]
+                self._slab = zeros((count, whole_blocks(self.capacity), width), cache.dtype)
+                self._new = zeros((count, whole_blocks(chunk), width), cache.dtype)
+        except (MemoryError, ValueError) as error:  # numpy's, for more than there is or can be
+            raise SessionError(
+                f"there is no memory for a cache of {self.capacity} tokens: {error}",
+                "export with fewer: vpt-export CHECKPOINT -o BUNDLE --cache-tokens TOKENS",
+            ) from error
         self._views: dict[tuple[str, int], dict[str, Array]] = {}
         self._rotations = {
             tensor.name: np.zeros((self.capacity, text.head_dim // 2), np.float32)

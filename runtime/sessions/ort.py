@@ -15,6 +15,7 @@ import numpy as np
 
 from vpt_edge.runtime import host
 from vpt_edge.runtime.errors import SessionError
+from vpt_edge.runtime.schema import EXPORT_AGAIN, labels
 from vpt_edge.runtime.sessions import cuda
 from vpt_edge.runtime.sessions.stream import DeviceArray, Stream
 
@@ -43,6 +44,7 @@ class OrtSession:
         self._bound: dict[str, Array] = {}
         self._inputs = {value.name for value in self._session.get_inputs()}
         self._outputs = {value.name for value in self._session.get_outputs()}
+        self._compare(bundle, name)
 
     def _inference_session(self, bundle: Bundle, name: str) -> Any:
         path = bundle.file(bundle.graph(name).file)
@@ -82,6 +84,19 @@ class OrtSession:
         # Left alone it starts threads for all of them, and they spin.
         if cores < (os.cpu_count() or cores):
             options.intra_op_num_threads = cores
+
+    def _compare(self, bundle: Bundle, name: str) -> None:
+        """Raise SessionError unless the graph has the inputs and outputs of the manifest."""
+        graph = bundle.graph(name)
+        inputs = {tensor.name for tensor in graph.inputs}
+        outputs = {tensor.name for tensor in graph.outputs}
+        others = (inputs ^ self._inputs) | (outputs ^ self._outputs)
+        if others:
+            raise SessionError(
+                f"{graph.file} and manifest.json differ in their inputs and outputs: "
+                f"{labels(others)}",
+                EXPORT_AGAIN,
+            )
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         with self._lock:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vpt_edge.runtime.errors import BundleError, SessionError
+from vpt_edge.runtime.external_data import read_external_data
 from vpt_edge.runtime.manifest import Bound, Number
 from vpt_edge.runtime.schema import parse_json, read_as
 
@@ -100,15 +101,10 @@ class Plan:
 
 
 def graph_files(bundle: Bundle, name: str) -> list[str]:
-    """The file of the graph ``name`` and every file that its weights may lie in."""
-    graph = bundle.graph(name)
-    text = bundle.manifest.text
-    tables = {text.embeddings, text.embedding_scales} if name == "decoder" else set()
-    return [
-        file
-        for file in sorted(bundle.manifest.files)
-        if file.startswith(graph.file) or file in tables
-    ]
+    """The file of the graph ``name`` and every file that its weights lie in."""
+    file = bundle.graph(name).file
+    places = read_external_data(bundle.file(file))
+    return sorted({file, *(place.location for place in places)})
 
 
 def digest(bundle: Bundle, name: str) -> str:

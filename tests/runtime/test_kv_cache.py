@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpt_edge.runtime.errors import PromptError
+from vpt_edge.runtime.errors import PromptError, SessionError
 from vpt_edge.runtime.interface import BLOCK, whole_blocks
 from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.manifest import CacheConfig, Tensor
@@ -242,3 +242,16 @@ def test_it_holds_what_a_list_would(
             write(cache, layout, step)
             tokens += step
         check(cache, tokens)
+
+
+@pytest.mark.parametrize("error", [MemoryError, ValueError])
+@pytest.mark.parametrize("layout", ["shared", "appended"])
+def test_a_cache_that_does_not_fit_is_named(
+    layout: str, error: type[Exception], manifest: Manifest
+) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise error("array is too big")
+
+    cache = replace(manifest.cache, layout=layout)
+    with pytest.raises(SessionError, match=r"no memory for a cache of \d+ tokens.*--cache-tokens"):
+        KVCache(replace(manifest, cache=cache), fail)

@@ -10,6 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,15 @@ def test_the_doctor_warns_of_scattered_files(exported: Exporter, tmp_path: Path)
     found = {finding.check: finding for finding in check_bundle(str(bundle.path), ["cpu"])}
     assert found["bundle files"].state == "warning"
     assert found["bundle files"].fix.endswith(f"cp -rL {bundle.path} COPY")
+
+
+def test_a_graph_of_other_inputs_than_the_manifest_says(exported: Exporter) -> None:
+    bundle = exported(DEMO)
+    graph = bundle.graph("reencoder_projector")
+    other = replace(graph, inputs=graph.inputs[1:], outputs=bundle.graph("decoder").outputs[:1])
+    manifest = replace(bundle.manifest, graphs={"reencoder_projector": other})
+    expected = (
+        r"reencoder_projector\.onnx and manifest\.json differ in .*: features, logits, projected"
+    )
+    with pytest.raises(SessionError, match=expected):
+        ort.OrtSession(Bundle(bundle.path, manifest), "reencoder_projector")
