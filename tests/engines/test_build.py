@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from golden import DEMO, Exporter
+from manifests import altered
 
 from vpt_edge.commands import build as command
 from vpt_edge.engines import build, worker
@@ -230,12 +231,11 @@ def test_a_plan_that_does_not_fit_is_built_again(
     side_car = plan.with_suffix(".json")
     good, data = side_car.read_text(), json.loads(side_car.read_text())
     if change == "graph":
-        (built / "reencoder_projector.onnx").write_bytes(
-            (built / "reencoder_projector.onnx").read_bytes() + b"\x72\x00"
-        )
-        manifest = json.loads((built / "manifest.json").read_text())
-        manifest["files"]["reencoder_projector.onnx"] = sha256(built / "reencoder_projector.onnx")
-        (built / "manifest.json").write_text(json.dumps(manifest))
+        bundle = Bundle.open(built)
+        file = bundle.file("reencoder_projector.onnx")
+        file.write_bytes(file.read_bytes() + b"\x72\x00")
+        digest = sha256(file)
+        altered(bundle, lambda data: data["files"].update({file.name: digest}))
     elif change == "platform":
         side_car.write_text(
             json.dumps({**data, "platform": {**data["platform"], "version": "1.0.0"}})
