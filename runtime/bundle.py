@@ -106,15 +106,25 @@ class Bundle:
     def read(cls, path: str | os.PathLike[str]) -> Bundle:
         """``open`` but for the hashes: whoever reads it calls ``check``, beside other work."""
         folder = Path(path)
-        with Snapshot.take(folder, [MANIFEST]).hold():
-            manifest = read_manifest(folder)
-            check_manifest(manifest)
-            models.open_tower(manifest)
-            way = perception.open_perception(manifest)
-            check_reencoder(manifest, way.encoder is not None, way.action is not None)
-            bundle = cls(folder, manifest, Snapshot.take(folder, [MANIFEST, *manifest.files]))
-            bundle._refuse(map(bundle._missing, manifest.files))
-            bundle._refuse([*bundle._sizes(), *map(bundle._foreign_weights, manifest.graphs)])
+        before = Snapshot.take(folder, [MANIFEST])
+        try:
+            bundle = cls._read(folder)
+        except BundleError:
+            before.check()
+            raise
+        bundle._compare(before)
+        return bundle
+
+    @classmethod
+    def _read(cls, folder: Path) -> Bundle:
+        manifest = read_manifest(folder)
+        check_manifest(manifest)
+        models.open_tower(manifest)
+        way = perception.open_perception(manifest)
+        check_reencoder(manifest, way.encoder is not None, way.action is not None)
+        bundle = cls(folder, manifest, Snapshot.take(folder, [MANIFEST, *manifest.files]))
+        bundle._refuse(map(bundle._missing, manifest.files))
+        bundle._refuse([*bundle._sizes(), *map(bundle._foreign_weights, manifest.graphs)])
         return bundle
 
     def check(self) -> None:
@@ -145,8 +155,34 @@ class Bundle:
         if self.snapshot is None:
             yield
             return
-        with self.snapshot.hold():
+        try:
             yield
+        except Exception:
+            self._compare(self.snapshot)
+            raise
+        self._compare(self.snapshot)
+
+    def _compare(self, snapshot: Snapshot) -> None:
+        """Raise BundleError where the folder is not as in ``snapshot``.
+
+        Some file systems number their files anew as they like: what has the same content is the
+        same.
+        """
+        try:
+            snapshot.check()
+        except BundleError:
+            if not self._is_same():
+                raise
+
+    def _is_same(self) -> bool:
+        """Whether manifest and files in the folder are those of this bundle."""
+        try:
+            if read_manifest(self.path) != self.manifest:
+                return False
+            self.check()
+        except BundleError:
+            return False
+        return True
 
     def _altered(self, name: str) -> str | None:
         try:

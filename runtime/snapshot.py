@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -41,16 +40,6 @@ class Snapshot:
         raise BundleError(
             f"{self.folder} was replaced while it was in use: {what}", "open the bundle again"
         )
-
-    @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """``check`` behind the block. Where it fails, that is the error, whatever else failed."""
-        try:
-            yield
-        except Exception:
-            self.check()
-            raise
-        self.check()
 
 
 def _identify(path: Path) -> Identity | None:
