@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -35,3 +38,40 @@ def test_a_cache_is_nested_layer_by_layer() -> None:
 def test_a_module_that_cannot_be_traced_is_named() -> None:
     with pytest.raises(ExportError, match=r"torch cannot export tiny\.onnx: "):
         trace(spec("x"), PlainAttention, torch.float32)
+
+
+class Interrupted(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise KeyboardInterrupt
+
+
+def wrap_cause(error: BaseException) -> Exception:
+    outer = RuntimeError("while tracing")
+    outer.__cause__ = ValueError("in between")
+    outer.__cause__.__context__ = error
+    return outer
+
+
+def wrap_context(error: BaseException) -> Exception:
+    outer = RuntimeError("while tracing")
+    outer.__context__ = error
+    error.__context__ = outer  # a circle
+    return outer
+
+
+@pytest.mark.parametrize("wrap", [wrap_cause, wrap_context])
+def test_ctrl_c_that_the_tracer_wraps_is_ctrl_c(
+    wrap: Callable[[BaseException], Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise wrap(KeyboardInterrupt())
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    with pytest.raises(KeyboardInterrupt):
+        trace(spec("x"), PlainAttention, torch.float32)
+
+
+def test_ctrl_c_within_a_module_is_ctrl_c() -> None:
+    tiny = replace(spec("x"), build=lambda attention: Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        trace(tiny, PlainAttention, torch.float32)

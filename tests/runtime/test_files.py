@@ -247,3 +247,25 @@ def test_a_parent_that_takes_no_folder_is_named(tmp_path: Path) -> None:
         replace_folder(tmp_path / "file" / "folder"),
     ):
         pytest.fail("the work began")
+
+
+def test_a_folder_that_cannot_be_moved_is_said_before_the_work(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another user in a sticky folder: asking by a rename that no system does."""
+    asked: list[Path] = []
+
+    def refuse(self: Path, target: Path) -> Path:
+        asked.append(target)
+        assert target.is_file()
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with (
+        pytest.raises(VptError, match=r"cannot replace .*place: Operation not permitted; remove"),
+        replace_folder(old),
+    ):
+        pytest.fail("the work began")
+    assert len(asked) == 1
+    assert names(old) == ["name"]
+    assert names(old.parent) == ["place"]
