@@ -8,7 +8,9 @@ from typing import Any
 
 import onnxruntime
 
-ERRORS_ONLY = 3  # of ONNX Runtime's log
+from vpt_edge.runtime.names import utf8_name
+
+SILENT = 4  # of ONNX Runtime's log: what it has to say is in its exceptions as well
 
 
 def open_cpu_session(
@@ -20,10 +22,12 @@ def open_cpu_session(
     SessionOptions. Raises what ONNX Runtime raises: nobody but us has written the graph.
     """
     settings = onnxruntime.SessionOptions()
-    settings.log_severity_level = ERRORS_ONLY
+    settings.log_severity_level = SILENT
     for name, value in options.items():
         setattr(settings, name, value)
     for key, value in (entries or {}).items():
         settings.add_session_config_entry(key, value)
-    source = str(model) if isinstance(model, Path) else model
-    return onnxruntime.InferenceSession(source, settings, providers=["CPUExecutionProvider"])
+    if isinstance(model, bytes):
+        return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+    with utf8_name(model) as name:
+        return onnxruntime.InferenceSession(name, settings, providers=["CPUExecutionProvider"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 
 from vpt_edge.calibration.cpu_session import open_cpu_session
 from vpt_edge.calibration.ranges import Statistics
+from vpt_edge.runtime.names import utf8_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -139,15 +141,18 @@ class RecordingSession:
     def __init__(self, bundle: Bundle, name: str, recorder: ActivationRecorder) -> None:
         self._name = name
         self._recorder = recorder
-        model = onnx.load(str(bundle.file(bundle.graph(name).file)), load_external_data=False)
+        file = bundle.file(bundle.graph(name).file)
+        model = onnx.load(str(file), load_external_data=False)
         self._inputs = matmul_inputs(model)
         interface = {value.name for value in (*model.graph.input, *model.graph.output)}
         tensors = dict.fromkeys(self._inputs.values())
         self._watched = [tensor for tensor in tensors if tensor not in interface]
         for tensor in self._watched:
             model.graph.output.append(onnx.helper.make_empty_tensor_value_info(tensor))
-        folder = {"session.model_external_initializers_file_folder_path": str(bundle.path)}
-        self._session: Any = open_cpu_session(model.SerializeToString(), folder)
+        with utf8_name(file) as place:
+            folder = str(Path(place).parent)
+            entries = {"session.model_external_initializers_file_folder_path": folder}
+            self._session: Any = open_cpu_session(model.SerializeToString(), entries)
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         binding = self._session.io_binding()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vpt_edge.engines.progress import Phases
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.files import replace_file, sync, write_file
+from vpt_edge.runtime.names import utf8_name
 from vpt_edge.runtime.sessions.plan import Plan, Platform, Profile
 from vpt_edge.runtime.sessions.tensorrt import LAST_MESSAGES, make_logger
 
@@ -103,8 +104,9 @@ def build(
 
 
 def _parse(parser: Any, job: Job, messages: deque[str]) -> None:
-    if parser.parse_from_file(job.graph):
-        return
+    with utf8_name(Path(job.graph)) as name:
+        if parser.parse_from_file(name):
+            return
     problems = [str(parser.get_error(index)) for index in range(parser.num_errors)]
     raise SessionError(
         f"{_title(job)} does not parse {job.graph}: {'; '.join(problems or messages)}",

@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Tokenizer
 from vpt_edge.export.config_fields import value_error
 from vpt_edge.export.config_files import CONFIG, is_same, read_optional
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.names import utf8_name
 from vpt_edge.runtime.schema import brief, label
 
 TOKENIZER = "tokenizer.json"
@@ -29,7 +30,8 @@ def open_tokenizer(file: Path) -> Tokenizer:
             f"{file} is missing", "save it from Qwen2TokenizerFast into the checkpoint's folder"
         )
     try:
-        return Tokenizer.from_file(str(file))
+        with utf8_name(file) as name:
+            return Tokenizer.from_file(name)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # bare exceptions, and panics, which are no Exception

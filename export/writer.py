@@ -19,7 +19,7 @@ from vpt_edge.export.spec import with_cache
 from vpt_edge.export.tracing import trace
 from vpt_edge.export.verify import verify
 from vpt_edge.runtime.bundle import Bundle
-from vpt_edge.runtime.files import readable, sha256
+from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.manifest import (
     SCHEMA_VERSION,
     CacheConfig,
@@ -27,6 +27,7 @@ from vpt_edge.runtime.manifest import (
     TextConfig,
     write_manifest,
 )
+from vpt_edge.runtime.names import readable
 from vpt_edge.runtime.perception.vpt import block
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from tokenizers.decoders import DecodeStream
 
 from vpt_edge.runtime.context import Context, Visual
 from vpt_edge.runtime.errors import BundleError, PromptError
+from vpt_edge.runtime.names import utf8_name
 from vpt_edge.runtime.schema import EXPORT_AGAIN, brief
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ class Chat:
     """
 
     def __init__(self, tokenizer: Path, pads: Mapping[str, str]) -> None:
-        with _guard(f"{tokenizer} is not a tokenizer"):
-            self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        with _guard(f"{tokenizer} is not a tokenizer"), utf8_name(tokenizer) as name:
+            self._tokenizer = Tokenizer.from_file(name)
         # What a padded training left in the file; the authors' code ignores both.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()

@@ -62,11 +62,6 @@ def check_file(path: str | os.PathLike[str]) -> None:
         )
 
 
-def readable(text: str) -> str:
-    """``text`` for a file that others read: a question mark for what is not UTF-8 in a name."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
 @contextmanager
 def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """An empty file to be written, which takes the place of ``path`` at the end, or is removed

@@ -22,6 +22,7 @@ from vpt_edge.export.quantization.initializers import add_constant, drop_unused
 from vpt_edge.export.quantization.rounding import RoundedWeight, int4_weight, int8_weight, pack
 from vpt_edge.export.weights import add_initializer
 from vpt_edge.runtime.errors import ExportError
+from vpt_edge.runtime.names import utf8_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -245,7 +246,8 @@ def _optimize(path: Path) -> Any:
     with tempfile.TemporaryDirectory(dir=path.parent.parent) as folder:
         optimized = Path(folder) / "optimized.onnx"
         entries = {"session.optimized_model_external_initializers_file_name": "optimized.data"}
-        open_cpu_session(path, entries, optimized_model_filepath=str(optimized))
+        with utf8_name(optimized) as name:
+            open_cpu_session(path, entries, optimized_model_filepath=name)
         return onnx.load(str(optimized), load_external_data=False).graph
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from vpt_edge.calibration.samples import read_samples
 from vpt_edge.runtime.errors import VptError
-from vpt_edge.runtime.files import readable, sha256
+from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.names import readable
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.samples import Sample

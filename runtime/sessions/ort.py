@@ -15,6 +15,7 @@ import numpy as np
 
 from vpt_edge.runtime import host
 from vpt_edge.runtime.errors import SessionError
+from vpt_edge.runtime.names import utf8_name
 from vpt_edge.runtime.schema import EXPORT_AGAIN, labels
 from vpt_edge.runtime.sessions import cuda
 from vpt_edge.runtime.sessions.stream import DeviceArray, Stream
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.sessions import Array, Arrays
 
 CPU = "CPUExecutionProvider"
+SILENT = 4  # of its log: its exceptions say the same, and a node's name goes to no terminal raw
 HEAVY_OPERATORS = {
     *("Conv", "Gemm", "MatMul", "GroupQueryAttention", "MultiHeadAttention"),
     *("MatMulIntegerToFloat", "MatMulNBits", "QGemm"),
@@ -55,12 +57,13 @@ class OrtSession:
                 f"onnxruntime cannot be imported ({error})", "pip install vpt-edge"
             ) from error
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = SILENT
         self._prepare(onnxruntime, options)
         try:
-            session = onnxruntime.InferenceSession(
-                str(path), options, providers=[(self.provider, self.provider_options)]
-            )
+            with utf8_name(path) as name:
+                session = onnxruntime.InferenceSession(
+                    name, options, providers=[(self.provider, self.provider_options)]
+                )
         except Exception as error:  # ONNX Runtime has no public tree of errors
             fix = "export the checkpoint again, or install the version in which it was exported"
             if bundle.is_scattered:

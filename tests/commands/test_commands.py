@@ -62,6 +62,18 @@ def test_run_prints_the_answer(
     assert "seconds: preprocess" in printed.err
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of other systems are UTF-8")
+def test_run_answers_from_a_folder_whose_name_is_not_utf8(
+    exported: Exporter, picture: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / os.fsdecode(b"b\xe9")
+    shutil.copytree(exported(DEMO).path, folder)
+    shutil.copyfile(picture, folder.with_suffix(".png"))
+    arguments = [str(folder), str(folder.with_suffix(".png")), QUESTION, "--max-new-tokens", "4"]
+    assert run_command.main(arguments) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_run_prints_json(
     exported: Exporter, picture: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,12 +12,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from golden import DEMO, Exporter
 
+from vpt_edge.calibration.cpu_session import open_cpu_session
 from vpt_edge.device.doctor import check_bundle
 from vpt_edge.runtime import Bundle, host
 from vpt_edge.runtime.errors import BundleError, SessionError
@@ -146,3 +150,28 @@ def test_a_graph_of_other_inputs_than_the_manifest_says(exported: Exporter) -> N
     )
     with pytest.raises(SessionError, match=expected):
         ort.OrtSession(Bundle(bundle.path, manifest), "reencoder_projector")
+
+
+def test_what_a_graph_calls_its_nodes_reaches_no_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """ONNX Runtime's own log would print it, escapes and all."""
+    make = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Reshape", ["x", "s"], ["y"], name="a\x1b[31m node")
+    inputs = [make("x", onnx.TensorProto.FLOAT, ["n"]), make("s", onnx.TensorProto.INT64, [1])]
+    outputs = [make("y", onnx.TensorProto.FLOAT, ["m"])]
+    graph = onnx.helper.make_graph([node], "graph", inputs, outputs)
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=9
+    )
+    onnx.save(model, str(tmp_path / "reshape.onnx"))
+    names = [SimpleNamespace(name=name) for name in "xsy"]
+    described = SimpleNamespace(file="reshape.onnx", inputs=names[:2], outputs=names[2:])
+    bundle: Any = SimpleNamespace(file=lambda name: tmp_path / name, graph=lambda name: described)
+    feeds = {"x": np.zeros(3, np.float32), "s": np.array([7])}
+    session = ort.OrtSession(bundle, "reshape")
+    with pytest.raises(SessionError, match=r"a\\u001b\[31m node"):
+        session.run(feeds, {"y": np.empty(7, np.float32)})
+    with pytest.raises(Exception, match="a\x1b\\[31m node"):
+        open_cpu_session(model.SerializeToString()).run(None, feeds)
+    assert capfd.readouterr().err == ""
