@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 from golden import DEMO, Exporter
+from locks import held
 
 from vpt_edge.calibration.collect import Collector, StatisticsFile, statistics_key
 from vpt_edge.calibration.model import BundleModel
 from vpt_edge.calibration.recorder import ActivationRecorder
 from vpt_edge.calibration.samples import read_samples
+from vpt_edge.runtime.lock import LockedError
+from vpt_edge.runtime.testing import tiny_bundle
 
 
 def test_a_stopped_calibration_goes_on_where_it_was(
@@ -72,3 +75,29 @@ def test_another_capacity_makes_the_file_worthless(data: Path, exported: Exporte
 def test_a_damaged_file_holds_nothing(text: str, tmp_path: Path) -> None:
     (tmp_path / "statistics").write_text(text, "utf-8")
     assert StatisticsFile(tmp_path / "statistics", "k").load() == {}
+
+
+def test_two_calibrations_with_one_file_know_of_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "ranges.json"
+    collector = Collector(BundleModel(tiny_bundle(tmp_path / "bundle")), [], path)
+    with (
+        held(path, "calibration") as process,
+        pytest.raises(LockedError, match=rf"another calibration is writing here .*{process}"),
+    ):
+        collector.run("ranges", ActivationRecorder())
+
+
+def test_ranges_that_cannot_be_read_are_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = StatisticsFile(tmp_path / "ranges.json", "key")
+    file.save("one", {"done": 1})
+
+    def fail(self: Path, encoding: str) -> str:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            file.save("two", {"done": 2})
+    assert file.load() == {"one": {"done": 1}}
