@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors.numpy
@@ -20,6 +20,7 @@ from vpt_edge.export.tensor_files import TensorFiles
 
 if TYPE_CHECKING:
     from hypothesis import strategies as st
+    from numpy.typing import NDArray
 
 
 @cache
@@ -73,7 +74,10 @@ def _read_weights(data: bytes) -> None:
 
 
 def _weights() -> st.SearchStrategy[bytes]:
-    tensors = {"a.weight": np.ones((2, 3), np.float32), "a.bias": np.ones(3, np.float16)}
+    tensors: dict[str, NDArray[Any]] = {
+        "a.weight": np.ones((2, 3), np.float32),
+        "a.bias": np.ones(3, np.float16),
+    }
     return mutations.files([safetensors.numpy.save(tensors)])
 
 

@@ -18,6 +18,7 @@ from vpt_edge.runtime.chat import Chat
 from vpt_edge.runtime.image import open_picture
 from vpt_edge.runtime.manifest import MANIFEST
 from vpt_edge.runtime.perception import vpt
+from vpt_edge.runtime.perception.actions import Crop
 from vpt_edge.runtime.testing import tiny_bundle
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _read_region(data: bytes) -> None:
     for kind in vpt.KINDS:
         decision = vpt.decide(text, (width, height), kind)
         for action in decision.actions:
-            if isinstance(action, vpt.Crop):
+            if isinstance(action, Crop):
                 left, top, right, bottom = action.box
                 assert 0 <= left < right <= width
                 assert 0 <= top < bottom <= height
