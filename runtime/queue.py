@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.result import Event
 
 NO_TEXT = ""  # of a token: a request may be ended behind it, and nobody is told
+SILENCE = Text(NO_TEXT)
 
 
 class Job:
@@ -66,7 +67,8 @@ class RequestQueue:
     """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())  # held for no longer than a glance
+        self._lock = threading.Lock()  # held for no longer than a glance
+        self._changed = threading.Condition(self._lock)
         self._jobs: deque[Job] = deque()
         self._runner = 0  # the thread that runs a step
         self._closed = False
@@ -75,7 +77,7 @@ class RequestQueue:
     def next_event(self, job: Job) -> Event | None:
         """The next event of ``job``; None behind the last. Raises what the request raises."""
         while True:
-            with self._changed:
+            with self._lock:
                 if self._runner == threading.get_ident():
                     raise VptError(
                         "a request was begun from within a request of the same pipeline",
@@ -135,7 +137,7 @@ class RequestQueue:
 
     def close(self) -> None:
         """Let every request end with an error, between two tokens; returns when none is running."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             while self._runner not in (0, threading.get_ident()):
                 self._changed.wait()
@@ -184,12 +186,12 @@ class RequestQueue:
             error = VptError("the request was interrupted", "ask again")
             raise
         finally:
-            with self._changed:
+            with self._lock:
                 self._runner = 0
                 job.error = error
                 if event is None:
                     job.over = True
                     self._jobs = deque(other for other in self._jobs if other is not job)
-                elif event != Text(NO_TEXT):
+                elif event != SILENCE:
                     job.events.append(event)
                 self._changed.notify_all()
