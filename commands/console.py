@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -99,20 +100,33 @@ def prepare_streams() -> None:
 
 @contextlib.contextmanager
 def _printable_output() -> Iterator[None]:
-    """Let what Python prints by itself go through ``warn``: warnings, and libraries' logs."""
+    """Let what Python prints by itself go through ``warn``: warnings, libraries' logs, and errors
+    that end in nobody's hands.
+    """
     last_resort = logging.lastResort
+    unraisable = sys.unraisablehook
+    in_thread = threading.excepthook
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: warn(f"hint: {message}")
         logging.lastResort = _Log(logging.WARNING)
+        sys.unraisablehook = threading.excepthook = _show_ignored
         try:
             yield
         finally:
             logging.lastResort = last_resort
+            sys.unraisablehook = unraisable
+            threading.excepthook = in_thread
 
 
 class _Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         warn(self.format(record))
+
+
+def _show_ignored(error: Any) -> None:
+    """Print an error that cannot be raised where it happens; Ctrl-C is known without."""
+    if not issubclass(error.exc_type, KeyboardInterrupt | SystemExit):
+        show_traceback(error.exc_type, error.exc_value, error.exc_traceback)
 
 
 def show_traceback(*error: Any) -> None:

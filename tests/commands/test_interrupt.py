@@ -52,6 +52,8 @@ def test_each_signal_ends_a_command_as_ctrl_c_does(number: int) -> None:
         "try: send(2)\n    except BaseException: raise ImportError('numpy')",
         "try: send(2)\n    except BaseException: raise ZeroDivisionError from None",
         "try: send(2)\n    except BaseException: sys.exit(3)",
+        "import weakref; x = set(); weakref.finalize(x, lambda: None); "
+        "y = weakref.ref(x, lambda _: send(2)); del x",
         "with contextlib.suppress(BaseException): send(2)\n    "
         "console.Bar().show('stage', 0.5); print('goes on')",
     ],

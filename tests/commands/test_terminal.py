@@ -12,7 +12,9 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -139,17 +141,25 @@ def test_what_a_manifest_says_is_clean(
 def test_what_libraries_say_is_clean(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def fail() -> None:
+        raise ValueError(HOSTILE)
+
     def speak() -> None:
         warnings.simplefilter("always")
         warnings.warn(HOSTILE, stacklevel=1)
         logging.getLogger("a library").warning("%s", HOSTILE)
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+        weakref.finalize(names := {HOSTILE}, fail)
+        del names
 
     monkeypatch.setattr(logging.root, "handlers", [])
     before = logging.lastResort
     assert console.exit_code(speak) == 0
     assert logging.lastResort is before
     printed = capsys.readouterr().err
-    assert printed.count("owned") == 2
+    assert printed.count("owned") == 4
     assert printed.startswith("hint: ")
     assert is_clean(printed)
 
