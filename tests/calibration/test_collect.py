@@ -93,11 +93,11 @@ def test_ranges_that_cannot_be_read_are_not_given_up(
     file = StatisticsFile(tmp_path / "ranges.json", "key")
     file.save("one", {"done": 1})
 
-    def fail(self: Path, encoding: str) -> str:
+    def fail(self: Path) -> bytes:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_text", fail)
+        patch.setattr(Path, "read_bytes", fail)
         with pytest.raises(OSError, match="Input/output"):
             file.save("two", {"done": 2})
     assert file.load() == {"one": {"done": 1}}
