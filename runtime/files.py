@@ -160,7 +160,11 @@ def _folder_beside(
             yield folder
             _settle(folder)
             check()
-            put(folder, target)
+            try:
+                put(folder, target)
+            except OSError as error:
+                problem = f"cannot put the new folder at {target}: {error.strerror or error}"
+                raise VptError(problem, "remove what is there, or choose another folder") from error
             _sync_folder(target.parent)
         finally:
             # Unfinished, or the old one after an exchange.

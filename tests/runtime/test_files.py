@@ -177,7 +177,7 @@ def test_an_error_between_two_renames_brings_the_old_folder_back(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OSError, match="no rename"), replace_folder(old) as folder:
+    with pytest.raises(VptError, match="no rename; remove"), replace_folder(old) as folder:
         (folder / "other").write_text("new")
     assert names(old) == ["name"]
     assert names(old.parent) == ["place"]
