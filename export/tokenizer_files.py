@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ def check_added_tokens(tokenizer: Tokenizer, folder: Path) -> None:
         raise value_error(f"{file}: added_tokens_decoder", listed, "an object")
     known = tokenizer.get_added_tokens_decoder()
     for key, entry in listed.items():
-        if not isinstance(entry, dict) or not key.isdecimal():
+        if not isinstance(entry, dict) or not re.fullmatch(r"\d{1,9}", key):
             raise value_error(
                 f"{file}: added_tokens_decoder: {label(key)}", entry, "an object by id"
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,15 @@ import pytest
 import torch
 from checkpoints import KINDS, MODELS, NAMES, Copy, change_tensors, refused
 from golden import needs_golden
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mutations import mutate
 from safetensors.torch import load_file
 
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.models.dinov2 import Dinov2Config
 from vpt_edge.export.models.sam import SamConfig
+from vpt_edge.runtime.errors import CheckpointError
 
 pytestmark = needs_golden
 
@@ -149,6 +155,47 @@ def test_what_is_neither_a_folder_nor_an_id_is_refused_unasked(
     text = refused(name)
     assert "expected a folder with config.json, or a Hub id owner/name" in text
     assert not hub.asked
+
+
+FILES = [  # of every checkpoint
+    "added_tokens.json",
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+]
+
+
+@settings(
+    max_examples=80,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_whatever_a_file_says_the_checkpoint_opens_or_is_refused(
+    data: st.DataObject, tmp_path: Path
+) -> None:
+    name = data.draw(st.sampled_from(FILES))
+    folder = tmp_path / "checkpoint"
+    if not folder.exists():
+        shutil.copytree(MODELS / "clip", folder, copy_function=shutil.copyfile)
+        folder.chmod(0o755)
+    original = (MODELS / "clip" / name).read_text("utf-8")
+    content = json.loads(original)
+    for _ in range(data.draw(st.integers(1, 3))):
+        mutate(content, data)
+    (folder / name).write_text(json.dumps(content), "utf-8")
+    try:
+        Checkpoint.open(str(folder))
+    except CheckpointError as error:
+        problem = str(error)
+        if len(problem) > 2000 or "\n" in problem:
+            pytest.fail(problem[:200])
+    finally:
+        (folder / name).write_text(original, "utf-8")
 
 
 def test_a_file_is_not_a_checkpoint(tmp_path: Path) -> None:

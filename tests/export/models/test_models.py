@@ -12,6 +12,7 @@ from checkpoints import MODELS
 from golden import SHARED, needs_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import mutate
 
 from vpt_edge.export.config_files import read_json
 from vpt_edge.export.foreign import check_quantized
@@ -134,30 +135,11 @@ def test_the_released_configs_are_taken(release: str, alignment: bool, tmp_path:
     assert (tower.text.num_hidden_layers, tower.text.rope_theta) == (28, 1e6)
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=5,
-)
-numbers = st.sampled_from([0, -1, 1, 2, 3, 1e9, 10**9, 2**31, 2**63, 10**400, 1e308, 0.5, "1", ""])
 FILES = {
     "clip": ["config.json", "preprocessor_config.json"],
     "det": ["config.json", "detection_model_config.json", "detection_preprocessor_config.json"],
     "seg": ["config.json", "seg_model_config.json", "seg_preprocessor_config.json"],
 }
-
-
-def places(data: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    """Where the values of ``data`` stand."""
-    items: list[tuple[str | int, Any]] = []
-    if isinstance(data, dict):
-        items = list(data.items())
-    elif isinstance(data, list):
-        items = list(enumerate(data))
-    found = []
-    for key, value in items:
-        found += [(*path, key), *places(value, (*path, key))]
-    return found
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -167,11 +149,7 @@ def test_whatever_a_config_says_it_is_read_or_named(data: st.DataObject) -> None
     name = data.draw(st.sampled_from(sorted(FILES)))
     configs = {file: json.loads((MODELS / name / file).read_text("utf-8")) for file in FILES[name]}
     for _ in range(data.draw(st.integers(1, 3))):
-        inner: Any = configs[data.draw(st.sampled_from(FILES[name]))]
-        *path, last = data.draw(st.sampled_from(places(inner)))
-        for step in path:
-            inner = inner[step]
-        inner[last] = data.draw(json_values | numbers)
+        mutate(configs[data.draw(st.sampled_from(FILES[name]))], data)
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
         for file, config in configs.items():
