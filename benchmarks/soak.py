@@ -15,43 +15,37 @@ Ends with 1 when something grows or differs.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import ctypes
 import gc
 import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scenes
 
-from vpt_edge.runtime import Bundle, Finished, Pipeline, Text, VptError
-
-if TYPE_CHECKING:
-    from vpt_edge.runtime import Answer
-    from vpt_edge.runtime.pipeline import EncodedPicture
-    from vpt_edge.runtime.queue import EventStream
-    from vpt_edge.runtime.result import Event
+from benchmarks import ways
+from benchmarks.ways import LONG, Question, Way
+from vpt_edge.runtime import Bundle, Pipeline
 
 THREADS = 4
 ROUND = 40  # requests
-LONG = 120  # seconds, after which a request counts as hanging
 WARM_UP = 0.25  # of the samples, which are not judged
 # What may grow from the end of the warm-up to the end, by the slope.
-MEMORY_GROWTH = 16.0  # MiB, or a twentieth: allocators keep what they like
+MEMORY_GROWTH = 16.0  # MiB, or a twentieth: the key-value cache's pages come as they are first used
 COUNT_GROWTH = 1.0
 
 REGION = "<|region_token_start|><|x_1|><|y_2|><|x_3|><|region_token_end|>"
 MALFORMED = "<|region_token_start|><|x_1|><|region_token_end|>"
-ACTION = "<|{kind}_action_start|><|{kind}_action|><|{kind}_action_end|>"
-FIXED: list[dict[str, Any]] = [
-    {"assistant_prefix": f"{REGION}{REGION}"},
+REENCODE = "<|{0}_action_start|><|{0}_action|><|{0}_action_end|>"
+OPTIONS: list[dict[str, Any]] = [
+    {"assistant_prefix": REENCODE},
+    {"assistant_prefix": REGION + REGION},
     {"assistant_prefix": MALFORMED},
     {"assistant_prefix": REGION * 90},
     {"assistant_prefix": f"{REGION}<image>"},
@@ -63,224 +57,90 @@ FIXED: list[dict[str, Any]] = [
 ]
 
 
-class Question(NamedTuple):
-    """``picture``: its number, or what is not a picture."""
-
-    picture: Any
-    text: str
-    options: dict[str, Any]
-
-
-class Outcome(NamedTuple):
-    """What a request gave: ``events`` in words, the last of which is the answer or an error."""
-
-    events: tuple[str, ...]
-
-
 class Sample(NamedTuple):
+    """What the process held behind so many requests; ``memory`` in MiB."""
+
     requests: int
-    memory: float  # MiB
+    memory: float
     files: int
     threads: int
-
-
-def describe(event: Event) -> str:
-    if isinstance(event, Text):
-        return f"text {event.piece}"
-    if isinstance(event, Finished):
-        return describe_answer(event.answer)
-    return event.describe()
-
-
-def describe_answer(answer: Answer) -> str:
-    ids = [turn.generated_ids for turn in answer.turns]
-    return f"answer {answer.raw!r}, {answer.finish_reason}, of {ids}"
-
-
-def describe_error(error: VptError) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 class Soak:
     """Makes requests of ``bundle`` and keeps in ``faults`` what was not a fresh pipeline's."""
 
-    def __init__(self, bundle: Bundle, kind: str, seed: int, pictures: int = 4) -> None:
+    def __init__(self, bundle: Bundle, seed: int, pictures: int = 4) -> None:
+        self.bundle = bundle
         self.faults: list[str] = []
         self.samples: list[Sample] = []
         self.requests = 0
         self._random = random.Random(seed)
-        self.bundle = bundle
-        self._pictures = []
-        self._questions: list[Question] = []
-        for number in range(pictures):
-            picture, samples = scenes.scene(self._random)
-            self._pictures.append(picture)
-            for sample in samples:
-                options = {"perception": sample.perception}
-                self._questions.append(Question(number, sample.question, options))
-            for options in [*FIXED, {"assistant_prefix": ACTION.format(kind=kind)}]:
-                self._questions.append(Question(number, "Is there a star?", options))
-        self._questions.append(Question("missing.png", "What?", {}))
-        self._questions.append(Question(b"not a picture", "What?", {}))
-        self._expected = {}
-        for index, question in enumerate(self._questions):
-            question.options.setdefault("max_new_tokens", 24)
+        self._expected: list[tuple[Question, list[str]]] = []
+        kind = bundle.manifest.perception["kind"]
+        for question in draw_questions(self._random, kind, pictures):
             with Pipeline(bundle) as pipeline:
-                self._expected[index] = self._stream(pipeline, question)
-        self._ways: list[Callable[[Pipeline, Question], Outcome | None]] = [
-            self._ask,
-            self._stream,
-            self._drive_by_a_pool,
-            self._leave,
-            self._close_its_picture,
-            self._forget_before,
-            self._ask_in_a_loop,
-            self._cancel,
-            self._close_its_pipeline,
-        ]
+                self._expected.append((question, ways.stream(pipeline, question)))
 
     def run_round(self, pipeline: Pipeline, count: int = ROUND) -> None:
         """Make ``count`` requests on several threads, and count what is left of them."""
+        choices = [*ways.WHOLE, *ways.LAST, *ways.FIRST, None]
         with ThreadPoolExecutor(THREADS) as pool:
             jobs = []
             for _ in range(count):
-                index = self._random.randrange(len(self._questions))
-                way = self._random.choice(self._ways)
-                jobs.append(pool.submit(self._request, pipeline, index, way))
+                question, expected = self._random.choice(self._expected)
+                way = self._random.choice(choices)
+                if way is None:
+                    jobs.append(pool.submit(self._close_in_between, question, expected))
+                else:
+                    jobs.append(pool.submit(self._ask, pipeline, way, question, expected))
             for job in jobs:
                 job.result(LONG)
         self.requests += count
         gc.collect()
         self.samples.append(sample(self.requests))
 
-    def _request(
-        self,
-        pipeline: Pipeline,
-        index: int,
-        way: Callable[[Pipeline, Question], Outcome | None],
-    ) -> None:
-        question = self._questions[index]
-        expected = self._expected[index].events
-        outcome = way(pipeline, question)
-        if outcome is None:
-            return
-        events = outcome.events
-        if way == self._ask or way == self._ask_in_a_loop:
+    def _ask(self, pipeline: Pipeline, way: Way, question: Question, expected: list[str]) -> None:
+        events = way(pipeline, question)
+        if way in ways.LAST:
             expected = expected[-1:]
-        elif way == self._leave or way == self._cancel:
+        elif way in ways.FIRST:
             expected = expected[: len(events)]
         if events != expected:
-            text = f"{way.__name__.strip('_')} {question}: found {events}, expected {expected}"
-            self.faults.append(text)
+            self._tell(way.__name__, question, events, expected)
 
-    def _picture(self, question: Question) -> Any:
-        if isinstance(question.picture, int):
-            return self._pictures[question.picture]
-        return question.picture
-
-    def _begin(self, pipeline: Pipeline, question: Question) -> EventStream:
-        return pipeline.stream(self._picture(question), question.text, **question.options)
-
-    def _ask(self, pipeline: Pipeline, question: Question) -> Outcome:
-        try:
-            answer = pipeline.ask(self._picture(question), question.text, **question.options)
-        except VptError as error:
-            return Outcome((describe_error(error),))
-        return Outcome((describe_answer(answer),))
-
-    def _stream(self, pipeline: Pipeline, question: Question) -> Outcome:
-        events = []
-        try:
-            for event in self._begin(pipeline, question):
-                events.append(describe(event))
-        except VptError as error:
-            events.append(describe_error(error))
-        return Outcome(tuple(events))
-
-    def _drive_by_a_pool(self, pipeline: Pipeline, question: Question) -> Outcome:
-        """Each event on another thread."""
-        events = []
-        try:
-            stream = self._begin(pipeline, question)
-            with ThreadPoolExecutor(2) as pool:
-                while (event := pool.submit(next, stream, None).result(LONG)) is not None:
-                    events.append(describe(event))
-        except VptError as error:
-            events.append(describe_error(error))
-        return Outcome(tuple(events))
-
-    def _leave(self, pipeline: Pipeline, question: Question) -> Outcome:
-        """A stream, after some of its events; half of them are closed, the others let go."""
-        events = []
-        try:
-            stream = self._begin(pipeline, question)
-            for event in stream:
-                events.append(describe(event))
-                if len(events) > len(question.text) % 5:
-                    break
-            if len(question.text) % 2:
-                stream.close()
-        except VptError as error:
-            events.append(describe_error(error))
-        return Outcome(tuple(events))
-
-    def _close_its_picture(self, pipeline: Pipeline, question: Question) -> Outcome:
-        """While it is asked about."""
-        events = []
-        try:
-            encoded: EncodedPicture = pipeline.encode(self._picture(question))
-            with encoded:
-                stream = encoded.stream(question.text, **question.options)
-                events.append(describe(next(stream)))
-            events.extend(map(describe, stream))
-        except VptError as error:
-            events.append(describe_error(error))
-        return Outcome(tuple(events))
-
-    def _forget_before(self, pipeline: Pipeline, question: Question) -> Outcome:
-        pipeline.forget()
-        return self._stream(pipeline, question)
-
-    def _ask_in_a_loop(self, pipeline: Pipeline, question: Question) -> Outcome:
-        picture = self._picture(question)
-        try:
-            answer = asyncio.run(pipeline.aask(picture, question.text, **question.options))
-        except VptError as error:
-            return Outcome((describe_error(error),))
-        return Outcome((describe_answer(answer),))
-
-    def _cancel(self, pipeline: Pipeline, question: Question) -> Outcome:
-        """A task, wherever it is."""
-        events = []
-
-        async def read() -> None:
-            stream = pipeline.astream(self._picture(question), question.text, **question.options)
-            async with aclosing(stream):
-                async for event in stream:
-                    events.append(describe(event))
-
-        async def main() -> None:
-            task = asyncio.create_task(read())
-            await asyncio.sleep(0.01 * (len(question.text) % 7))
-            task.cancel()
-            with suppress(asyncio.CancelledError, VptError):
-                await task
-
-        asyncio.run(main())
-        return Outcome(tuple(events))
-
-    def _close_its_pipeline(self, pipeline: Pipeline, question: Question) -> None:
-        """Another one of the same bundle, while it answers: right, or it says that it is closed."""
-        other = Pipeline(self.bundle)
-        found: list[Outcome] = []
-        thread = threading.Thread(target=lambda: found.append(self._ask(other, question)))
+    def _close_in_between(self, question: Question, expected: list[str]) -> None:
+        """Another pipeline, while it answers: it is right, or says that it is closed."""
+        found: list[str] = []
+        pipeline = Pipeline(self.bundle)
+        thread = threading.Thread(target=lambda: found.extend(ways.ask(pipeline, question)))
         thread.start()
-        time.sleep(0.01 * (len(question.text) % 7))
-        other.close()
+        time.sleep(0.01 * question.place)
+        pipeline.close()
         thread.join(LONG)
-        right = self._expected[self._questions.index(question)].events[-1:]
-        if not found or (found[0].events != right and "is closed" not in found[0].events[0]):
-            self.faults.append(f"close its pipeline {question}: found {found}, expected {right}")
+        if found != expected[-1:] and "is closed" not in "".join(found):
+            self._tell("close in between", question, found, expected)
+
+    def _tell(self, way: str, question: Question, found: list[str], expected: list[str]) -> None:
+        asked = f"{question.text} {question.options}"
+        self.faults.append(f"{way}, {asked}: found {found}, expected {expected}")
+
+
+def draw_questions(draw: random.Random, kind: str, pictures: int) -> list[Question]:
+    """Of all sorts, about ``pictures`` scenes and about what is not a picture."""
+    questions = []
+    for _ in range(pictures):
+        picture, samples = scenes.scene(draw)
+        for each in samples:
+            questions.append(Question(picture, each.question, {"perception": each.perception}))
+        for options in OPTIONS:
+            prefix = options.get("assistant_prefix", "").format(kind)
+            asked = {**options, "assistant_prefix": prefix}
+            questions.append(Question(picture, f"Is there a star{'?' * len(questions)}", asked))
+    questions.append(Question("missing.png", "What?", {}))
+    questions.append(Question(b"not a picture", "What?", {}))
+    for question in questions:
+        question.options.setdefault("max_new_tokens", 24)
+    return questions
 
 
 def sample(requests: int) -> Sample:
@@ -322,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
     bundle = Bundle.open(options.bundle)
-    soak = Soak(bundle, bundle.manifest.perception["kind"], options.seed)
+    soak = Soak(bundle, options.seed)
     end = time.monotonic() + 60 * options.minutes
     with Pipeline(bundle) as pipeline:
         soak.run_round(pipeline)

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from golden import DEMO, Exporter
 
-from benchmarks import soak
+from benchmarks import soak, ways
 from benchmarks.soak import Sample, Soak, growth, judge
 from vpt_edge.runtime import Pipeline
 
 
 @pytest.fixture(scope="module")
 def work(exported: Exporter) -> Soak:
-    return Soak(exported(DEMO), "clip", seed=3, pictures=1)
+    return Soak(exported(DEMO), seed=3, pictures=1)
 
 
 def test_requests_of_all_kinds_give_a_fresh_pipelines_answers(work: Soak) -> None:
@@ -30,8 +30,8 @@ def test_requests_of_all_kinds_give_a_fresh_pipelines_answers(work: Soak) -> Non
 
 
 def test_an_answer_that_differs_is_found(work: Soak, monkeypatch: pytest.MonkeyPatch) -> None:
-    describe = soak.describe_answer
-    monkeypatch.setattr(soak, "describe_answer", lambda answer: f"{describe(answer)}!")
+    describe = ways.describe_answer
+    monkeypatch.setattr(ways, "describe_answer", lambda answer: f"{describe(answer)}!")
     monkeypatch.setattr(work, "faults", [])
     with Pipeline(work.bundle) as pipeline:
         work.run_round(pipeline, 12)
