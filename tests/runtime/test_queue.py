@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,6 +72,7 @@ def test_a_stream_driven_by_a_thread_pool_waits_for_no_thread(tiny: Tiny, pools:
         stream = pipeline.stream(PICTURE, "What?")
         events = [one.submit(next, stream).result(LONG)]
         second = one.submit(pipeline.ask, PICTURE, "And now?")
+        wait([second], timeout=0.1)  # until it waits, or has failed
         events += other.submit(list, stream).result(LONG)
         assert text_of(events) == "Yes."
         assert second.result(LONG).text == "No."
@@ -151,12 +152,12 @@ def test_requests_begin_in_the_order_in_which_they_came(tiny: Tiny) -> None:
         go_on = threading.Event()
         run = script.sessions["vision_encoder"].run
 
-        def wait(inputs: Any, outputs: Any) -> None:
+        def hold(inputs: Any, outputs: Any) -> None:
             run(inputs, outputs)
             inside.set()
             assert go_on.wait(LONG)
 
-        script.sessions["vision_encoder"].run = wait  # type: ignore[method-assign]
+        script.sessions["vision_encoder"].run = hold  # type: ignore[method-assign]
         threads = []
         for index, stream in enumerate(streams):
 
