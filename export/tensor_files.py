@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vpt_edge.export.config_fields import value_error
 from vpt_edge.export.config_files import DOWNLOAD_AGAIN, read_json
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.names import utf8_name
 from vpt_edge.runtime.schema import brief, labels
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ def _open_safetensors(file: Path) -> _OpenFile:
     from safetensors import safe_open
 
     stored = {}
-    with safe_open(file, framework="pt") as tensors:
+    with utf8_name(file) as path, safe_open(path, framework="pt") as tensors:
         for name in tensors.keys():  # noqa: SIM118
             part = tensors.get_slice(name)
             dtype = part.get_dtype()
@@ -165,7 +166,7 @@ def _open_safetensors(file: Path) -> _OpenFile:
 
     def read(name: str) -> torch.Tensor:
         # a map of its own: what was read goes when the tensor does
-        with safe_open(file, framework="pt") as tensors:
+        with utf8_name(file) as path, safe_open(path, framework="pt") as tensors:
             return tensors.get_tensor(name)
 
     return _OpenFile(stored, read)
@@ -176,7 +177,8 @@ def _open_bin(file: Path) -> _OpenFile:
 
     _check_archive(file)
     try:
-        tensors = torch.load(file, map_location="cpu", mmap=True, weights_only=True)
+        with utf8_name(file) as path:
+            tensors = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
         strange = STRANGER.search(str(error))
         if strange is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import sys
 import zipfile
 from argparse import Namespace
 from collections.abc import Callable
@@ -376,3 +378,13 @@ def test_a_header_of_another_length_is_refused(length: int, copy: Copy) -> None:
     data = file.read_bytes()
     file.write_bytes(struct.pack("<Q", length) + data[8:])
     assert "model.safetensors is damaged or cut off" in refused(file.parent)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of other systems are UTF-8")
+@pytest.mark.parametrize("suffix", ["safetensors", "bin"])
+def test_a_folder_whose_name_is_not_utf8_is_read(suffix: str, copy: Copy) -> None:
+    folder = copy("clip")
+    if suffix == "bin":
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    same(folder.rename(folder.with_name(os.fsdecode(b"c\xe9"))), "clip")

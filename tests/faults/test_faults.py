@@ -81,5 +81,4 @@ def test_a_careless_writer_is_found(shim: Path, tmp_path: Path) -> None:
     code, printed = run(shim, "-c", CARELESS.replace("FOLDER", repr(str(tmp_path.resolve()))))
     assert code == 0, printed
     assert "PROBLEM careless: SIGKILL at call" in printed
-    assert "PROBLEM careless: No space left on device" in printed
-    assert not printed.endswith("\n0 problems\n")
+    assert printed.endswith("\n1 problems\n")
