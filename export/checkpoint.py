@@ -192,7 +192,8 @@ def _download(name: str) -> Path:
         weights = "pytorch_model*.bin"
         if any(file.endswith(".safetensors") for file in files):
             weights = "*.safetensors"
-        return Path(snapshot_download(name, allow_patterns=["*.json", "merges.txt", weights]))
+        patterns = ["*.json", "*.jinja", "merges.txt", weights]
+        return Path(snapshot_download(name, allow_patterns=patterns))
     except Exception as error:  # the hub's client raises the errors of several libraries
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(
