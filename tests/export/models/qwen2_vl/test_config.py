@@ -39,6 +39,8 @@ pytestmark = needs_golden
         ({"rope_scaling": [16, 24, 24]}, "rope_scaling is [16, 24, 24], expected an object"),
         ({"vision_config": None}, "lacks vision_config"),
         ({"num_hidden_layers": 3}, "missing model.layers.2."),
+        ({"num_hidden_layers": 3}, "model.layers has 2 layers, expected 3; missing "),
+        ({"num_hidden_layers": 1000}, "model.layers has 2 layers, expected 1000; missing "),
         ({"num_hidden_layers": 1}, "surplus model.layers.1."),
         ({"vocab_size": 900}, "vocab_size of 900"),
         ({"vocab_size": 2048}, "has shape [1024, 64], expected [2048, 64]"),
