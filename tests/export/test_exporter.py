@@ -209,7 +209,7 @@ def test_a_new_bundle_is_opened_and_asked(target: str, tmp_path: Path, exported:
     bundle = exported(DEMO, "fp32", target)
     assert verify.try_bundle(bundle.path) == bundle.manifest
     copy = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
-    (copy / "reencoder_projector.onnx").write_bytes(b"no graph")
+    (copy / "reencoder_projector.onnx").write_bytes(b"")
     with pytest.raises(ExportError, match=r"does not answer .*altered"):
         verify.try_bundle(copy)
     hashes = {
