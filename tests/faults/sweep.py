@@ -49,7 +49,7 @@ def main() -> int:
             if options.only in scenario.name:
                 problems += sweep(scenario, folder, options.every)
         if options.real:
-            problems += sweep_real_export(options.bundle, folder, options.real)
+            problems += sweep_real_export(folder / "old", folder, options.real)
     print(f"{problems} problems")
     return int(problems > 0)
 
