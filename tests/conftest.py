@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import scenes
 from golden import DEMO, own_samples
@@ -15,6 +16,9 @@ from vpt_edge.runtime import Bundle
 
 if TYPE_CHECKING:
     from golden import Exporter
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # tests hold no times
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 
 from vpt_edge.runtime.errors import SessionError
+from vpt_edge.runtime.manifest import Tensor
 from vpt_edge.runtime.sessions import cuda, open_session, ort
 from vpt_edge.runtime.sessions.ort import OrtCudaSession, missing_library
 from vpt_edge.runtime.sessions.stream import DeviceArray
@@ -95,7 +96,15 @@ class Stream:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    return tiny_bundle(tmp_path)
+    """With the inputs and outputs that ``Inference`` has, for every graph."""
+    tiny = tiny_bundle(tmp_path)
+    past = Tensor("past", "float32", (1,))
+    ids = Tensor("ids", "int32", (1,))
+    present = Tensor("present", "float32", (1,))
+    graphs = {}
+    for name, graph in tiny.manifest.graphs.items():
+        graphs[name] = replace(graph, inputs=(past, ids), outputs=(present,))
+    return replace(tiny, manifest=replace(tiny.manifest, graphs=graphs))
 
 
 @pytest.fixture
