@@ -50,7 +50,7 @@ def verify(
 ) -> list[Parity]:
     """Compare the graph of ``spec`` with torch. Raises ExportError where it is out of tolerance."""
     name = spec.name
-    module = _build(spec, dtype, load)
+    module = build_module(spec, dtype, load)
     cases = {"vision_encoder": _vision, "decoder": _decoder}.get(name, _stateless)
     session = OrtSession(bundle, name)
     rows = []
@@ -73,7 +73,7 @@ def verify(
     return rows
 
 
-def _build(spec: Spec, dtype: str, load: Callable[[str], torch.Tensor]) -> nn.Module:
+def build_module(spec: Spec, dtype: str, load: Callable[[str], torch.Tensor]) -> nn.Module:
     """The torch module with its weights, in the precision of the graph."""
     with torch.device("meta"):
         module = spec.build(PlainAttention)
@@ -97,7 +97,7 @@ def _random(*shape: int) -> Array:
     return np.random.default_rng(sum(shape)).standard_normal(shape).astype(np.float32)
 
 
-def _tensors(inputs: Arrays) -> list[torch.Tensor]:
+def tensors(inputs: Arrays) -> list[torch.Tensor]:
     return [torch.from_numpy(array) for array in inputs.values()]
 
 
@@ -120,7 +120,7 @@ def _vision(bundle: Bundle, name: str, module: nn.Module, session: Session) -> I
         inputs = dict(tower.inputs(patches))
         outputs = {"features": np.empty((1, count // 4, hidden), np.float32)}
         session.run(inputs, outputs)
-        expected = module(*_tensors(inputs))
+        expected = module(*tensors(inputs))
         yield Case(f"{grid[0]}x{grid[1]} patches", outputs, {"features": expected.numpy()})
 
 
@@ -135,7 +135,7 @@ def _stateless(bundle: Bundle, name: str, module: nn.Module, session: Session) -
             inputs[tensor.name] = _random(*_fixed(tensor.shape, tokens))
         outputs = {output.name: np.empty(_fixed(output.shape, tokens), np.float32)}
         session.run(inputs, outputs)
-        expected = module(*_tensors(inputs))
+        expected = module(*tensors(inputs))
         size = f"{tokens} tokens" if is_dynamic else "its one size"
         yield Case(size, outputs, {output.name: expected.numpy()})
 
@@ -171,7 +171,7 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
         cache_inputs, cache_outputs = cache.bindings(count)
         rotations = cache.rotations(cos, sin)
         session.run({**inputs, **rotations, **cache_inputs}, {**outputs, **cache_outputs})
-        logits, hidden, *_, new = module(*_tensors(inputs), past)
+        logits, hidden, *_, new = module(*tensors(inputs), past)
         size = f"{count} tokens behind {cache.length}"
         cache.append(count)
         past = _join(past, new)

@@ -13,6 +13,7 @@ import torch
 
 from vpt_edge.export import weights
 from vpt_edge.export.attention import TARGETS
+from vpt_edge.export.probe import probe
 from vpt_edge.export.quantization.onnxruntime import check_fused
 from vpt_edge.export.report import report
 from vpt_edge.export.spec import with_cache
@@ -183,13 +184,16 @@ class BundleWriter:
     def run(self, progress: Listener, gate: Gate | None = None) -> None:
         """Fill the folder; ``progress`` is told each stage and the share that is done."""
         manifest = replace(self.manifest(), gate=gate)
-        stages = 2 * len(self.specs) + 3
+        stages = 2 * len(self.specs) + 4
         progress("writing embeddings and tokenizer", 1 / stages)
         self.write_tables()
+        if self.dtype == "float16":
+            progress("asking a question in float16", 2 / stages)
+            probe(Bundle(self.folder, manifest), self.specs, self.loader)
         for index, name in enumerate(self.specs):
-            progress(f"exporting {name}", (2 * index + 2) / stages)
+            progress(f"exporting {name}", (2 * index + 3) / stages)
             self.write_graph(name)
-            progress(f"checking {name}", (2 * index + 3) / stages)
+            progress(f"checking {name}", (2 * index + 4) / stages)
             manifest = self.check(name, manifest)
         progress("sealing the bundle", (stages - 1) / stages)
         self.seal(manifest)
