@@ -23,7 +23,7 @@ from vpt_edge.runtime.interface import (
     table_size,
 )
 from vpt_edge.runtime.manifest import MANIFEST, Graph, Manifest, read_manifest
-from vpt_edge.runtime.schema import EXPORT_AGAIN, label
+from vpt_edge.runtime.schema import EXPORT_AGAIN, brief, label
 from vpt_edge.runtime.snapshot import Snapshot
 
 TOKENIZER = "tokenizer.json"
@@ -75,8 +75,11 @@ def open_model(model: str | os.PathLike[str] | Model) -> Iterator[Model]:
     elif isinstance(model, Bundle):
         with model.hold():
             yield model
-    else:
+    elif hasattr(model, "manifest"):
         yield model
+    else:
+        problem = f"{brief(model)} is not a bundle, expected its folder or an opened one"
+        raise BundleError(problem, "give the folder that vpt-export wrote")
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,9 @@ class Bundle:
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Bundle:
         """``open`` but for the hashes: whoever reads it calls ``check``, beside other work."""
+        if not isinstance(path, str | os.PathLike):
+            problem = f"{brief(path)} is not a bundle, expected its folder"
+            raise BundleError(problem, "give the folder that vpt-export wrote")
         folder = Path(path)
         before = Snapshot.take(folder, [MANIFEST])
         try:
@@ -112,6 +118,10 @@ class Bundle:
         except BundleError:
             before.check()
             raise
+        except OSError as error:  # a name too long, or a file that is gone meanwhile
+            before.check()
+            problem = f"{brief(str(folder))} cannot be read ({error.strerror})"
+            raise BundleError(problem, "give the folder that vpt-export wrote") from error
         bundle._compare(before)
         return bundle
 

@@ -86,24 +86,23 @@ class Chat:
         self._tokenizer.no_padding()
         self._pads = pads
 
-    def check(self, tokens: Tokens, triggers: Collection[int]) -> None:
+    def check(self, tokens: Tokens, words: Mapping[str, int]) -> None:
         """Raise BundleError unless the tokenizer keeps the words whole by which the loop works.
 
-        Each of the template's is one id, that of ``tokens`` where they name it; the ids of
-        ``triggers``, which are read from the text, are decoded to themselves.
+        Each of the template's is one id, that of ``tokens`` where they name it, and so are the
+        ``words`` of the way of looking, which are decoded to themselves or to nothing.
         """
-        expected = {"<|im_end|>": tokens.end[0], "<|image_pad|>": tokens.image_pad}
-        for word in dict.fromkeys((*TEMPLATE, *self._pads.values())):
+        expected = {"<|im_end|>": tokens.end[0], "<|image_pad|>": tokens.image_pad, **words}
+        for word in dict.fromkeys((*TEMPLATE, *self._pads.values(), *words)):
             ids = self.encode(word)
             number = expected.get(word, "one id")
             if len(ids) != 1 or (word in expected and ids[0] != number):
                 raise BundleError(
                     f"the tokenizer makes {brief(ids)} of {word}, expected {number}", EXPORT_AGAIN
                 )
-        ids = sorted(triggers)
-        with _guard("the tokenizer cannot name its tokens"):
-            text = "".join(str(self._tokenizer.id_to_token(number)) for number in ids)
-        decoded = self.decode(ids)
+        triggers = [word for word in words if word not in self._pads.values()]
+        text = "".join(triggers)
+        decoded = self.decode([words[word] for word in triggers])
         if decoded != text:
             raise BundleError(
                 f"the tokenizer decodes {brief(text)} to {brief(decoded)}", EXPORT_AGAIN

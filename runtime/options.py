@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, TypeAlias, TypedDict
 
 from vpt_edge.runtime.errors import PromptError
+from vpt_edge.runtime.schema import brief
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.perception.actions import Mode
@@ -29,6 +31,21 @@ class AskOptions(TypedDict, total=False):
     keep_logits: bool
 
 
+Kinds: TypeAlias = "type | tuple[type, ...]"
+NOTHING = type(None)
+TYPES: dict[str, tuple[Kinds, str]] = {
+    "perception": (str, "a text"),
+    "assistant_prefix": (str, "a text"),
+    "max_new_tokens": (Integral, "a whole number"),
+    "max_looks": (Integral, "a whole number"),
+    "temperature": (Real, "a number"),
+    "top_k": ((Integral, NOTHING), "a whole number or None"),
+    "top_p": ((Real, NOTHING), "a number or None"),
+    "seed": ((Integral, NOTHING), "a whole number or None"),
+    "keep_logits": (bool, "True or False"),
+}
+
+
 @dataclass(frozen=True)
 class Options:
     """The options of a question, with their defaults.
@@ -41,7 +58,7 @@ class Options:
     temperature 0 the likeliest token is taken. ``keep_logits``: keep the logits of every generated
     token in the turns.
 
-    Raises PromptError for numbers out of range.
+    Raises PromptError for values of another type, and numbers out of range.
     """
 
     perception: Mode = "free"
@@ -55,6 +72,11 @@ class Options:
     keep_logits: bool = False
 
     def __post_init__(self) -> None:
+        for name, (kinds, expected) in TYPES.items():
+            value = getattr(self, name)
+            is_bool = isinstance(value, bool) and kinds is not bool
+            if is_bool or not isinstance(value, kinds):
+                raise PromptError(f"{name} is {brief(value)}, expected {expected}")
         if self.max_new_tokens < 1 or self.max_looks < 0:
             raise PromptError(
                 f"found max_new_tokens {self.max_new_tokens}, max_looks {self.max_looks}; "

@@ -149,7 +149,7 @@ class Pipeline:
                 for name in graphs:
                     open_one(name)
             self._chat = chat.result()
-        self._chat.check(model.manifest.tokens, self._perception.hidden_ids)
+        self._chat.check(model.manifest.tokens, self._perception.token_ids)
         self._vision = Vision(model.manifest, self._perception, self._sessions)
         decoder = self._sessions["decoder"]
         self._decoder = Decoder(model, self._perception, decoder, self._vision.project)

@@ -42,6 +42,10 @@ class Perception(Protocol):
         """Ids that the streamed text leaves out."""
 
     @property
+    def token_ids(self) -> Mapping[str, int]:
+        """The words by which it works, each with the one id that the manifest gives it."""
+
+    @property
     def action(self) -> int | None:
         """The id whose embedding is the state in front of it (PROTOCOL 5.1); None: no such id."""
 

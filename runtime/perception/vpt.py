@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.runtime.chat import PLACEHOLDER, Message, check_text, refuse_literals
 from vpt_edge.runtime.errors import BundleError, PromptError
-from vpt_edge.runtime.interface import check_ids
+from vpt_edge.runtime.interface import check_ids, expect
 from vpt_edge.runtime.manifest import MANIFEST, Pixels, TokenId, read_block
 from vpt_edge.runtime.perception.actions import GRID, Crop, Decision, Reencode
 from vpt_edge.runtime.schema import EXPORT_AGAIN
@@ -71,6 +71,7 @@ class Vpt:
             raise BundleError(f"{MANIFEST}: {problem}", EXPORT_AGAIN)
         ids = [config.reencode_pad, config.action_start, config.action, *config.triggers]
         check_ids("perception", [number for number in ids if number is not None], manifest)
+        self.token_ids = token_ids(config)
         self._config = config
         self._source = manifest.source
         self.can_look = bool(config.triggers)
@@ -124,6 +125,28 @@ class Vpt:
 
     def answer(self, text: str) -> str:
         return without_triggers(text)
+
+
+def token_ids(config: VptConfig) -> dict[str, int]:
+    """The ids of ``config`` by their words; of an alignment checkpoint the pad's alone.
+
+    Raises BundleError where some triggers are given and others are not, or one has two ids.
+    """
+    ids = dict[str, int]()
+    if config.triggers:
+        words = trigger_tokens(config.kind)
+        count = len(config.triggers)
+        expect(count == len(words), f"perception: {count} triggers, expected {len(words)} or none")
+        ids = dict(zip(words, config.triggers, strict=True))
+    start, action, _ = action_tokens(config.kind)
+    for word, number in ((start, config.action_start), (action, config.action)):
+        found = f"perception: {word} has the id {number}"
+        expect(number == ids.get(word), f"{found}, expected {ids.get(word)} as in triggers")
+    if config.triggers:
+        expect(config.reencode_pad is not None, "perception: reencode_pad is missing")
+    if config.reencode_pad is not None:
+        ids[pads_of(config.kind)[f"{config.kind}_image"]] = config.reencode_pad
+    return ids
 
 
 def pads_of(kind: str) -> dict[str, str]:

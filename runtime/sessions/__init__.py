@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 from vpt_edge.runtime.errors import SessionError
+from vpt_edge.runtime.schema import brief
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,8 +59,10 @@ def open_session(bundle: Bundle, name: str, device: str) -> Session:
 
     Raises SessionError for an unknown device: there is no fallback.
     """
-    if device not in BACKENDS:
-        raise SessionError(f"device {device!r} is unknown, expected one of: {', '.join(BACKENDS)}")
+    if not isinstance(device, str) or device not in BACKENDS:
+        raise SessionError(
+            f"device {brief(device)} is unknown, expected one of: {', '.join(BACKENDS)}"
+        )
     module, backend = BACKENDS[device]
     opener = cast("SessionOpener", getattr(importlib.import_module(module), backend))
     return opener(bundle, name)

@@ -62,7 +62,10 @@ class OrtSession:
         try:
             with utf8_name(path) as name:
                 session = onnxruntime.InferenceSession(
-                    name, options, providers=[(self.provider, self.provider_options)]
+                    name,
+                    options,
+                    providers=[(self.provider, self.provider_options)],
+                    enable_fallback=0,  # which would tell the terminal that it has failed
                 )
         except Exception as error:  # ONNX Runtime has no public tree of errors
             fix = "export the checkpoint again, or install the version in which it was exported"

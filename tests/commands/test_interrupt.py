@@ -19,7 +19,11 @@ from vpt_edge.runtime import Bundle
 from vpt_edge.runtime.errors import VptError
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-DEFAULT = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+# Whatever the tests were started with: a background job ignores the one, nohup the other.
+DEFAULT = """import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+"""
 SPEAK = f"""{DEFAULT}
 import contextlib, os, pathlib, sys, time
 from vpt_edge.commands import console
@@ -82,7 +86,8 @@ def test_a_later_one_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_ignored_stays_so() -> None:
     body = "send(1); print('goes on')"
-    code = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + SPEAK.format(body)
+    ignore = "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    code = SPEAK.format(body).replace("import contextlib", f"{ignore}import contextlib")
     assert run(code) == (0, "goes on\n", "")
 
 

@@ -12,7 +12,8 @@ import pytest
 from manifests import Alter, altered, refused
 from onnx import ModelProto, TensorProto
 
-from vpt_edge.runtime import Bundle
+from vpt_edge.runtime import Bundle, Pipeline
+from vpt_edge.runtime.errors import BundleError
 from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.manifest import write_manifest
 from vpt_edge.runtime.testing import tiny_bundle
@@ -249,3 +250,11 @@ def test_a_block_without_a_name_is_refused(block: str, bundle: Bundle) -> None:
 def test_a_block_is_held_against_what_it_names(alter: Alter, found: str, bundle: Bundle) -> None:
     path = altered(bundle, alter)
     assert re.search(f"^manifest.json: {found}", refused(lambda: Bundle.read(path)))
+
+
+@pytest.mark.parametrize("place", [None, 5, b"bundle", [], "x" * 6000, "a\0b"])
+def test_what_is_no_place_of_a_bundle_is_refused(place: Any) -> None:
+    for open_it in (Bundle.open, Pipeline):
+        with pytest.raises(BundleError, match=r"is not a bundle|cannot be read") as error:
+            open_it(place)
+        assert len(str(error.value)) < 500

@@ -45,7 +45,7 @@ class PanicException(BaseException):
 
 
 @pytest.mark.parametrize("error", [PanicException, RuntimeError])
-@pytest.mark.parametrize("call", ["from_file", "encode", "decode", "id_to_token"])
+@pytest.mark.parametrize("call", ["from_file", "encode", "decode"])
 def test_a_panic_of_the_tokenizer_is_a_broken_bundle(
     call: str, error: type[BaseException], bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,3 +71,22 @@ def test_an_unknown_option_is_an_error() -> None:
     unknown: Any = {"max_tokens": 3}
     with pytest.raises(TypeError, match="max_tokens"):
         Options(**unknown)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        *[("max_new_tokens", value, "a whole number") for value in ("a", None, 1.5, True)],
+        *[("max_looks", value, "a whole number") for value in ("a", None, 0.5)],
+        *[("temperature", value, "a number") for value in ("x", None, False)],
+        *[("top_k", value, "a whole number or None") for value in (1.5, "a")],
+        *[("seed", value, "a whole number or None") for value in (1.5, "a")],
+        ("top_p", "a", "a number or None"),
+        ("perception", [], "a text"),
+        ("assistant_prefix", None, "a text"),
+        ("keep_logits", 1, "True or False"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(name: str, value: Any, expected: str) -> None:
+    with pytest.raises(PromptError, match=f"{name} is .*, expected {expected}"):
+        Options(**{name: value})

@@ -49,6 +49,7 @@ class JsonBox:
         self.usual_mode: Mode = "free"
         self.pads = {"image": "<|image_pad|>"}
         self.hidden_ids = frozenset[int]()
+        self.token_ids = dict[str, int]()
         self.action = None
         self.encoder = None
         self.longest_side = 0

@@ -61,7 +61,8 @@ def test_the_manifest_names_it(bundle: Bundle) -> None:
 
 
 def test_a_config_is_a_block_of_the_manifest(bundle: Bundle) -> None:
-    config = VptConfig("clip", True, 3, 4, 5, (4, 5, 6), 512)
+    triggers = (*range(10, 28), 4, 5, 6)
+    config = VptConfig("clip", True, 3, 4, 5, triggers, 512)
     assert block(config) == {
         "name": "vpt",
         "kind": "clip",
@@ -69,11 +70,31 @@ def test_a_config_is_a_block_of_the_manifest(bundle: Bundle) -> None:
         "reencode_pad": 3,
         "action_start": 4,
         "action": 5,
-        "triggers": [4, 5, 6],  # as JSON has it: a manifest need not be written to be read
+        "triggers": list(triggers),  # as JSON has it: a manifest need not be written to be read
         "longest_side": 512,
     }
     vpt = Vpt(replace(bundle.manifest, perception=block(config)))
-    assert (vpt.action, sorted(vpt.hidden_ids), vpt.longest_side) == (5, [4, 5, 6], 512)
+    assert (vpt.action, vpt.hidden_ids, vpt.longest_side) == (5, set(triggers), 512)
+    assert vpt.token_ids["<|clip_action|>"] == 5
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("action", None, "has the id None, expected"),
+        ("action", 3, "has the id 3, expected"),
+        ("action_start", 3, "has the id 3, expected"),
+        ("reencode_pad", None, "reencode_pad is missing"),
+        ("triggers", [1, 2], "2 triggers, expected 21 or none"),
+        ("triggers", [], "has the id .*, expected None"),
+    ],
+)
+def test_ids_that_contradict_each_other_are_refused(
+    key: str, value: object, problem: str, bundle: Bundle
+) -> None:
+    perception = {**bundle.manifest.perception, key: value}
+    with pytest.raises(BundleError, match=f"perception: .*{problem}"):
+        Vpt(replace(bundle.manifest, perception=perception))
 
 
 def test_what_a_checkpoint_of_each_kind_has(vpt: Vpt, kind: str, bundle: Bundle) -> None:

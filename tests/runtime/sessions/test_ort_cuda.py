@@ -49,7 +49,7 @@ class Inference:
     left_on_cpu: list[str] = []
     opened: list[Inference] = []
 
-    def __init__(self, path: str, options: Any, providers: list[Any]) -> None:
+    def __init__(self, path: str, options: Any, providers: list[Any], enable_fallback: int) -> None:
         self.path, self.asked, self.binding, self.runs = path, providers, Binding(), 0
         self.opened.append(self)
 
