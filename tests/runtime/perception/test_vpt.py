@@ -74,7 +74,7 @@ def test_a_config_is_a_block_of_the_manifest(bundle: Bundle) -> None:
         "longest_side": 512,
     }
     vpt = Vpt(replace(bundle.manifest, perception=block(config)))
-    assert (vpt.action, vpt.hidden_ids, vpt.longest_side) == (5, set(triggers), 512)
+    assert (vpt.action, vpt.hidden_ids, vpt.longest_side) == (5, frozenset(triggers), 512)
     assert vpt.token_ids["<|clip_action|>"] == 5
 
 
