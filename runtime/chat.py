@@ -100,6 +100,10 @@ class Chat:
                 raise BundleError(
                     f"the tokenizer makes {brief(ids)} of {word}, expected {number}", EXPORT_AGAIN
                 )
+        said = self.decode([tokens.end[0]])
+        if said:
+            problem = f"the tokenizer decodes the end of a turn to {brief(said)}, expected nothing"
+            raise BundleError(problem, EXPORT_AGAIN)
         triggers = [word for word in words if word not in self._pads.values()]
         text = "".join(triggers)
         decoded = self.decode([words[word] for word in triggers])

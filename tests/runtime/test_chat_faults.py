@@ -104,6 +104,15 @@ def swap_end(data: dict[str, Any]) -> None:
         token["content"] = other.get(token["content"], token["content"])
 
 
+def spell_end(data: dict[str, Any]) -> None:
+    for token in data["added_tokens"]:
+        token["special"] &= token["content"] != "<|im_end|>"
+
+
+def prepend(data: dict[str, Any]) -> None:
+    data["normalizer"] = {"type": "Prepend", "prepend": "X"}
+
+
 def spaces(data: dict[str, Any]) -> None:
     data["decoder"] = {"type": "Replace", "pattern": {"String": "_"}, "content": " "}
 
@@ -118,6 +127,8 @@ def deep(data: dict[str, Any]) -> None:
     [
         (drop_pad, r"makes .* of <\|image_pad\|>, expected"),
         (swap_end, r"makes \[\d+\] of <\|im_end\|>, expected"),
+        (spell_end, "decodes the end of a turn to"),
+        (prepend, "decodes .* to"),
         (spaces, "decodes .* to"),
         (deep, "is not a tokenizer"),
     ],
