@@ -20,6 +20,7 @@ from vpt_edge.runtime.lock import lock_place
 from vpt_edge.runtime.partial import sweep_files
 from vpt_edge.runtime.schema import read_as
 from vpt_edge.runtime.sessions.plan import (
+    TIMINGS,
     Platform,
     Profile,
     digest,
@@ -31,8 +32,6 @@ from vpt_edge.runtime.sessions.plan import (
 if TYPE_CHECKING:
     from vpt_edge.engines.resources import Need
     from vpt_edge.runtime.bundle import Bundle
-
-TIMINGS = "timing.cache"
 
 Watch = Callable[[str, float], None]
 

@@ -6,24 +6,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from vpt_edge.runtime.errors import ExportError
 from vpt_edge.runtime.files import resolve
-from vpt_edge.runtime.lock import read_writer
+from vpt_edge.runtime.lock import LOCK, read_writer
 from vpt_edge.runtime.manifest import MANIFEST
 from vpt_edge.runtime.mounts import find_mount
-from vpt_edge.runtime.sessions.plan import PLANS
+from vpt_edge.runtime.partial import PARTIAL
+from vpt_edge.runtime.sessions.plan import PLANS, TIMINGS
 
 MANIFEST_KEYS = {"schema_version", "precision", "graphs", "files"}  # of every schema version
 LISTED = 5  # names in an error
+PLATFORM = re.compile(r"[a-z0-9._-]+")  # the name of a folder of plans
 
 
 def check_destination(path: str | os.PathLike[str]) -> None:
     """Raises ExportError where a bundle cannot be put in the place of ``path`` without a loss.
 
     An older bundle, of whatever schema version, may be replaced: a folder that holds the files
-    which its own manifest lists, the manifest, ``plans``, and nothing else.
+    which its own manifest lists, the manifest, what vpt-build writes into ``plans``, and nothing else.
     """
     target = resolve(path)
     if not target.exists():
@@ -83,10 +86,34 @@ def _foreign_names(folder: Path) -> list[str]:
     for entry in sorted(folder.iterdir()):
         is_file = entry.is_symlink() or entry.is_file()
         is_listed = is_file and (entry.name in files or entry.name == MANIFEST)
-        is_plans = entry.name == PLANS and entry.is_dir()
-        if not is_listed and not is_plans:
+        if entry.name == PLANS and entry.is_dir():
+            names += _foreign_plans(entry, folder / MANIFEST)
+        elif not is_listed:
             names.append(entry.name)
     return names
+
+
+def _foreign_plans(plans: Path, manifest: Path) -> list[str]:
+    """What the folder ``plans`` holds besides that which vpt-build writes for the graphs of
+    ``manifest``.
+    """
+    written = {TIMINGS}
+    for graph in json.loads(manifest.read_text("utf-8"))["graphs"]:
+        written |= {f"{graph}.plan", f"{graph}.json"}
+    names = []
+    for entry in sorted(plans.iterdir()):
+        if entry.is_dir() and PLATFORM.fullmatch(entry.name):
+            files = [file for file in sorted(entry.iterdir()) if not _is_built(file, written)]
+            names += [f"{PLANS}/{entry.name}/{file.name}" for file in files]
+        elif not (entry.is_file() and entry.name.endswith(LOCK)):
+            names.append(f"{PLANS}/{entry.name}")
+    return names
+
+
+def _is_built(file: Path, written: set[str]) -> bool:
+    """Whether ``file`` is one of ``written``, or what a build has left of one."""
+    is_partial = file.name.startswith(".") and file.name.endswith(PARTIAL)
+    return file.is_file() and (is_partial or file.name in written)
 
 
 def _manifest_files(path: Path) -> set[str] | None:
@@ -101,6 +128,8 @@ def _manifest_files(path: Path) -> set[str] | None:
         return None
     files = data["files"]
     if type(data["schema_version"]) is not int or not isinstance(files, dict):
+        return None
+    if not isinstance(data["graphs"], dict):
         return None
     plain = all(Path(name).name == name for name in files)
     return set(files) if plain else None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
 
 PLANS = "plans"
+TIMINGS = "timing.cache"  # of a builder, beside its plans
 Shape = tuple[Bound, ...]
 
 

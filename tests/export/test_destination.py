@@ -189,3 +189,17 @@ def test_notes_that_come_during_the_export_are_kept(old: Path) -> None:
         exporter.export(str(DEMO), old, precision="fp32", progress=note)
     assert (old / "NOTES.txt").read_text() == "mine"
     assert [path.name for path in old.parent.iterdir()] == ["bundle"]
+
+
+def test_what_vpt_build_does_not_write_among_the_plans_is_named(old: Path) -> None:
+    folder = old / "plans" / "gpu"
+    folder.mkdir(parents=True)
+    for name in ("decoder.plan", "decoder.json", "timing.cache"):
+        (folder / name).write_text("")
+    (folder / ".decoder.plan.12.abcdefgh.vpt-partial").write_text("")
+    (old / "plans" / ".gpu.vpt-lock").write_text("")
+    check_destination(old)
+    (folder / "mine.json").write_text("mine")
+    (folder / "results").mkdir()
+    (old / "plans" / "notes.txt").write_text("mine")
+    refused(old, "holds plans/gpu/mine.json, plans/gpu/results, plans/notes.txt, which are not")
