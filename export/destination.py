@@ -9,12 +9,13 @@ import os
 import re
 from pathlib import Path
 
-from vpt_edge.runtime.errors import ExportError
-from vpt_edge.runtime.files import resolve
+from vpt_edge.runtime.errors import ExportError, VptError
+from vpt_edge.runtime.files import check_file, resolve
 from vpt_edge.runtime.lock import LOCK, read_writer
 from vpt_edge.runtime.manifest import MANIFEST
 from vpt_edge.runtime.mounts import find_mount
 from vpt_edge.runtime.partial import PARTIAL
+from vpt_edge.runtime.schema import parse_json
 from vpt_edge.runtime.sessions.plan import PLANS, TIMINGS
 
 MANIFEST_KEYS = {"schema_version", "precision", "graphs", "files"}  # of every schema version
@@ -26,7 +27,8 @@ def check_destination(path: str | os.PathLike[str]) -> None:
     """Raises ExportError where a bundle cannot be put in the place of ``path`` without a loss.
 
     An older bundle, of whatever schema version, may be replaced: a folder that holds the files
-    which its own manifest lists, the manifest, what vpt-build writes into ``plans``, and nothing else.
+    which its own manifest lists, the manifest, what vpt-build writes into ``plans``, and nothing
+    else.
     """
     target = resolve(path)
     if not target.exists():
@@ -59,6 +61,27 @@ def check_destination(path: str | os.PathLike[str]) -> None:
             "move it, or choose another folder",
         )
     _check_plans(target)
+
+
+def check_ranges(path: Path) -> None:
+    """Raises ExportError where the ranges of a calibration cannot be put at ``path`` without a
+    loss: only older ones may be replaced.
+    """
+    try:
+        check_file(path)
+        if not path.exists():
+            return
+        data = parse_json(path.read_bytes())
+    except (OSError, VptError) as error:
+        raise ExportError(f"the ranges cannot be kept: {error}", "choose another BUNDLE") from error
+    except ValueError:
+        data = None
+    is_ours = isinstance(data, dict) and isinstance(data.get("key"), str)
+    if not is_ours or not isinstance(data.get("passes"), dict):
+        raise ExportError(
+            f"{path} does not hold ranges of a calibration and would be lost",
+            "move it, or choose another BUNDLE",
+        )
 
 
 def _check_plans(target: Path) -> None:

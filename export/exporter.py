@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from vpt_edge.calibration.model import BundleModel
 from vpt_edge.export.attention import TARGETS
 from vpt_edge.export.checkpoint import Checkpoint
-from vpt_edge.export.destination import check_destination
+from vpt_edge.export.destination import check_destination, check_ranges
 from vpt_edge.export.progress import Progress
 from vpt_edge.export.quantization.calibrator import Calibrator, Draft
 from vpt_edge.export.quantization.gate import Judgement, QualityGate
@@ -67,6 +67,9 @@ def export(
     path = Path(bundle)
     check_destination(path)
     with replace_folder(path, "export", lambda: check_destination(path)) as folder:
+        ranges = path.with_name(f"{path.name}.ranges.json")
+        if calibration is not None:
+            check_ranges(ranges)
         progress("reading the checkpoint", 0.0)
         checkpoint = Checkpoint.open(source)
         for text in checkpoint.notes:
@@ -77,7 +80,6 @@ def export(
         if calibration is None:
             job.run(progress)
         else:
-            ranges = path.with_name(f"{path.name}.ranges.json")
             _quantize(job, calibration, ranges, Progress(progress, 0.0, 0.99))
         progress("asking the new bundle", 0.99)
         manifest = try_bundle(folder)

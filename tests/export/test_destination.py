@@ -10,7 +10,8 @@ from golden import DEMO
 from locks import held
 
 from vpt_edge.export import exporter
-from vpt_edge.export.destination import check_destination
+from vpt_edge.export.destination import check_destination, check_ranges
+from vpt_edge.export.quantization.options import Calibration
 from vpt_edge.runtime import mounts
 from vpt_edge.runtime.errors import CheckpointError, ExportError
 from vpt_edge.runtime.lock import LockedError
@@ -203,3 +204,21 @@ def test_what_vpt_build_does_not_write_among_the_plans_is_named(old: Path) -> No
     (folder / "results").mkdir()
     (old / "plans" / "notes.txt").write_text("mine")
     refused(old, "holds plans/gpu/mine.json, plans/gpu/results, plans/notes.txt, which are not")
+
+
+@pytest.mark.parametrize(
+    "text", ["mine", "", "[]", '{"key": 1, "passes": {}}', '{"key": "k", "passes": []}']
+)
+def test_ranges_of_something_else_are_not_replaced(text: str, tmp_path: Path) -> None:
+    options = Calibration(str(tmp_path))
+    ranges = tmp_path / "bundle.ranges.json"
+    ranges.write_text(text)
+    with pytest.raises(ExportError, match=r"bundle\.ranges\.json does not hold ranges"):
+        exporter.export("no/such", tmp_path / "bundle", precision="int8", calibration=options)
+    assert ranges.read_text() == text
+    ranges.write_text('{"key": "k", "passes": {}}')
+    check_ranges(ranges)
+    ranges.unlink()
+    ranges.mkdir()
+    with pytest.raises(ExportError, match="not a regular file"):
+        exporter.export("no/such", tmp_path / "bundle", precision="int8", calibration=options)
