@@ -127,14 +127,23 @@ class Collector:
     def _resume(self, name: str, recorder: ActivationRecorder, divisors: str) -> tuple[int, int]:
         """Give ``recorder`` what an earlier run has recorded; returns samples done, and looks."""
         entry = self.file.load().get(name)
-        if entry is None or entry["divisors"] != divisors:
-            return 0, 0
-        for graph, weights in entry["statistics"].items():
-            for weight, data in weights.items():
-                recorder.statistics[graph, weight] = Statistics.from_dict(data)
-        for part, largest in entry["largest"].items():
-            recorder.largest[part] = np.array(largest, np.float32)
-        return entry["done"], entry["looks"]
+        try:
+            if entry["divisors"] != divisors:
+                return 0, 0
+            statistics = dict[tuple[str, str], Statistics]()
+            for graph, weights in entry["statistics"].items():
+                for weight, data in weights.items():
+                    statistics[graph, weight] = Statistics.from_dict(data)
+            largest = dict[str, np.ndarray[Any, Any]]()
+            for part, values in entry["largest"].items():
+                largest[part] = np.array(values, np.float32)
+            done = _count(entry["done"], len(self._samples))
+            looks = _count(entry["looks"], done)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+            return 0, 0  # missing or damaged
+        recorder.statistics.update(statistics)
+        recorder.largest.update(largest)
+        return done, looks
 
     def _ask(self, pipeline: Pipeline, sample: Sample) -> int:
         """1 where the model looked again, 0 elsewhere."""
@@ -149,6 +158,13 @@ class Collector:
         except (ImageError, PromptError):
             return 0  # counted when the samples were read; a prompt that does not fit has no range
         return int(bool(answer.looks))
+
+
+def _count(value: Any, most: int) -> int:
+    """``value``; raises ValueError where it is not a number from 0 to ``most``."""
+    if type(value) is not int or not 0 <= value <= most:
+        raise ValueError(f"{value!r}, expected 0 to {most}")
+    return value
 
 
 def _divisors_key(recorder: ActivationRecorder) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from golden import DEMO, Exporter
 from locks import held
 
+from vpt_edge.calibration import collect
 from vpt_edge.calibration.collect import Collector, StatisticsFile, statistics_key
 from vpt_edge.calibration.model import BundleModel
 from vpt_edge.calibration.recorder import ActivationRecorder
@@ -101,3 +104,30 @@ def test_ranges_that_cannot_be_read_are_not_given_up(
         with pytest.raises(OSError, match="Input/output"):
             file.save("two", {"done": 2})
     assert file.load() == {"one": {"done": 1}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"statistics": {"decoder": {"x": {"count": 1}}}},
+        {"statistics": []},
+        {"largest": {"image": ["x"]}},
+        {"done": "1"},
+        {"done": 99},
+        {"done": -1},
+        {"looks": None},
+    ],
+)
+def test_a_damaged_pass_starts_afresh(
+    change: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "open_pipeline", lambda model, recorder: nullcontext())
+    model = BundleModel(tiny_bundle(tmp_path / "bundle"))
+    collector = Collector(model, [], tmp_path / "ranges.json")
+    recorder = ActivationRecorder()
+    divisors = hashlib.sha256().hexdigest()
+    entry = {"divisors": divisors, "done": 0, "looks": 0, "statistics": {}, "largest": {}}
+    collector.file.save("ranges", {**entry, **change})
+    collector.run("ranges", recorder)
+    assert not recorder.statistics
+    assert not recorder.largest
