@@ -75,6 +75,13 @@ def test_the_older_list_counts_where_the_newer_is_absent(copy: Copy) -> None:
     assert "added_tokens.json: '<|x_0|>' is 5, expected 973" in refused(folder)
 
 
+def test_a_token_that_is_no_text_in_the_older_list_is_named(copy: Copy) -> None:
+    folder = copy("clip")
+    set_value(folder, CONFIG, "added_tokens_decoder", None)
+    set_value(folder, "added_tokens.json", "\ud800", 5)
+    assert r"added_tokens.json: '\ud800' is 5, expected None" in refused(folder)
+
+
 def test_a_token_without_a_row_of_the_table_is_named(copy: Copy) -> None:
     folder = copy("clip")
     file = folder / "tokenizer.json"
