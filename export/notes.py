@@ -59,6 +59,12 @@ def _tokenizer_notes(folder: Path) -> Iterator[str]:
     if names:
         settings = " and ".join(names)
         yield f"the checkpoint's {TOKENIZER} carries {settings}: ignored, as transformers does"
+    model = data.get("model")
+    if isinstance(model, dict) and model.get("dropout"):
+        yield (
+            f"the checkpoint's {TOKENIZER} carries a dropout of {brief(model['dropout'])}: "
+            "ignored, with it the ids of a prompt would be random"
+        )
 
 
 def _decoding_notes(

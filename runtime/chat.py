@@ -81,9 +81,12 @@ class Chat:
     def __init__(self, tokenizer: Path, pads: Mapping[str, str]) -> None:
         with _guard(f"{tokenizer} is not a tokenizer"), utf8_name(tokenizer) as name:
             self._tokenizer = Tokenizer.from_file(name)
-        # What a padded training left in the file; the authors' code ignores both.
+        # What a training left in the file: the authors' code ignores the first two, and with the
+        # last no two prompts would be alike.
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
+        if getattr(self._tokenizer.model, "dropout", None) is not None:
+            self._tokenizer.model.dropout = None
         self._pads = pads
 
     def check(self, tokens: Tokens, words: Mapping[str, int]) -> None:

@@ -112,3 +112,11 @@ def test_what_a_padded_training_left_is_told(key: str, value: Any, told: str, co
     more: dict[str, Any] = {"pad_to_multiple_of": None} if key == "padding" else {}
     set_value(folder, "tokenizer.json", key, {**full[key], **more, **value})
     assert told in notes(folder)
+
+
+@pytest.mark.parametrize(("value", "told"), [(0.5, "carries a dropout of 0.5: ignored"), (0.0, "")])
+def test_dropout_of_the_tokenizer_is_told(value: float, told: str, copy: Copy) -> None:
+    folder = copy("clip")
+    set_value(folder, "tokenizer.json", "model.dropout", value)
+    assert told in notes(folder)
+    assert bool(told) == bool(notes(folder))

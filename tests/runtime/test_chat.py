@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,15 @@ def test_truncation_and_padding_of_a_tokenizer_are_ignored(
     text = "What does the white tag say?"
     assert padded.encode(text) == chat.encode(text)
     assert padded.encode("") == []
+
+
+def test_dropout_of_a_tokenizer_is_ignored(bundle: Bundle, chat: Chat, tmp_path: Path) -> None:
+    data = json.loads(bundle.tokenizer_file.read_text("utf-8"))
+    data["model"]["dropout"] = 0.9
+    file = tmp_path / "tokenizer.json"
+    file.write_text(json.dumps(data), "utf-8")
+    text = "What does the white tag say?"
+    assert Chat(file, pads_of("clip")).encode(text) == chat.encode(text)
 
 
 def test_the_template_is_chatml(chat: Chat) -> None:
