@@ -25,7 +25,8 @@ STEMS = {"model": "safetensors", "pytorch_model": "bin"}  # the first that is th
 OTHERS = (".bin", ".ckpt", ".gguf", ".h5", ".onnx", ".pt", ".pth", ".safetensors")
 LFS = b"version https://git-lfs"
 PICKLE = b"\x80\x02"
-STRANGER = re.compile(r"GLOBAL ([\w.]+) was not an allowed")  # in torch's errors
+STRANGER = re.compile(r"GLOBAL ([\w.]+) (?:was not an allowed|whose module)")  # in torch's errors
+REFUSAL = "Weights only load failed"  # in torch's errors
 FLOATS = ("float32", "float16", "bfloat16", "float64")  # dtypes of weights that are numbers
 DTYPES = {  # what safetensors calls what torch calls otherwise
     "F64": "float64",
@@ -180,10 +181,13 @@ def _open_bin(file: Path) -> _OpenFile:
         with utf8_name(file) as path:
             tensors = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
+        # torch's own text would have the reader run it
         strange = STRANGER.search(str(error))
-        if strange is None:
-            raise
-        raise _not_tensors(file, f"it holds {strange[1]}, which would run code") from error
+        if strange is not None:
+            raise _not_tensors(file, f"it holds {strange[1]}, which would run code") from error
+        if REFUSAL in str(error):
+            raise _not_tensors(file, "it holds what would run code") from error
+        raise
     _check_tensors(tensors, file)
     stored = {}
     for name, tensor in tensors.items():

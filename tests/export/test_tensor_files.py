@@ -135,6 +135,36 @@ def test_pytorch_files_run_no_code(copy: Copy, monkeypatch: pytest.MonkeyPatch) 
     assert not (folder / "touched").exists()
 
 
+@pytest.mark.parametrize(
+    ("call", "name"), [(os.system, f"{os.system.__module__}.system"), (eval, "eval")]
+)
+def test_what_torch_would_have_the_reader_run_is_not_advised(
+    call: Any, name: str, copy: Copy
+) -> None:
+    class Caller:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return call, ("exit 1",)
+
+    folder = copy("clip")
+    torch.save({"model.norm.weight": Caller()}, as_bin(folder))
+    text = refused(folder)
+    assert f"it holds {name}, which would run code" in text
+    assert "weights_only" not in text
+
+
+def test_an_operand_that_torch_refuses_is_not_advised(copy: Copy) -> None:
+    file = as_bin(copy("clip"))
+    with zipfile.ZipFile(file) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in parts.items():
+            is_pickle = name.endswith("data.pkl")
+            archive.writestr(name, b"\x80\x02(ios\nsystem\n." if is_pickle else data)
+    text = refused(file.parent)
+    assert "it holds what would run code" in text
+    assert "weights_only" not in text
+
+
 def test_objects_beside_the_weights_are_named(copy: Copy) -> None:
     folder = copy("clip")
     state = {"model": {"model.norm.weight": torch.zeros(64)}, "args": Namespace(epochs=3)}
