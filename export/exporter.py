@@ -149,8 +149,8 @@ def _quantize(
     folder = writer.folder
     with work_folder(folder) as work:
         streamed = _is_streamed(writer, calibration)
-        reference = _reference(writer, work / "float", streamed, progress.part(0.0, 0.3))
         selection = select_samples(calibration, streamed)
+        reference = _reference(writer, work / "float", streamed, progress.part(0.0, 0.3))
         draft = Draft.of(writer)
         calibrator = Calibrator(draft, reference, calibration, selection, ranges)
         plan = calibrator.calibrate(progress.part(0.3, 0.5))

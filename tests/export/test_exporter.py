@@ -14,9 +14,10 @@ from golden import DEMO, GOLDEN, Exporter, needs_golden
 
 from vpt_edge.export import exporter, verify
 from vpt_edge.export.quantization import recipe
+from vpt_edge.export.quantization.options import Calibration
 from vpt_edge.export.writer import BundleWriter
 from vpt_edge.runtime import Bundle, Pipeline
-from vpt_edge.runtime.errors import CheckpointError, ExportError
+from vpt_edge.runtime.errors import CheckpointError, ExportError, VptError
 from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.manifest import Manifest, read_manifest, write_manifest
 
@@ -302,3 +303,17 @@ def test_both_cache_layouts_give_the_same_answer(target: str, exported: Exporter
 def test_the_manifest_survives_a_round_trip(exported: Exporter) -> None:
     bundle = exported(DEMO)
     assert read_manifest(bundle.path) == bundle.manifest
+
+
+def test_missing_calibration_data_is_told_before_the_float_reference(tmp_path: Path) -> None:
+    stages = []
+    options = Calibration(str(tmp_path / "missing.jsonl"))
+    with pytest.raises(VptError, match="no data at"):
+        exporter.export(
+            str(DEMO),
+            tmp_path / "bundle",
+            precision="int8",
+            calibration=options,
+            progress=lambda stage, done: stages.append(stage),
+        )
+    assert stages == ["reading the checkpoint"]
