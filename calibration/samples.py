@@ -14,7 +14,7 @@ from PIL import Image
 from vpt_edge.runtime.errors import ImageError, VptError
 from vpt_edge.runtime.image import open_picture, regularize
 from vpt_edge.runtime.perception.vpt import KINDS, SENTENCES, TRIGGER, question_text
-from vpt_edge.runtime.schema import parse_json
+from vpt_edge.runtime.schema import brief, parse_json
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.image import Box
@@ -88,9 +88,15 @@ def read_samples(path: str | os.PathLike[str]) -> Samples:
     more have no readable picture.
     """
     source = Path(path)
-    if source.is_dir():
+    try:
+        is_folder = source.is_dir()
+        is_file = source.is_file()
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL
+        problem = f"no data at {brief(str(path))} ({error.args[-1]}), expected {EXPECTED}"
+        raise VptError(problem) from error
+    if is_folder:
         samples = _folder(source)
-    elif not source.is_file():
+    elif not is_file:
         raise VptError(f"no data at {source}, expected {EXPECTED}")
     elif source.suffix.lower() == ".jsonl":
         samples = _each(_lines(source), _line, source)

@@ -25,7 +25,7 @@ from vpt_edge.export.tokenizer_files import (
 from vpt_edge.export.weights import is_finite
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.models.qwen2_vl import most_tokens
-from vpt_edge.runtime.schema import label
+from vpt_edge.runtime.schema import brief, label
 
 if TYPE_CHECKING:
     import torch
@@ -77,9 +77,17 @@ class Checkpoint:
         Raises CheckpointError.
         """
         path = Path(name)
-        if path.is_dir():
+        try:
+            is_folder = path.is_dir()
+            is_local = path.exists()
+        except (OSError, ValueError) as error:  # a name that is too long, or has a NUL
+            raise CheckpointError(
+                f"{brief(name)} cannot be opened ({error.args[-1]})",
+                "expected a folder with config.json, or a Hub id owner/name",
+            ) from error
+        if is_folder:
             return cls(path, name)
-        if path.exists() or not re.fullmatch(HUB_ID, name):
+        if is_local or not re.fullmatch(HUB_ID, name):
             raise CheckpointError(
                 f"no checkpoint at {name}: "
                 "expected a folder with config.json, or a Hub id owner/name"

@@ -15,7 +15,7 @@ from vpt_edge.runtime.lock import LOCK, read_writer
 from vpt_edge.runtime.manifest import MANIFEST
 from vpt_edge.runtime.mounts import find_mount
 from vpt_edge.runtime.partial import PARTIAL
-from vpt_edge.runtime.schema import parse_json
+from vpt_edge.runtime.schema import brief, parse_json
 from vpt_edge.runtime.sessions.plan import PLANS, TIMINGS
 
 MANIFEST_KEYS = {"schema_version", "precision", "graphs", "files"}  # of every schema version
@@ -30,8 +30,13 @@ def check_destination(path: str | os.PathLike[str]) -> None:
     which its own manifest lists, the manifest, what vpt-build writes into ``plans``, and nothing
     else.
     """
-    target = resolve(path)
-    if not target.exists():
+    try:
+        target = resolve(path)
+        is_free = not target.exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or has a NUL
+        problem = f"cannot write {brief(str(path))}: {error.args[-1]}"
+        raise ExportError(problem, "choose another name") from error
+    if is_free:
         return
     mount = find_mount(target)
     if mount == target:

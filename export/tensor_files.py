@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 STEMS = {"model": "safetensors", "pytorch_model": "bin"}  # the first that is there is read
 OTHERS = (".bin", ".ckpt", ".gguf", ".h5", ".onnx", ".pt", ".pth", ".safetensors")
+LONGEST_NAME = 255  # bytes that file systems take
 LFS = b"version https://git-lfs"
 PICKLE = b"\x80\x02"
 STRANGER = re.compile(r"GLOBAL ([\w.]+) (?:was not an allowed|whose module)")  # in torch's errors
@@ -122,6 +123,8 @@ def _shards(index: Path, suffix: str) -> list[Path]:
 def _is_plain(name: Any, suffix: str) -> bool:
     """Whether ``name`` is that of a file in this folder: of none above, below or elsewhere."""
     if not isinstance(name, str) or not name.endswith(f".{suffix}") or not name.isprintable():
+        return False
+    if len(name.encode()) > LONGEST_NAME:
         return False
     return not any(separator in name for separator in ("/", "\\", ":"))
 

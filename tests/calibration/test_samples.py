@@ -268,3 +268,9 @@ def test_many_unreadable_pictures_are_counted_and_the_first_named(tmp_path: Path
     assert str(error.value).endswith("and 3 more")
     with pytest.raises(ImageError):
         Sample(tmp_path / "none0.png", "Q").open()
+
+
+@pytest.mark.parametrize("name", [5000 * "x", "a\0b"])
+def test_a_name_that_no_file_has_is_no_data(name: str) -> None:
+    with pytest.raises(VptError, match="no data at"):
+        read_samples(name)

@@ -201,3 +201,9 @@ def test_whatever_a_file_says_the_checkpoint_opens_or_is_refused(
 def test_a_file_is_not_a_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert "no checkpoint at" in refused(tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", [5000 * "x", f"owner/{300 * 'x'}", "a\0b"])
+def test_a_name_that_no_folder_has_is_not_a_checkpoint(name: str) -> None:
+    with pytest.raises(CheckpointError):
+        Checkpoint.open(name)

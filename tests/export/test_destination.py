@@ -222,3 +222,9 @@ def test_ranges_of_something_else_are_not_replaced(text: str, tmp_path: Path) ->
     ranges.mkdir()
     with pytest.raises(ExportError, match="not a regular file"):
         exporter.export("no/such", tmp_path / "bundle", precision="int8", calibration=options)
+
+
+@pytest.mark.parametrize("name", [300 * "x", "a\0b"])
+def test_a_name_that_no_folder_has_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"cannot write .*choose another name"):
+        check_destination(tmp_path / name)

@@ -247,6 +247,7 @@ def test_weights_of_every_float_are_taken(dtype: torch.dtype, copy: Copy) -> Non
         "..\\model.safetensors",
         "C:model.safetensors",
         "model.bin",
+        f"{300 * 'x'}.safetensors",
         "",
         "\x1b[2J.safetensors",
         None,
