@@ -126,7 +126,7 @@ class Collector:
 
     def _resume(self, name: str, recorder: ActivationRecorder, divisors: str) -> tuple[int, int]:
         """Give ``recorder`` what an earlier run has recorded; returns samples done, and looks."""
-        entry = self.file.load().get(name)
+        entry: Any = self.file.load().get(name)
         try:
             if entry["divisors"] != divisors:
                 return 0, 0
