@@ -149,7 +149,7 @@ def test_a_generated_action_takes_the_state_before_it(
 def test_a_perception_without_an_action_stops_nowhere(
     bundle: Bundle, session: ScriptedSession, ids: Ids
 ) -> None:
-    alignment = {"action": None, "action_start": None, "triggers": []}
+    alignment: dict[str, Any] = {"action": None, "action_start": None, "triggers": []}
     perception = {**bundle.manifest.perception, **alignment}
     decoder = open_decoder(
         replace(bundle, manifest=replace(bundle.manifest, perception=perception)), session
