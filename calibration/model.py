@@ -13,7 +13,7 @@ from vpt_edge.runtime.sessions import open_session
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.recorder import ActivationRecorder
-    from vpt_edge.runtime.bundle import Embeddings
+    from vpt_edge.runtime.embeddings import Embeddings
     from vpt_edge.runtime.manifest import Manifest
     from vpt_edge.runtime.sessions import Session
 

@@ -14,7 +14,7 @@ from vpt_edge.engines import resources
 from vpt_edge.engines.engine import Job
 from vpt_edge.engines.process import BuildProcess
 from vpt_edge.engines.profiles import make_profiles
-from vpt_edge.runtime.errors import SessionError, VptError
+from vpt_edge.runtime.errors import BundleError, SessionError, VptError
 from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.lock import lock_place
 from vpt_edge.runtime.partial import sweep_files
@@ -148,20 +148,23 @@ def build(survey: Survey, task: Task, workspace: int | None, watch: Watch) -> di
 
     ``workspace``: bytes, None: what is free. Within ``lock_plans``. Raises VptError if that fails.
     """
-    job = _job(survey, task, workspace)
-    process = BuildProcess(
-        {"task": "build", "job": dataclasses.asdict(job)}, f"building {task.name}"
-    )
+    built: dict[str, Any] = {}
     try:
-        with survey.bundle.hold():
-            built: dict[str, Any] = process.run(watch)["built"]
+        with survey.bundle.hold() as bundle:
+            job = _job(survey, bundle, task, workspace)
+            work = {"task": "build", "job": dataclasses.asdict(job)}
+            process = BuildProcess(work, f"building {task.name}")
+            built = process.run(watch)["built"]
+    except BundleError:
+        if built:  # of who knows which graph
+            task.side_car.unlink(missing_ok=True)
+        raise
     finally:
         _sweep(task)  # a process that crashed has left something
     return {**built, "peak_memory": process.peak}
 
 
-def _job(survey: Survey, task: Task, workspace: int | None) -> Job:
-    bundle = survey.bundle
+def _job(survey: Survey, bundle: Bundle, task: Task, workspace: int | None) -> Job:
     timing_cache = None
     # TensorRT-RTX measures on the card that runs the plan, and needs no limit here.
     if survey.platform.library == "tensorrt":

@@ -109,7 +109,7 @@ def _parse(parser: Any, job: Job, messages: deque[str]) -> None:
             return
     problems = [str(parser.get_error(index)) for index in range(parser.num_errors)]
     raise SessionError(
-        f"{_title(job)} does not parse {job.graph}: {'; '.join(problems or messages)}",
+        f"{_title(job)} does not parse {_file_name(job)}: {'; '.join(problems or messages)}",
         "export the bundle again",
     )
 
@@ -129,11 +129,16 @@ def _refusal(job: Job, messages: deque[str]) -> SessionError:
     fix = ""
     if job.workspace is not None:
         fix = f"the workspace was limited to {job.workspace >> 20} MiB: --workspace"
-    return SessionError(f"{_title(job)} does not build {job.graph}: {cause}", fix)
+    return SessionError(f"{_title(job)} does not build {_file_name(job)}: {cause}", fix)
 
 
 def _title(job: Job) -> str:
     return f"{job.platform.library} {job.platform.version}"
+
+
+def _file_name(job: Job) -> str:
+    """Of the graph; its folder may be one that is held open, whose way tells nobody anything."""
+    return Path(job.graph).name
 
 
 def _network_flags(trt: Any) -> int:
@@ -152,7 +157,9 @@ def _add_profiles(builder: Any, network: Any, config: Any, job: Job) -> None:
         for name in dynamic:
             optimization.set_shape(name, *profile.shapes[name])
         if config.add_optimization_profile(optimization) < 0:
-            raise SessionError(f"{_title(job)} refuses the profile {profile.name!r} of {job.graph}")
+            raise SessionError(
+                f"{_title(job)} refuses the profile {profile.name!r} of {_file_name(job)}"
+            )
 
 
 def _timing_cache(trt: Any, config: Any, job: Job) -> Any:

@@ -28,7 +28,7 @@ from vpt_edge.export.attention import PlainAttention
 from vpt_edge.export.quantization.recipe import RECIPES
 from vpt_edge.export.spec import OPSET
 from vpt_edge.export.tracing import nest
-from vpt_edge.runtime.bundle import Embeddings
+from vpt_edge.runtime.embeddings import Embeddings
 from vpt_edge.runtime.files import sha256
 
 if TYPE_CHECKING:

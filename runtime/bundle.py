@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from vpt_edge.runtime import models, perception
+from vpt_edge.runtime.embeddings import Embeddings
 from vpt_edge.runtime.errors import BundleError
 from vpt_edge.runtime.external_data import read_external_data
 from vpt_edge.runtime.files import sha256
@@ -23,31 +24,13 @@ from vpt_edge.runtime.interface import (
     table_size,
 )
 from vpt_edge.runtime.manifest import MANIFEST, Graph, Manifest, read_manifest
+from vpt_edge.runtime.pin import Pin
 from vpt_edge.runtime.schema import EXPORT_AGAIN, brief, label
-from vpt_edge.runtime.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.snapshot import Snapshot
 
 TOKENIZER = "tokenizer.json"
-
-
-@dataclass(frozen=True)
-class Embeddings:
-    """``table`` (vocab_size, hidden_size), and a scale for each row if it is of integers."""
-
-    table: np.ndarray[Any, Any]
-    scales: np.ndarray[Any, Any] | None
-
-    def rows(self, ids: Sequence[int] | np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """The rows of ``ids``: a new array (len(ids), hidden_size) float32."""
-        place = np.asarray(ids)
-        try:
-            rows = self.table[place].astype(np.float32)
-        except IndexError as error:
-            problem = f"the tokenizer gives the id {int(place.max())}"
-            expected = f"the embedding table has {len(self.table)} rows"
-            raise BundleError(f"{problem}, {expected}", EXPORT_AGAIN) from error
-        if self.scales is None:
-            return rows
-        return rows * self.scales[place, None]
 
 
 class Model(Protocol):
@@ -69,12 +52,11 @@ def open_model(model: str | os.PathLike[str] | Model) -> Iterator[Model]:
     Raises BundleError behind the block for a bundle that is altered or was replaced.
     """
     if isinstance(model, str | os.PathLike):
-        bundle = Bundle.read(model)
-        with bundle.check_beside():
+        with Bundle.read(model).hold() as bundle, bundle.check_beside():
             yield bundle
     elif isinstance(model, Bundle):
-        with model.hold():
-            yield model
+        with model.hold() as bundle:
+            yield bundle
     elif hasattr(model, "manifest"):
         yield model
     else:
@@ -86,12 +68,14 @@ def open_model(model: str | os.PathLike[str] | Model) -> Iterator[Model]:
 class Bundle:
     """An opened bundle: every file is there and, once it is checked, has the manifest's hash.
 
-    ``snapshot``: what stood in the folder when it was read.
+    ``snapshot``: what stood in the folder when it was read; ``pin``: what holds the folder, so that
+    its files are those.
     """
 
     path: Path
     manifest: Manifest
     snapshot: Snapshot | None = field(default=None, compare=False, repr=False)
+    pin: Pin | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -101,8 +85,8 @@ class Bundle:
         lie outside of the bundle, and a folder that is replaced meanwhile.
         """
         bundle = cls.read(path)
-        with bundle.hold():
-            bundle.check()
+        with bundle.hold() as held:
+            held.check()
         return bundle
 
     @classmethod
@@ -112,27 +96,29 @@ class Bundle:
             problem = f"{brief(path)} is not a bundle, expected its folder"
             raise BundleError(problem, "give the folder that vpt-export wrote")
         folder = Path(path)
-        before = Snapshot.take(folder, [MANIFEST])
-        try:
-            bundle = cls._read(folder)
-        except BundleError:
-            before.check()
-            raise
-        except OSError as error:  # a name too long, or a file that is gone meanwhile
-            before.check()
-            problem = f"{brief(str(folder))} cannot be read ({error.strerror})"
-            raise BundleError(problem, "give the folder that vpt-export wrote") from error
-        bundle._compare(before)
+        with Pin(folder) as pin:
+            before = pin.take_snapshot([MANIFEST])
+            try:
+                bundle = cls._read(folder, pin)
+            except BundleError:
+                pin.refuse(pin.find_change(before))
+                raise
+            except OSError as error:  # a name too long, or a file that is gone meanwhile
+                pin.refuse(pin.find_change(before))
+                problem = f"{brief(str(folder))} cannot be read ({error.strerror})"
+                raise BundleError(problem, "give the folder that vpt-export wrote") from error
+            bundle._check_unchanged(before)
         return bundle
 
     @classmethod
-    def _read(cls, folder: Path) -> Bundle:
-        manifest = read_manifest(folder)
+    def _read(cls, folder: Path, pin: Pin) -> Bundle:
+        manifest = read_manifest(folder, pin.place)
         check_manifest(manifest)
         models.open_tower(manifest)
         way = perception.open_perception(manifest)
         check_reencoder(manifest, way.encoder is not None, way.action is not None)
-        bundle = cls(folder, manifest, Snapshot.take(folder, [MANIFEST, *manifest.files]))
+        snapshot = pin.take_snapshot([MANIFEST, *manifest.files])
+        bundle = cls(folder, manifest, snapshot, pin)
         bundle._refuse(map(bundle._missing, manifest.files))
         bundle._refuse([*bundle._sizes(), *map(bundle._foreign_weights, manifest.graphs)])
         return bundle
@@ -144,11 +130,11 @@ class Bundle:
 
     @contextlib.contextmanager
     def check_beside(self) -> Iterator[None]:
-        """``check`` while the block opens the files, and ``hold``.
+        """``check`` while the block opens the files.
 
         Where they are altered, that is the error, whatever else fails.
         """
-        with self.hold(), ThreadPoolExecutor(1) as thread:
+        with ThreadPoolExecutor(1) as thread:
             check = thread.submit(self.check)
             try:
                 yield
@@ -158,45 +144,56 @@ class Bundle:
             check.result()
 
     @contextlib.contextmanager
-    def hold(self) -> Iterator[None]:
-        """Raise BundleError behind the block where it may have opened other files than those that
-        were read: the bundle was replaced.
+    def hold(self) -> Iterator[Bundle]:
+        """This bundle for a block that opens its files: they are those that were read, wherever
+        the folder is moved meanwhile.
+
+        Raises BundleError where the bundle was replaced, before the block or in it.
         """
         if self.snapshot is None:
-            yield
+            yield self
             return
-        try:
-            yield
-        except Exception:
-            self._compare(self.snapshot)
-            raise
-        self._compare(self.snapshot)
-
-    def _compare(self, snapshot: Snapshot) -> None:
-        """Raise BundleError where the folder is not as in ``snapshot``.
-
-        Some file systems number their files anew as they like: what has the same content is the
-        same.
-        """
-        try:
-            snapshot.check()
-        except BundleError:
-            if not self._is_same():
+        with Pin(self.path) as pin:
+            before = pin.take_snapshot(self.snapshot.files)
+            bundle = replace(self, snapshot=before, pin=pin)
+            change = self.snapshot.compare(before)
+            if change and not self._stands_in(pin):
+                pin.refuse(change)
+            try:
+                yield bundle
+            except Exception:
+                bundle._check_unchanged(before)
+                if pin.moved:  # some libraries ask for the folder's name and look for it again
+                    pin.refuse("the folder was moved")
                 raise
+            bundle._check_unchanged(before)
 
-    def _is_same(self) -> bool:
-        """Whether manifest and files in the folder are those of this bundle."""
+    def _check_unchanged(self, before: Snapshot) -> None:
+        """Raise BundleError where files of the held folder were exchanged, be it there and back,
+        or another bundle stands in its place.
+
+        What has the same content there is the same.
+        """
+        assert self.pin is not None
+        self.pin.refuse(self.pin.find_exchange(before))
+        change = self.pin.find_change(before)
+        if change:
+            with Pin(self.path) as pin:
+                if not self._stands_in(pin):
+                    pin.refuse(change)
+
+    def _stands_in(self, pin: Pin) -> bool:
+        """Whether manifest and files in the folder that ``pin`` holds are those of this bundle."""
         try:
-            if read_manifest(self.path) != self.manifest:
-                return False
-            self.check()
-        except BundleError:
+            bundle = Bundle._read(self.path, pin)
+            bundle.check()
+        except (BundleError, OSError):
             return False
-        return True
+        return bundle.manifest == self.manifest
 
     def _altered(self, name: str) -> str | None:
         try:
-            digest = sha256(self.path / name)
+            digest = sha256(self.file(name))
         except OSError as error:
             return f"{name} cannot be read ({error.strerror})"
         if digest == self.manifest.files[name]:
@@ -204,9 +201,10 @@ class Bundle:
         return f"{name} is altered (its sha256 differs)"
 
     def _missing(self, name: str) -> str | None:
-        if (self.path / name).is_file():
+        file = self.file(name)
+        if file.is_file():
             return None
-        if (self.path / name).is_symlink():
+        if file.is_symlink():
             return f"{name} is a symlink to a file that is missing"
         return f"{name} is missing"
 
@@ -225,7 +223,7 @@ class Bundle:
         """What is wrong with the places outside of the graph ``name`` where its weights lie."""
         file = self.manifest.graphs[name].file
         try:
-            places = read_external_data(self.path / file)
+            places = read_external_data(self.file(file))
         except (OSError, ValueError) as error:
             return self._altered(file) or f"{file} is not a well-formed ONNX file ({error})"
         for place in places:
@@ -240,7 +238,7 @@ class Bundle:
         return None
 
     def _size(self, name: str) -> int:
-        return (self.path / name).stat().st_size
+        return self.file(name).stat().st_size
 
     def _refuse(self, findings: Iterable[str | None]) -> None:
         problems = [text for text in findings if text]
@@ -263,11 +261,15 @@ class Bundle:
         """Whether files are symlinks into several folders, as DVC and git-annex lay them: from 1.24
         on ONNX Runtime takes no weights from another folder than the graph's own.
         """
-        folders = {(self.path / name).resolve().parent for name in self.manifest.files}
+        folders = {self.file(name).resolve().parent for name in self.manifest.files}
         return len(folders) > 1
 
     def file(self, name: str) -> Path:
-        return self.path / name
+        """The way to the file ``name``."""
+        folder = self.path
+        if self.pin is not None:
+            folder = self.pin.place
+        return folder / name
 
     @property
     def tokenizer_file(self) -> Path:

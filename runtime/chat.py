@@ -79,7 +79,7 @@ class Chat:
     """
 
     def __init__(self, tokenizer: Path, pads: Mapping[str, str]) -> None:
-        with _guard(f"{tokenizer} is not a tokenizer"), utf8_name(tokenizer) as name:
+        with _guard(f"{tokenizer.name} is not a tokenizer"), utf8_name(tokenizer) as name:
             self._tokenizer = Tokenizer.from_file(name)
         # What a training left in the file: the authors' code ignores the first two, and with the
         # last no two prompts would be alike.

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from vpt_edge.runtime.bundle import Embeddings
 from vpt_edge.runtime.context import first_difference
+from vpt_edge.runtime.embeddings import Embeddings
 from vpt_edge.runtime.errors import PromptError, VptError
 from vpt_edge.runtime.finite import check_finite
 from vpt_edge.runtime.kv_cache import KVCache

@@ -194,16 +194,19 @@ class Manifest:
         return str(kind)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest in ``folder``. Raises BundleError where this version reads none."""
-    path = folder / MANIFEST
+def read_manifest(folder: Path, place: Path | None = None) -> Manifest:
+    """The manifest in ``folder``, to which ``place`` is another way.
+
+    Raises BundleError where this version reads none.
+    """
+    path = (place or folder) / MANIFEST
     if not path.is_file():
         problem = "there is no such folder"
-        if folder.is_dir():
+        if path.parent.is_dir():
             problem = "the folder has no manifest.json"
         fix = f"make one: vpt-export CHECKPOINT -o {folder}"
         raise BundleError(f"{folder} is not a bundle: {problem}", fix)
-    data = _read_object(path)
+    data = _read_object(path, folder / MANIFEST)
     version = data.get("schema_version")
     if version != SCHEMA_VERSION:
         shown = label(version) if isinstance(version, str) else brief(version)
@@ -211,33 +214,34 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} has schema version {shown}, this vpt-edge reads version {SCHEMA_VERSION}",
             f"install the vpt-edge that wrote it, or {EXPORT_AGAIN}",
         )
-    _check_seal(data, path)
+    _check_seal(data, folder / MANIFEST)
     del data[SEAL]
     return read_as(Manifest, data, MANIFEST)
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def _read_object(path: Path, name: Path) -> dict[str, Any]:
+    """The JSON object in the file ``path``; errors call it ``name``."""
     if path.stat().st_size > MOST_BYTES:
-        raise BundleError(f"{path} has more than {MOST_BYTES >> 20} MiB", EXPORT_AGAIN)
+        raise BundleError(f"{name} has more than {MOST_BYTES >> 20} MiB", EXPORT_AGAIN)
     try:
         data = parse_json(path.read_bytes())
     except ValueError as error:
-        raise BundleError(f"{path} is not JSON ({error})", EXPORT_AGAIN) from error
+        raise BundleError(f"{name} is not JSON ({error})", EXPORT_AGAIN) from error
     if not isinstance(data, dict):
-        raise BundleError(f"{path} holds {type(data).__name__}, expected an object", EXPORT_AGAIN)
+        raise BundleError(f"{name} holds {type(data).__name__}, expected an object", EXPORT_AGAIN)
     return data
 
 
-def _check_seal(data: Mapping[str, Any], path: Path) -> None:
+def _check_seal(data: Mapping[str, Any], name: Path) -> None:
     if SEAL not in data:
-        raise BundleError(f"{path} lacks its own sha256", EXPORT_AGAIN)
+        raise BundleError(f"{name} lacks its own sha256", EXPORT_AGAIN)
     try:
         own = seal(data)
     except RecursionError as error:
-        raise BundleError(f"{path} is nested too deeply", EXPORT_AGAIN) from error
+        raise BundleError(f"{name} is nested too deeply", EXPORT_AGAIN) from error
     if data[SEAL] != own:
         raise BundleError(
-            f"{path} is altered: its own sha256 differs",
+            f"{name} is altered: its own sha256 differs",
             f"copy the bundle again, or {EXPORT_AGAIN}",
         )
 

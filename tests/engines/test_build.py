@@ -25,9 +25,12 @@ from manifests import altered
 from vpt_edge.commands import build as command
 from vpt_edge.engines import build, worker
 from vpt_edge.engines.engine import Job, make_plan
+from vpt_edge.engines.process import BuildProcess
 from vpt_edge.engines.profiles import make_profiles
 from vpt_edge.runtime import Bundle, host
-from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.errors import BundleError
+from vpt_edge.runtime.files import _exchange, sha256
+from vpt_edge.runtime.manifest import write_manifest
 from vpt_edge.runtime.sessions.plan import PLANS, digest, find_plan, read_plan
 
 if TYPE_CHECKING:
@@ -185,6 +188,42 @@ def test_a_quantized_bundle_builds(
     linked(exported(DEMO, "int8", "tensorrt").path, path)
     found = build_json(capsys, str(path))
     assert [plan["built"] for plan in found.values()] == [True] * len(GRAPHS)
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_plan_is_built_of_the_bundle_that_was_read(
+    back: bool, exported: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever takes the bundle's place meanwhile, be it for a moment."""
+    path = tmp_path / "bundle"
+    shutil.copytree(exported(DEMO, "fp32", "tensorrt").path, path)
+    other = shutil.copytree(path, tmp_path / "other")
+    write_manifest(dataclasses.replace(Bundle.open(other).manifest, source="other"), other)
+    survey = build.survey(Bundle.open(path), "tensorrt-rtx")
+    task = survey.tasks[0]
+    folder = path.stat().st_ino
+
+    def build_meanwhile(process: BuildProcess, watch: Any) -> dict[str, Any]:
+        assert _exchange(path, other)
+        graph = Path(process._work["job"]["graph"])
+        assert graph.parent.stat().st_ino == folder
+        assert graph.read_bytes()[:1]
+        task.side_car.parent.mkdir(parents=True, exist_ok=True)
+        task.side_car.write_text("{}")
+        if back:
+            assert _exchange(path, other)
+            task.side_car.parent.mkdir(parents=True, exist_ok=True)
+            task.side_car.write_text("{}")
+        return {"built": {"bytes": 1, "seconds": 1}}
+
+    monkeypatch.setattr(BuildProcess, "run", build_meanwhile)
+    if back:
+        assert build.build(survey, task, None, lambda *_: None)["bytes"] == 1
+        assert task.side_car.is_file()
+        return
+    with pytest.raises(BundleError, match="was replaced while it was in use"):
+        build.build(survey, task, None, lambda *_: None)
+    assert not task.side_car.exists()
 
 
 def test_the_summary_names_the_next_command(
