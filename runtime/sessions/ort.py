@@ -16,8 +16,9 @@ import numpy as np
 from vpt_edge.runtime import host
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.names import utf8_name
-from vpt_edge.runtime.schema import EXPORT_AGAIN, labels
 from vpt_edge.runtime.sessions import cuda
+from vpt_edge.runtime.sessions.failure import summarize
+from vpt_edge.runtime.sessions.signature import Signature, check_signatures
 from vpt_edge.runtime.sessions.stream import DeviceArray, Stream
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 CPU = "CPUExecutionProvider"
 SILENT = 4  # of its log: its exceptions say the same, and a node's name goes to no terminal raw
+FLOATS = {"float": "float32", "double": "float64"}  # its names; those of others are numpy's
 HEAVY_OPERATORS = {
     *("Conv", "Gemm", "MatMul", "GroupQueryAttention", "MultiHeadAttention"),
     *("MatMulIntegerToFloat", "MatMulNBits", "QGemm"),
@@ -44,12 +46,14 @@ class OrtSession:
         self._session: Any = self._inference_session(bundle, name)
         self._binding: Any = self._session.io_binding()
         self._bound: dict[str, Array] = {}
-        self._inputs = {value.name for value in self._session.get_inputs()}
-        self._outputs = {value.name for value in self._session.get_outputs()}
-        self._compare(bundle, name)
+        inputs = _read_signatures(self._session.get_inputs())
+        outputs = _read_signatures(self._session.get_outputs())
+        check_signatures(bundle.graph(name), inputs, outputs)
+        self._inputs = set(inputs)
+        self._outputs = set(outputs)
 
     def _inference_session(self, bundle: Bundle, name: str) -> Any:
-        path = bundle.file(bundle.graph(name).file)
+        file = bundle.graph(name).file
         try:
             import onnxruntime
         except ImportError as error:
@@ -60,9 +64,9 @@ class OrtSession:
         options.log_severity_level = SILENT
         self._prepare(onnxruntime, options)
         try:
-            with utf8_name(path) as name:
+            with utf8_name(bundle.file(file)) as place:
                 session = onnxruntime.InferenceSession(
-                    name,
+                    place,
                     options,
                     providers=[(self.provider, self.provider_options)],
                     enable_fallback=0,  # which would tell the terminal that it has failed
@@ -72,7 +76,8 @@ class OrtSession:
             if bundle.is_scattered:
                 fix = f"its files are symlinks into several folders: {copy_files(bundle.path)}"
             raise SessionError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: {error}", fix
+                f"ONNX Runtime {onnxruntime.__version__} cannot open {file}: {summarize(error)}",
+                fix,
             ) from error
         # It may have fallen back to the CPU, with no more than a line in its log.
         if session.get_providers()[0] != self.provider:
@@ -91,19 +96,6 @@ class OrtSession:
         if cores < (os.cpu_count() or cores):
             options.intra_op_num_threads = cores
 
-    def _compare(self, bundle: Bundle, name: str) -> None:
-        """Raise SessionError unless the graph has the inputs and outputs of the manifest."""
-        graph = bundle.graph(name)
-        inputs = {tensor.name for tensor in graph.inputs}
-        outputs = {tensor.name for tensor in graph.outputs}
-        others = (inputs ^ self._inputs) | (outputs ^ self._outputs)
-        if others:
-            raise SessionError(
-                f"{graph.file} and manifest.json differ in their inputs and outputs: "
-                f"{labels(others)}",
-                EXPORT_AGAIN,
-            )
-
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         with self._lock:
             if self._session is None:
@@ -116,7 +108,7 @@ class OrtSession:
             except Exception as error:  # see above
                 shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
                 raise SessionError(
-                    f"ONNX Runtime failed in {self._name} ({shapes}): {error}"
+                    f"ONNX Runtime failed in {self._name} ({shapes}): {summarize(error)}"
                 ) from error
 
     def _check(self, inputs: Arrays, outputs: Arrays) -> None:
@@ -153,7 +145,7 @@ class OrtSession:
             bind(name, place, 0, array.dtype, array.shape, pointer)
         except Exception as error:  # see above
             raise SessionError(
-                f"{self._name} refuses {name}, {array.dtype} {array.shape}: {error}"
+                f"{self._name} refuses {name}, {array.dtype} {array.shape}: {summarize(error)}"
             ) from error
         self._bound[name] = array  # keeps the memory alive, and spares the next run the binding
 
@@ -245,6 +237,15 @@ def _register_arena() -> None:
     defaults = onnxruntime.OrtArenaCfg(0, -1, -1, -1)
     with contextlib.suppress(RuntimeError):  # the program around us has registered one: it will do
         onnxruntime.create_and_register_allocator(place, defaults)
+
+
+def _read_signatures(values: Any) -> dict[str, Signature]:
+    """What ONNX Runtime tells of inputs or outputs, by name."""
+    signatures = dict[str, Signature]()
+    for value in values:
+        dtype = value.type.removeprefix("tensor(").removesuffix(")")
+        signatures[value.name] = Signature(FLOATS.get(dtype, dtype), tuple(value.shape))
+    return signatures
 
 
 def copy_files(folder: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.sessions import cuda
 from vpt_edge.runtime.sessions.plan import Platform
+from vpt_edge.runtime.sessions.signature import Signature
 
 OLDEST = (10, 3)  # what JetPack 6 has
 MODULES = {"tensorrt": ("tensorrt",), "tensorrt-rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
@@ -17,6 +18,8 @@ FIXES = {
     "--system-site-packages); elsewhere: pip install 'vpt-edge[tensorrt]'",
     "tensorrt-rtx": "pip install 'vpt-edge[rtx]'",
 }
+DTYPES = {"FLOAT": "float32", "HALF": "float16"}  # its names; those of others are numpy's
+DYNAMIC = -1  # size of an axis
 LAST_MESSAGES = 8  # of TensorRT's log, for the text of an error
 
 
@@ -69,3 +72,21 @@ def make_logger(trt: Any, messages: deque[str]) -> Any:
                 messages.append(message)
 
     return Logger()
+
+
+def read_signatures(trt: Any, engine: Any) -> tuple[dict[str, Signature], dict[str, Signature]]:
+    """What an engine tells of its inputs and outputs, by name."""
+    inputs = dict[str, Signature]()
+    outputs = dict[str, Signature]()
+    for index in range(engine.num_io_tensors):
+        name = engine.get_tensor_name(index)
+        dtype = engine.get_tensor_dtype(name).name
+        shape = list[int | None](engine.get_tensor_shape(name))
+        for axis, size in enumerate(shape):
+            if size == DYNAMIC:
+                shape[axis] = None
+        tensors = outputs
+        if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT:
+            tensors = inputs
+        tensors[name] = Signature(DTYPES.get(dtype, dtype.lower()), tuple(shape))
+    return inputs, outputs

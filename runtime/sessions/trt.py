@@ -14,12 +14,14 @@ from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.sessions import cuda
 from vpt_edge.runtime.sessions.binding import Binder, Binding, Slot
 from vpt_edge.runtime.sessions.plan import map_plan
+from vpt_edge.runtime.sessions.signature import check_signatures
 from vpt_edge.runtime.sessions.stream import DeviceArray, Stream
 from vpt_edge.runtime.sessions.tensorrt import (
     LAST_MESSAGES,
     load_tensorrt,
     make_logger,
     read_platform,
+    read_signatures,
 )
 
 if TYPE_CHECKING:
@@ -96,6 +98,8 @@ class TrtSession:
         self._runtime = self._trt.Runtime(make_logger(self._trt, self._messages))
         engine = self._runtime.deserialize_cuda_engine(plan)
         self._engine = self._need(engine, f"does not load {plan.filename}")
+        inputs, outputs = read_signatures(self._trt, self._engine)
+        check_signatures(self._graph, inputs, outputs)
         size = max(int(self._engine.device_memory_size_v2), 1)
         self._scratch = stream.zeros((size,), np.uint8)
         for index in range(len(self._profiles)):

@@ -26,6 +26,7 @@ from vpt_edge.device.doctor import check_bundle
 from vpt_edge.runtime import Bundle, host
 from vpt_edge.runtime.errors import BundleError, SessionError
 from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.manifest import Graph, Tensor
 from vpt_edge.runtime.sessions import ort
 
 
@@ -152,6 +153,23 @@ def test_a_graph_of_other_inputs_than_the_manifest_says(exported: Exporter) -> N
         ort.OrtSession(Bundle(bundle.path, manifest), "reencoder_projector")
 
 
+def test_a_graph_of_other_sizes_than_the_manifest_says(exported: Exporter) -> None:
+    bundle = exported(DEMO)
+    decoder = bundle.graph("decoder")
+    inputs = list(decoder.inputs)
+    index, past = next(
+        (index, tensor) for index, tensor in enumerate(inputs) if tensor.name == "past.0.key"
+    )
+    inputs[index] = replace(past, shape=(*past.shape[:3], 16))
+    manifest = replace(bundle.manifest, graphs={"decoder": replace(decoder, inputs=tuple(inputs))})
+    with pytest.raises(SessionError) as caught:
+        ort.OrtSession(Bundle(bundle.path, manifest), "decoder")
+    assert "decoder.onnx and manifest.json differ in the input past.0.key: found " in str(
+        caught.value
+    )
+    assert "'capacity', 16); export the checkpoint again" in str(caught.value)
+
+
 def test_what_a_graph_calls_its_nodes_reaches_no_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,8 +183,9 @@ def test_what_a_graph_calls_its_nodes_reaches_no_terminal(
         graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=9
     )
     onnx.save(model, str(tmp_path / "reshape.onnx"))
-    names = [SimpleNamespace(name=name) for name in "xsy"]
-    described = SimpleNamespace(file="reshape.onnx", inputs=names[:2], outputs=names[2:])
+    tensors = (Tensor("x", "float32", ("n",)), Tensor("s", "int64", (1,)))
+    bounds = {"n": (1, 3, 9), "m": (1, 7, 9)}
+    described = Graph("reshape.onnx", tensors, (Tensor("y", "float32", ("m",)),), bounds)
     bundle: Any = SimpleNamespace(file=lambda name: tmp_path / name, graph=lambda name: described)
     feeds = {"x": np.zeros(3, np.float32), "s": np.array([7])}
     session = ort.OrtSession(bundle, "reshape")

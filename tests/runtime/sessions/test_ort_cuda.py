@@ -57,10 +57,11 @@ class Inference:
         return [CUDA, CPU] if self.loads else [CPU]
 
     def get_inputs(self) -> list[Any]:
-        return [SimpleNamespace(name=name) for name in ("past", "ids")]
+        past = SimpleNamespace(name="past", type="tensor(float)", shape=[1])
+        return [past, SimpleNamespace(name="ids", type="tensor(int32)", shape=[1])]
 
     def get_outputs(self) -> list[Any]:
-        return [SimpleNamespace(name="present")]
+        return [SimpleNamespace(name="present", type="tensor(float)", shape=[1])]
 
     def io_binding(self) -> Binding:
         return self.binding
