@@ -80,7 +80,8 @@ def survey(bundle: Bundle, library: str) -> Survey:
     probe = BuildProcess({"task": "probe", "library": library}, f"looking for {library}")
     answer = probe.run(lambda stage, done: None)
     platform = read_as(Platform, answer["platform"], "the platform")
-    tasks = tuple(_task(bundle, platform, name) for name in manifest.graphs)
+    with bundle.hold() as held:
+        tasks = tuple(_task(held, platform, name) for name in manifest.graphs)
     return Survey(bundle, platform, answer["gpu_free"], tasks)
 
 

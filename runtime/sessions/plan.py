@@ -8,10 +8,12 @@ alone finishes its plans on whatever card it finds.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ from vpt_edge.runtime.schema import parse_json, read_as
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.manifest import Graph
 
 PLANS = "plans"
 TIMINGS = "timing.cache"  # of a builder, beside its plans
@@ -67,6 +70,15 @@ class Profile:
     name: str
     shapes: dict[str, tuple[Shape, Shape, Shape]]
 
+    def fits(self, graph: Graph) -> bool:
+        """Whether it has shapes for the inputs of ``graph``, as many sizes as theirs have."""
+        if set(self.shapes) != {tensor.name for tensor in graph.inputs}:
+            return False
+        for tensor in graph.inputs:
+            if {len(shape) for shape in self.shapes[tensor.name]} != {len(tensor.shape)}:
+                return False
+        return True
+
     def holds(self, shapes: dict[str, Shape]) -> bool:
         """Whether inputs of ``shapes`` lie within the profile."""
         for name, shape in shapes.items():
@@ -93,6 +105,10 @@ class Plan:
     sha256: str
     bytes: int
     seconds: Number
+
+    def fits(self, graph: Graph) -> bool:
+        """Whether it has profiles, all of them of the inputs of ``graph``."""
+        return bool(self.profiles) and all(profile.fits(graph) for profile in self.profiles)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
@@ -123,8 +139,13 @@ def plan_files(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Pat
 def find_plan(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Plan]:
     """The plan of the graph ``name`` for ``platform``.
 
-    Raises SessionError where there is none, or a foreign one.
+    Raises SessionError where there is none, a foreign one, or one that cannot be read.
     """
+    with _guard(bundle, platform, name):
+        return _find_plan(bundle, platform, name)
+
+
+def _find_plan(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Plan]:
     path, side_car = plan_files(bundle, platform, name)
     fix = _build_here(bundle, platform)
     if not path.is_file() or not side_car.is_file():
@@ -140,6 +161,9 @@ def find_plan(bundle: Bundle, platform: Platform, name: str) -> tuple[Path, Plan
         raise SessionError(f"{path} was built with {plan.platform}, this is {platform}", fix)
     if plan.graph != digest(bundle, name):
         raise SessionError(f"{path} was built from another {name}, sha256 {plan.graph[:12]}", fix)
+    if not plan.fits(bundle.graph(name)):
+        problem = f"its profiles are not of the inputs of {name}"
+        raise SessionError(f"{side_car} is damaged ({problem})", fix)
     if size != plan.bytes:
         raise SessionError(f"{path} has {size} bytes, expected {plan.bytes}", fix)
     return path, plan
@@ -155,11 +179,22 @@ def map_plan(bundle: Bundle, platform: Platform, name: str) -> tuple[np.memmap[A
     if not plan.bytes:
         raise SessionError(f"{path} is empty", _build_here(bundle, platform))
     # Read from the page cache, not into memory of our own.
-    mapped = np.memmap(path, np.uint8, mode="r")
+    with _guard(bundle, platform, name):
+        mapped = np.memmap(path, np.uint8, mode="r")
     if hashlib.sha256(mapped.data).hexdigest() != plan.sha256:
         problem = f"{path} is altered: its sha256 is not that of {name}.json"
         raise SessionError(problem, _build_here(bundle, platform))
     return mapped, plan
+
+
+@contextlib.contextmanager
+def _guard(bundle: Bundle, platform: Platform, name: str) -> Iterator[None]:
+    """Raise SessionError for a file that the system does not let us read."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"the plan of {name} in {bundle.path} cannot be read ({error.strerror})"
+        raise SessionError(problem, _build_here(bundle, platform)) from error
 
 
 def _build_here(bundle: Bundle, platform: Platform) -> str:
@@ -170,7 +205,7 @@ def read_plan(side_car: Path) -> Plan:
     """Raises SessionError for a side-car that cannot be read."""
     try:
         return read_as(Plan, parse_json(side_car.read_bytes()), side_car.name)
-    except (ValueError, BundleError) as error:
+    except (ValueError, OSError, BundleError) as error:
         raise SessionError(
             f"{side_car} is damaged ({error})", "build the plan again: vpt-build BUNDLE"
         ) from error

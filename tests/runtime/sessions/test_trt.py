@@ -5,6 +5,8 @@ refused, what fails.
 from __future__ import annotations
 
 import dataclasses
+import errno
+import io
 import json
 import re
 import shutil
@@ -407,6 +409,44 @@ def test_a_side_car_of_another_kind(
     change(side_car(copy), **changes)
     text = refused(copy)
     assert "is damaged" in text and problem in text
+
+
+@pytest.mark.parametrize(
+    "profiles",
+    [
+        [],
+        [{"name": "a", "shapes": {}}],
+        [{"name": "a", "shapes": {"y": [[1, 1, WIDTH]] * 3}}],
+        [{"name": "a", "shapes": {"x": [[1, 1, WIDTH]] * 3, "y": [[1]] * 3}}],
+        [{"name": "a", "shapes": {"x": [[1, 1], [1, 4], [1, 64]]}}],
+        [{"name": "a", "shapes": {"x": [[1, 1, WIDTH], [1, 4, WIDTH], [1, 64]]}}],
+    ],
+)
+def test_profiles_of_other_inputs_are_a_damaged_side_car(
+    profiles: list[Any], copy: Bundle, driver: Driver
+) -> None:
+    build_plans(copy)
+    change(side_car(copy), profiles=profiles)
+    assert "double.json is damaged (its profiles are not of the inputs of double)" in refused(copy)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".plan"])
+def test_a_plan_that_cannot_be_read_is_one_error(
+    suffix: str, copy: Bundle, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another user has built it."""
+    build_plans(copy)
+    file = side_car(copy).with_suffix(suffix)
+    original = io.open
+
+    def refuse(path: Any, *arguments: Any, **options: Any) -> Any:
+        if str(path) == str(file):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
+    assert "Permission denied" in refused(copy)
 
 
 def test_a_deep_side_car(copy: Bundle, driver: Driver) -> None:
