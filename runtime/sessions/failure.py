@@ -12,13 +12,15 @@ NODE = re.compile(r"while running (\w+) node\. Name:'(.{0,60})")
 PLACE = (
     r"\S+\.(?:cc|h|cu|cuh|cpp|hpp):\d+ "
     r"(?:[^()']*::[^()']*\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])? |\w+ )"
-    r"(?:[^.]* was false\. )?"
+    r"(?:.{1,200}? was false\. )?"
 )
 # What stands before the matter: the first wordings that match are taken off, again and again.
 PREAMBLES = [
     re.compile(pattern)
     for pattern in (
         r"^.*\[ONNXRuntimeError\] : \d+ : \w+ : ",
+        r"^Error in execution: ",
+        r"^Error when binding (?:input|output): ",
         r"^Load model from .* failed:",
         r"^Non-zero status code .*? Status Message: ",
         r"^Exception during initialization: ",
@@ -29,7 +31,7 @@ PREAMBLES = [
     )
 ]
 # Of what is wrong, which may go on with the values.
-END = re.compile(r"\.? ; |\. (?!Actual: |Got: |Input shape:)| Stacktrace:")
+END = re.compile(r"\.? ; |\. (?!Actual: |Got: |Input shape:)| Stacktrace:| Please fix ")
 FOLDERS = re.compile(r"\"?(?:/[^\s\"/]+)+/([^\s\"/]+)\"?")
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from vpt_edge.runtime import host
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.names import utf8_name
+from vpt_edge.runtime.schema import LISTED
 from vpt_edge.runtime.sessions import cuda
 from vpt_edge.runtime.sessions.failure import summarize
 from vpt_edge.runtime.sessions.signature import Signature, check_signatures
@@ -106,7 +107,8 @@ class OrtSession:
             try:
                 self._session.run_with_iobinding(self._binding)
             except Exception as error:  # see above
-                shapes = ", ".join(f"{name} {array.shape}" for name, array in inputs.items())
+                first = list(inputs.items())[:LISTED]  # a decoder has a past for each layer
+                shapes = ", ".join(f"{name} {array.shape}" for name, array in first)
                 raise SessionError(
                     f"ONNX Runtime failed in {self._name} ({shapes}): {summarize(error)}"
                 ) from error

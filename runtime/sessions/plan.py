@@ -107,8 +107,8 @@ class Plan:
     seconds: Number
 
     def fits(self, graph: Graph) -> bool:
-        """Whether it has profiles, all of them of the inputs of ``graph``."""
-        return bool(self.profiles) and all(profile.fits(graph) for profile in self.profiles)
+        """Whether all of its profiles are of the inputs of ``graph``."""
+        return all(profile.fits(graph) for profile in self.profiles)
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"

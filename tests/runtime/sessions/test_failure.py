@@ -71,6 +71,22 @@ TEXTS = [
         "Unexpected input data type. Actual: (tensor(double)) , expected: (tensor(float))",
         "Unexpected input data type. Actual: (tensor(double)) , expected: (tensor(float))",
     ),
+    (
+        "Error in execution: Non-zero status code returned while running Gather node. Name:'g' "
+        "Status Message: indices element out of data bounds, idx=9 must be within [-4,3]",
+        "Gather node g: indices element out of data bounds, idx=9 must be within [-4,3]",
+    ),
+    (
+        "Error in execution: Invalid rank for input: x Got: 2 Expected: 1 Please fix either the "
+        "inputs/outputs or the model.",
+        "Invalid rank for input: x Got: 2 Expected: 1",
+    ),
+    (
+        f"Error when binding output: {SOURCES}/session/IOBinding.cc:39 "
+        "onnxruntime::common::Status onnxruntime::IOBinding::BindInput(const std::string&, const "
+        "OrtValue&) a.size() == b.size() was false. Size mismatch:2!=1 index=0 it.second=1\n",
+        "Size mismatch:2!=1 index=0 it.second=1",
+    ),
     ("", "RuntimeError"),
 ]
 

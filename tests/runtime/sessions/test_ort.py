@@ -170,6 +170,28 @@ def test_a_graph_of_other_sizes_than_the_manifest_says(exported: Exporter) -> No
     assert "'capacity', 16); export the checkpoint again" in str(caught.value)
 
 
+def test_a_run_that_fails_says_so_in_one_short_line(exported: Exporter) -> None:
+    """However many layers the decoder has; the whole is the cause."""
+    bundle = exported(DEMO)
+    session = ort.OrtSession(bundle, "decoder")
+    feeds = dict[str, np.ndarray[Any, Any]]()
+    for tensor in bundle.graph("decoder").inputs:
+        shape = [side if isinstance(side, int) else 3 for side in tensor.shape]
+        feeds[tensor.name] = np.zeros(shape, tensor.dtype)
+    feeds["embeds"] = np.zeros((1, 3, 7), np.float32)
+    with pytest.raises(SessionError) as caught:
+        session.run(feeds, {})
+    session.close()
+    text = str(caught.value)
+    assert text.startswith("ONNX Runtime failed in decoder (embeds (1, 3, 7), ")
+    assert text.endswith(
+        "): Got invalid dimensions for input: embeds for the following indices index: 2 Got: 7 "
+        "Expected: 128"
+    )
+    assert len(text) < 300
+    assert "Please fix" in str(caught.value.__cause__)
+
+
 def test_what_a_graph_calls_its_nodes_reaches_no_terminal(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -414,7 +414,6 @@ def test_a_side_car_of_another_kind(
 @pytest.mark.parametrize(
     "profiles",
     [
-        [],
         [{"name": "a", "shapes": {}}],
         [{"name": "a", "shapes": {"y": [[1, 1, WIDTH]] * 3}}],
         [{"name": "a", "shapes": {"x": [[1, 1, WIDTH]] * 3, "y": [[1]] * 3}}],
