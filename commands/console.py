@@ -107,6 +107,8 @@ def _printable_output() -> Iterator[None]:
     unraisable = sys.unraisablehook
     in_thread = threading.excepthook
     with warnings.catch_warnings():
+        # Of a picture that it takes or refuses in a line of ours.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         warnings.showwarning = lambda message, *_: warn(f"hint: {message}")
         logging.lastResort = _Log(logging.WARNING)
         sys.unraisablehook = threading.excepthook = _show_ignored

@@ -13,6 +13,8 @@ from vpt_edge.runtime.errors import ImageError
 from vpt_edge.runtime.source import open_source, shorten
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from vpt_edge.runtime.context import Grid
@@ -47,7 +49,7 @@ class Patches:
     grid: Grid
 
 
-def open_picture(source: Picture) -> Image.Image:
+def open_picture(source: Picture, check: Callable[[Size], object] | None = None) -> Image.Image:
     """Read a picture from a path, bytes, a binary file, a PIL image or an array.
 
     An array is (height, width, 3) uint8 in RGB order, or what numpy takes for one; a path may be a
@@ -55,26 +57,73 @@ def open_picture(source: Picture) -> Image.Image:
     does not show. As in the authors' code an EXIF rotation is ignored, alpha is dropped, of an
     animation the first frame counts, and values above 255 are white.
 
+    Whatever it is given as, it has at most as many pixels as Pillow reads of a file: twice
+    ``PIL.Image.MAX_IMAGE_PIXELS``, 178,956,970 unless the application sets another number; None is
+    no limit. That, and what ``check`` has against its size, is said before a pixel is read.
+
     Raises ImageError for anything that is not a complete picture.
     """
-    if isinstance(source, Image.Image):
-        return _load(source, "the PIL image").copy()
-    if hasattr(source, "__array__"):
-        return _from_array(_as_array(source))
-    with open_source(source) as (stream, name):
-        return _load(_read_header(stream, name), name)
 
+    def check_size(name: str, size: Size) -> None:
+        _check_size(name, size)
+        if check is not None:
+            check(size)
 
-def _as_array(source: Any) -> NDArray[Any]:
-    """``source``, of numpy or another library."""
     try:
-        return np.asarray(source)
-    except Exception as error:  # of any library
-        problem = f"the {type(source).__name__} is not an array: {shorten(str(error))}"
-        raise ImageError(problem, "give it as an array of numpy") from error
+        return _open(source, check_size)
+    except ImageError:
+        raise
+    except Exception as error:  # of any object of an application
+        problem = f"the {type(source).__name__} cannot be read as a picture: {_reason(error)}"
+        raise ImageError(problem, "give it as a file, or as an array of numpy") from error
 
 
-def _from_array(array: NDArray[Any]) -> Image.Image:
+def _open(source: Any, check_size: Callable[[str, Size], None]) -> Image.Image:
+    if isinstance(source, Image.Image):
+        name = "the PIL image"
+        check_size(name, source.size)
+        return _load(source, name).copy()
+    is_name = isinstance(source, str | bytes)  # numpy has a kind of each, which it takes for arrays
+    if not is_name and hasattr(source, "__array__"):
+        array = np.asarray(source)
+        _check_array(array)
+        check_size("the array", (array.shape[1], array.shape[0]))
+        return Image.fromarray(array)  # a copy: Pillow shares no array of three bytes a pixel
+    with open_source(source) as (stream, name):
+        picture = _read_header(stream, name)
+        check_size(name, picture.size)
+        return _load(picture, name)
+
+
+def _check_size(name: str, size: Size) -> None:
+    """Raise ImageError for a picture without pixels, and one of a size that Pillow would not read
+    from a file.
+    """
+    if 0 in size:
+        raise ImageError(f"{name} has no pixels: {size[0]}x{size[1]}")
+    limit = _most_pixels()
+    if limit is not None and size[0] * size[1] > limit:
+        raise _too_large(f"{name} of {size[0]}x{size[1]}")
+
+
+def _most_pixels() -> int | None:
+    if Image.MAX_IMAGE_PIXELS is None:
+        return None
+    return 2 * Image.MAX_IMAGE_PIXELS
+
+
+def _too_large(name: str) -> ImageError:
+    problem = f"{name} has more than {_most_pixels()} pixels"
+    return ImageError(problem, "shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS")
+
+
+def _reason(error: Exception) -> str:
+    """What a library says on one line; some say nothing."""
+    return shorten(str(error)) or type(error).__name__
+
+
+def _check_array(array: NDArray[Any]) -> None:
+    """Raise ImageError unless ``array`` is (height, width, 3) uint8."""
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
         found = shorten(f"{array.dtype} of shape {array.shape}")
         raise ImageError(
@@ -82,7 +131,6 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
             "expected uint8 (height, width, 3) in RGB order",
             _array_fix(array),
         )
-    return Image.fromarray(array)  # a copy: Pillow shares no array of three bytes a pixel
 
 
 def _array_fix(array: NDArray[Any]) -> str:
@@ -108,21 +156,22 @@ def _read_header(stream: IO[bytes], name: str) -> Image.Image:
     except UnidentifiedImageError:
         expected = "expected PNG, JPEG, WebP, TIFF, GIF, BMP or PPM"
         raise ImageError(f"{name} is not a picture: {expected}") from None
+    except Image.DecompressionBombError as error:
+        raise _too_large(name) from error
     except Exception as error:  # each format's reader raises its own
-        problem = f"{name} cannot be read as a picture: {shorten(str(error))}"
-        raise ImageError(problem) from error
+        raise ImageError(f"{name} cannot be read as a picture: {_reason(error)}") from error
 
 
 def _load(picture: Image.Image, name: str) -> Image.Image:
     try:
         picture.load()
+    except MemoryError as error:
+        problem = f"{name} does not fit into memory: {picture.width}x{picture.height} pixels"
+        raise ImageError(problem, "shrink it") from error
     except Exception as error:  # see above
-        reason = shorten(str(error)) or type(error).__name__
         raise ImageError(
-            f"{name} is damaged: {reason}", "save the picture anew, or open it again"
+            f"{name} is damaged: {_reason(error)}", "save the picture anew, or open it again"
         ) from error
-    if 0 in picture.size:
-        raise ImageError(f"{name} has no pixels: {picture.width}x{picture.height}")
     return picture
 
 

@@ -176,7 +176,7 @@ class Pipeline:
 
     def encode(self, image: Picture) -> EncodedPicture:
         """``image`` for several questions: it is encoded once, with the first of them."""
-        picture = open_picture(image)
+        picture = open_picture(image, self._vision.outline)
         self._hint(hint_at_range(picture))
         return EncodedPicture(self, picture, self._vision)
 

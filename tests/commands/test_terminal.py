@@ -15,6 +15,7 @@ import sys
 import threading
 import warnings
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,15 @@ import numpy as np
 import pytest
 from golden import ROOT
 from manifests import altered
+from pictures import file_of, noise
 from PIL import Image
 
 from benchmarks import density
 from vpt_edge.commands import console
 from vpt_edge.commands import run as run_command
 from vpt_edge.runtime import pipeline
+from vpt_edge.runtime.errors import ImageError
+from vpt_edge.runtime.image import open_picture
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
 HOSTILE = "\x1b]0;owned\x07\x9b31m\x7f\u202etxt\u2066\x08\x00"
@@ -136,6 +140,27 @@ def test_what_a_manifest_says_is_clean(
     printed = capsys.readouterr()
     assert printed.err
     assert is_clean(printed.out + printed.err)
+
+
+def bomb() -> bytes:
+    return b"P4\n13000 13000\n"
+
+
+def cut_tiff() -> bytes:
+    return file_of(noise(64, 64), "TIFF", compression="tiff_lzw")[:-40]
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("make", [bomb, cut_tiff])
+def test_a_picture_is_refused_in_one_line(
+    make: Callable[[], bytes], scripted: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pillow warns before it fails."""
+    Path(scripted[1]).write_bytes(make())
+    assert run_command.main(scripted) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.warns(match="Image size|Truncated"), pytest.raises(ImageError):
+        open_picture(make())
 
 
 def test_what_libraries_say_is_clean(

@@ -87,6 +87,44 @@ class Tensor:
         return self._values
 
 
+class Raising:
+    """What raises wherever it is touched."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == object.__getattribute__(self, "_name"):
+            raise RuntimeError(f"no\n{name}")
+        return object.__getattribute__(self, name)
+
+
+class Place:
+    """A path that is none."""
+
+    def __init__(self, path: Any) -> None:
+        self._path = path
+
+    def __fspath__(self) -> Any:
+        if isinstance(self._path, Exception):
+            raise self._path
+        return self._path
+
+
+def lazy(name: str, error: Exception) -> Image.Image:
+    """A PIL image of another library, whose ``name`` fails."""
+
+    def fail(*_: object) -> Any:
+        raise error
+
+    value = property(fail) if name == "size" else fail
+    picture: Image.Image = type("Lazy", (Image.Image,), {name: value})()
+    picture._im = Image.new("RGB", (9, 9)).im
+    picture._mode = "RGB"
+    picture._size = (9, 9)
+    return picture
+
+
 def unwound() -> io.BytesIO:
     stream = io.BytesIO()
     SHOWN.save(stream, "PNG")
@@ -204,8 +242,22 @@ NAMES = "expected a path, bytes, a binary file, a PIL image or an RGB array"
         (Reader(None), "the Reader is not a picture"),
         (Upload(), "the Upload is to be awaited"),
         (Tensor(TypeError("can't convert cuda:0\ndevice")), "can't convert cuda:0 device"),
+        (Tensor(MemoryError()), "the Tensor cannot be read as a picture: MemoryError"),
+        (Tensor([1]), "not producing an array; give it as a file"),
+        (Raising("__array__"), "the Raising cannot be read as a picture: no __array__"),
+        (Raising("read"), "the Raising cannot be read as a picture: no read"),
+        (Place(3), "the Place cannot be read as a picture: expected Place.__fspath__() to return"),
+        (Place(None), "the Place cannot be read as a picture"),
+        (Place(OSError(5, "no\npath")), "the Place cannot be read as a picture: [Errno 5] no path"),
+        (Place(b"/\xff/a.png"), r"no picture at /\udcff/a.png: the file is missing"),
+        (lazy("load", ValueError("no\nload")), "the PIL image is damaged: no load"),
+        (lazy("load", MemoryError()), "the PIL image does not fit into memory: 9x9 pixels"),
+        (lazy("copy", ValueError("no copy")), "the Lazy cannot be read as a picture: no copy"),
+        (lazy("size", ValueError("no size")), "the Lazy cannot be read as a picture: no size"),
+        (np.str_("missing.png"), "no picture at missing.png: the file is missing"),
+        (np.bytes_(b"x"), "the data of 1 bytes is not a picture"),
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=lambda value: ascii(value)[:30] if isinstance(value, str) else type(value).__name__,
 )  # fmt: skip
 def test_what_is_not_taken_is_said_in_one_short_line(given: Any, problem: str) -> None:
     with warnings.catch_warnings():
@@ -291,10 +343,65 @@ def test_a_picture_needs_its_file_no_longer(form: str, tmp_path: Path) -> None:
     assert regularize(picture, 512).mode == "RGB"
 
 
-def test_a_bomb_is_refused() -> None:
-    header = bytearray(file_of(Image.new("1", (8, 8)), "PPM"))
-    header[:6] = b"P4\n60000 60000\n"
-    assert "decompression bomb" in refusal(bytes(header))
+def bomb(width: int, height: int) -> bytes:
+    """The header of a picture of so many pixels, and no more."""
+    return f"P4\n{width} {height}\n".encode()
+
+
+def broadcast(width: int, height: int) -> np.ndarray[Any, Any]:
+    """An array that is one pixel over and over."""
+    return np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (height, width, 3))
+
+
+def unread(width: int, height: int) -> Image.Image:
+    """A PIL image whose file was opened, and not read."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        picture = Image.open(io.BytesIO(file_of(Image.new("RGB", (1, 1)), "PNG")))
+    picture._size = (width, height)
+    return picture
+
+
+@pytest.mark.parametrize("make", [bomb, broadcast, unread])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [(60_000, 60_000), (10**6, 10**6), (200_000, 200_000), (1, 10**9), (10**9, 1), (2, 89478486)],
+)
+def test_more_pixels_than_pillow_reads_are_refused(
+    make: Callable[[int, int], Any], width: int, height: int
+) -> None:
+    text = refusal(make(width, height))
+    assert text.endswith("has more than 178956970 pixels; shrink it, or raise "
+                         "PIL.Image.MAX_IMAGE_PIXELS")  # fmt: skip
+
+
+def test_the_limit_is_pillows_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    given = (DATA, np.asarray(SHOWN), SHOWN)
+    for each in given:
+        check_taken(each)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 999)
+    for each in given:
+        assert "has more than 1998 pixels" in refusal(each)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    for each in given:
+        check_taken(each)
+
+
+@pytest.mark.parametrize("make", [bomb, broadcast, unread])
+@pytest.mark.parametrize(("width", "height"), [(1, 10**7), (10**7, 1), (3, 29_000_000)])
+def test_too_thin_a_picture_is_refused_before_it_is_read(
+    make: Callable[[int, int], Any],
+    width: int,
+    height: int,
+    tiny: Tiny,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = make(width, height)
+    monkeypatch.setattr(Image, "fromarray", None)
+    too_thin = pytest.raises(ImageError, match=f"{width}x{height} pixels is too thin")
+    with Pipeline(tiny(), opener=Script()) as pipeline, too_thin:
+        pipeline.encode(given)
 
 
 @pytest.mark.parametrize("mode", ["La", "I;16B", "I;16L", "I;16N"])
