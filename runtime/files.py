@@ -19,6 +19,7 @@ from pathlib import Path
 
 from vpt_edge.runtime.errors import VptError
 from vpt_edge.runtime.lock import lock_file, lock_place
+from vpt_edge.runtime.mounts import find_mount, is_of_others
 from vpt_edge.runtime.partial import (
     create_file,
     create_folder_beside,
@@ -33,11 +34,7 @@ FOLDER_MODE = 0o755
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2
 HASH_BLOCK = 1 << 22
-NO_FOLDER_SYNC = (
-    errno.EINVAL,
-    errno.ENOTSUP,
-    errno.EBADF,
-)  # from file systems that cannot sync a folder
+NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # a file system cannot sync a folder
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:
@@ -47,19 +44,53 @@ def resolve(path: str | os.PathLike[str]) -> Path:
 
 def check_file(path: str | os.PathLike[str]) -> None:
     """Raises VptError where ``replace_file`` could not write: to be asked before the work whose
-    result it takes.
+    result it takes. A file is made beside the place to see it, and removed.
     """
+    target = _check_place(path)
+    with _file_beside(path, target):
+        pass
+
+
+def _check_place(path: str | os.PathLike[str]) -> Path:
+    """The file behind ``path``. Raises VptError where none can be, or replace what is there."""
     target = resolve(path)
-    if not target.parent.is_dir():
-        raise VptError(f"cannot write {path}: its folder does not exist; make it first")
-    if target.exists() and not target.is_file():
-        raise VptError(
-            f"cannot write {path}: it exists and is not a regular file; choose another name"
-        )
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise VptError(
-            f"cannot write {path}: no permission to write into its folder; choose another one"
-        )
+    try:
+        if not target.parent.is_dir():
+            raise VptError(f"cannot write {path}: its folder does not exist; make it first")
+        if target.exists() and not target.is_file():
+            problem = f"cannot write {path}: it exists and is not a regular file"
+            raise VptError(problem, "choose another name")
+        if target.exists() and (find_mount(target) or is_of_others(target)):
+            problem = f"cannot write {path}: the file that is there cannot be replaced"
+            raise VptError(problem, "choose another name")
+    except OSError as error:  # a name too long, or a folder that may not be searched
+        raise _no_file(path, error) from error
+    return target
+
+
+def _no_file(path: str | os.PathLike[str], error: OSError) -> VptError:
+    problem = f"cannot write {path}: {error.strerror or error}"
+    return VptError(problem, "choose another folder or name")
+
+
+@contextmanager
+def _file_beside(path: str | os.PathLike[str], target: Path) -> Iterator[Path]:
+    """A new file, which is removed behind the block unless it has another name then.
+
+    Raises VptError, with the name ``path``, where the folder takes none.
+    """
+    try:
+        sweep_files(target)
+        handle, beside = create_file(target)
+    except OSError as error:
+        raise _no_file(path, error) from error
+    try:
+        yield beside
+    finally:
+        with contextlib.suppress(OSError):  # swept by the next one
+            beside.unlink()
+        if handle is not None:
+            os.close(handle)
 
 
 @contextmanager
@@ -70,22 +101,12 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     What processes that were killed have left of the same file is removed first. Raises VptError as
     ``check_file`` does, and OSError.
     """
-    check_file(path)
-    target = resolve(path)
-    sweep_files(target)
-    handle, beside = create_file(target)
-    try:
+    target = _check_place(path)
+    with _file_beside(path, target) as beside:
         yield beside
         beside.chmod(FILE_MODE)
         sync(beside)
         beside.replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):  # swept by the next one
-            beside.unlink()
-        raise
-    finally:
-        if handle is not None:
-            os.close(handle)
     _sync_folder(target.parent)
 
 

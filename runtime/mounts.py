@@ -1,8 +1,9 @@
-"""Where other file systems are mounted."""
+"""What no rename can replace: where other file systems are mounted, and files of others."""
 
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -27,3 +28,11 @@ def find_mount(path: Path) -> Path | None:
         if mount.startswith(name + b"/"):
             return path / os.fsdecode(mount[len(name) + 1 :])
     return None
+
+
+def is_of_others(path: Path) -> bool:
+    """Whether the file ``path`` lies in a folder such as /tmp, where only its owner renames it."""
+    folder = path.parent.stat()
+    if not folder.st_mode & stat.S_ISVTX:
+        return False
+    return os.geteuid() not in (0, folder.st_uid, path.stat().st_uid)

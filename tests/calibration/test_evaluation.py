@@ -516,6 +516,7 @@ def test_pictures_left_out_are_named(
         (["--compare", "BUNDLE", "--max-drop", "-1"], "--max-drop needs"),
         (["--compare", "missing"], "is not a bundle"),
         (["--report", "missing/report.html"], "cannot write"),
+        (["--report", "/proc/report.html"], "cannot write"),
         (["--metric", "yesno"], "neither yes nor no"),
         (["--max-new-tokens", "0"], "cannot be asked"),
         (["--data", "missing.jsonl"], "no data at missing.jsonl"),

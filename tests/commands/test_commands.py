@@ -162,7 +162,7 @@ def test_run_refuses_a_question_longer_than_the_cache(
     assert "--cache-tokens" in line
 
 
-@pytest.mark.parametrize("place", ["missing/overlay.png", "overlay.doc"])
+@pytest.mark.parametrize("place", ["missing/overlay.png", "overlay.doc", "/proc/overlay.png"])
 def test_run_refuses_an_output_that_it_cannot_write(
     place: str, exported: Exporter, picture: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -110,6 +110,57 @@ def test_what_cannot_be_a_file_is_said_before_the_work(place: str, tmp_path: Pat
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
+@pytest.mark.parametrize(
+    "place", ["/proc/plot.png", "/sys/plot.png", "/dev/fd/plot.png", "x" * 250]
+)
+def test_a_folder_that_takes_no_file_is_said_before_the_work(place: str, tmp_path: Path) -> None:
+    """Permissions do not tell: such a folder says that it can be written."""
+    if place.startswith("/") and not Path(place).parent.exists():
+        pytest.skip("the system has no such folder")
+    with pytest.raises(
+        VptError, match=f"cannot write .*{place}: .*; choose another folder or name"
+    ):
+        check_file(tmp_path / place)
+    with pytest.raises(VptError, match="cannot write"), replace_file(tmp_path / place):
+        pytest.fail("the work began")
+
+
+def test_a_file_that_cannot_be_replaced_is_said_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    check_file(path)
+    monkeypatch.setattr(files, "find_mount", lambda path: path)
+    with pytest.raises(VptError, match=r"the file that is there cannot be replaced"):
+        check_file(path)
+    check_file(tmp_path / "new.txt")
+
+
+def test_in_a_folder_of_all_nobody_replaces_files_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1)
+    check_file(path)
+    tmp_path.chmod(0o1777)
+    with pytest.raises(VptError, match=r"the file that is there cannot be replaced"):
+        check_file(path)
+    check_file(tmp_path / "new.txt")
+    monkeypatch.undo()
+    check_file(path)
+
+
+def test_a_check_leaves_all_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    check_file(path)
+    assert names(tmp_path) == []
+    path.write_text("old")
+    check_file(path)
+    assert (path.read_text(), names(tmp_path)) == ("old", ["file.txt"])
+
+
 def test_files_are_on_the_disk_before_they_are_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
