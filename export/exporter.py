@@ -82,9 +82,9 @@ def export(
         else:
             _quantize(job, calibration, ranges, Progress(progress, 0.0, 0.99))
         progress("asking the new bundle", 0.99)
-        manifest = try_bundle(folder)
+        try_bundle(folder)
     progress("done", 1.0)
-    return Bundle(path, manifest)
+    return Bundle.read(path)  # not hashed again
 
 
 def _check_options(

@@ -17,7 +17,7 @@ from vpt_edge.export.quantization import recipe
 from vpt_edge.export.quantization.options import Calibration
 from vpt_edge.export.writer import BundleWriter
 from vpt_edge.runtime import Bundle, Pipeline
-from vpt_edge.runtime.errors import CheckpointError, ExportError, VptError
+from vpt_edge.runtime.errors import BundleError, CheckpointError, ExportError, VptError
 from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.manifest import Manifest, read_manifest, write_manifest
 
@@ -223,6 +223,15 @@ def test_a_new_bundle_is_opened_and_asked(target: str, tmp_path: Path, exported:
     else:
         with pytest.raises(ExportError, match=r"does not answer .*cannot open"):
             verify.try_bundle(copy)
+
+
+def test_a_bundle_knows_when_another_export_replaces_it(tmp_path: Path) -> None:
+    path = tmp_path / "bundle"
+    first = exporter.export(str(DEMO), path, precision="fp32", cache_tokens=512)
+    Pipeline(first).close()
+    exporter.export(str(DEMO), path, precision="fp32", cache_tokens=1024)
+    with pytest.raises(BundleError, match="was replaced while it was in use"):
+        Pipeline(first)
 
 
 @pytest.mark.parametrize("value", [224.5, "512", None, True])
