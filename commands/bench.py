@@ -36,7 +36,9 @@ def _parser() -> Parser:
 
 def _run(options: argparse.Namespace) -> None:
     from vpt_edge.device.bench import QUESTION, RUNS, Prompt, measure
+    from vpt_edge.runtime.sessions.ort import silence_log
 
+    silence_log()
     question = QUESTION if options.question is None else options.question
     with Bar() as bar:
         report = measure(

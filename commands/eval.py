@@ -75,7 +75,9 @@ def _evaluate(options: argparse.Namespace) -> Evaluation:
     from vpt_edge.calibration.evaluation import Evaluation, compare
     from vpt_edge.calibration.samples import read_samples
     from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.sessions.ort import silence_log
 
+    silence_log()
     _check(options)
     warnings.showwarning = lambda message, *_: warn(f"hint: {message}")
     bundle = Bundle.open(options.bundle)

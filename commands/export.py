@@ -153,6 +153,7 @@ def _calibration(options: argparse.Namespace) -> Calibration | None:
 
 def _run(options: argparse.Namespace) -> None:
     from vpt_edge.runtime.errors import ExportError
+    from vpt_edge.runtime.sessions.ort import silence_log
 
     began = time.monotonic()
     try:
@@ -162,6 +163,7 @@ def _run(options: argparse.Namespace) -> None:
             f"{error.name} is not installed, but exporting needs it",
             "pip install 'vpt-edge[export]'",
         ) from error
+    silence_log()
     notes = list[str]()
     with Bar() as bar:
         bundle = export(

@@ -52,7 +52,9 @@ def _parser() -> Parser:
 
 def _run(options: argparse.Namespace) -> None:
     from vpt_edge.runtime.pipeline import Pipeline
+    from vpt_edge.runtime.sessions.ort import silence_log
 
+    silence_log()
     if options.plot:
         _check_plot(options.plot)
     transcript = _Transcript(quiet=options.json, must_end=bool(options.plot))

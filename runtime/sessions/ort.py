@@ -217,6 +217,16 @@ class OrtCudaSession(OrtSession):
         self._stream.close()
 
 
+def silence_log() -> None:
+    """Let what ONNX Runtime logs of the whole process go nowhere, for a program that prints for it:
+    it writes to the terminal raw, in colours.
+    """
+    with contextlib.suppress(ImportError):  # said by the first session
+        import onnxruntime
+
+        onnxruntime.set_default_logger_severity(SILENT)
+
+
 _sharing = threading.Lock()
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from golden import ROOT
 from manifests import altered
@@ -161,6 +162,14 @@ def test_a_picture_is_refused_in_one_line(
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.warns(match="Image size|Truncated"), pytest.raises(ImageError):
         open_picture(make())
+
+
+def test_onnxruntimes_log_is_silent(scripted: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It writes in colours, past Python's streams."""
+    severities = list[int]()
+    monkeypatch.setattr(onnxruntime, "set_default_logger_severity", severities.append)
+    assert run_command.main(scripted) == 0
+    assert severities == [4]
 
 
 def test_what_libraries_say_is_clean(

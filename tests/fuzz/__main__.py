@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuzz.target import CORPUS
+from fuzz.target import CORPUS, OUTCOMES
 from fuzz.targets import TARGETS
 from fuzz.worker import COUNTS, CURRENT, FAILURE
 
@@ -22,12 +23,9 @@ START = 300.0  # seconds until the first one
 
 @dataclass(frozen=True)
 class Report:
-    """Of one target: how many inputs were ``taken`` and ``refused``; what is ``wrong``, if
-    anything.
-    """
+    """Of one target: how many inputs had each of the OUTCOMES; what is ``wrong``, if anything."""
 
-    taken: int
-    refused: int
+    counts: dict[str, int]
     wrong: str
 
 
@@ -49,8 +47,7 @@ def fuzz(name: str, seconds: float, seed: int, folder: Path) -> Report:
         wrong = _cause(lines)
     if wrong:
         wrong += f"; the input: {_keep(name, folder)}"
-    taken, refused = _counts(folder / COUNTS)
-    return Report(taken, refused, wrong)
+    return Report(_counts(folder / COUNTS), wrong)
 
 
 def _wait(process: subprocess.Popen[bytes], current: Path) -> bool:
@@ -89,11 +86,19 @@ def _keep(name: str, folder: Path) -> Path:
     return kept
 
 
-def _counts(file: Path) -> tuple[int, int]:
-    if not file.exists():
-        return 0, 0
-    taken, refused = file.read_text().split()
-    return int(taken), int(refused)
+def _counts(file: Path) -> dict[str, int]:
+    counts = dict.fromkeys(OUTCOMES, 0)
+    if file.exists():
+        counts.update(json.loads(file.read_text()))
+    return counts
+
+
+def _row(name: str, *cells: str | int) -> str:
+    line = f"{name:<12}"
+    for cell in cells:
+        number = f"{cell:,}" if isinstance(cell, int) else cell
+        line += f" {number:>8}"
+    return line
 
 
 def main() -> int:
@@ -103,13 +108,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     bad = 0
-    print(f"{'target':<12} {'inputs':>8} {'taken':>8} {'refused':>8}")
+    print(_row("target", "inputs", *OUTCOMES))
     for name in arguments.targets:
         with tempfile.TemporaryDirectory() as folder:
             report = fuzz(name, arguments.seconds, arguments.seed, Path(folder))
-        inputs = report.taken + report.refused
-        line = f"{name:<12} {inputs:>8,} {report.taken:>8,} {report.refused:>8,}"
-        print(f"{line}  {report.wrong}", flush=True)
+        counts = [sum(report.counts.values()), *report.counts.values()]
+        print(_row(name, *counts), report.wrong, flush=True)
         bad += bool(report.wrong)
     return min(bad, 1)
 

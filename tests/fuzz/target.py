@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hypothesis import strategies as st
 
 CORPUS = Path(__file__).with_name("corpus")
+OUTCOMES = ("taken", "refused", "crashed")
 LONGEST_ERROR = 2000  # characters: a damaged file of megabytes is not shown again
 CONTROL = frozenset(map(chr, (*range(32), *range(127, 160))))
 
@@ -27,16 +28,22 @@ class Target:
     inputs: Callable[[], st.SearchStrategy[bytes]]
 
 
-def attempt(target: Target, data: bytes) -> str | None:
-    """The text with which ``data`` is refused; None where it is taken."""
+class CrashError(Exception):
+    """A native library has ended its process: it promises no better, and that is counted."""
+
+
+def attempt(target: Target, data: bytes) -> str:
+    """What becomes of ``data``: one of OUTCOMES."""
     try:
         target.run(data)
     except VptError as error:
         text = str(error)
         assert len(text) < LONGEST_ERROR, f"an error of {len(text)} characters"
         assert CONTROL.isdisjoint(text), f"control characters in {text!r}"
-        return text
-    return None
+        return "refused"
+    except CrashError:
+        return "crashed"
+    return "taken"
 
 
 @cache

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 from hypothesis import HealthCheck, Phase
 
 from fuzz.target import Target, attempt, corpus
 from fuzz.targets import TARGETS
+
+if TYPE_CHECKING:
+    from hypothesis import strategies as st
 
 ROUND = 100  # inputs; the next round's seed is one higher
 MEMORY = 12 << 30  # bytes of addresses: what asks for more is a fault, too
@@ -28,8 +34,7 @@ class Worker:
     target: Target
     folder: Path
     end: float
-    taken: int = 0
-    refused: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
     failures: list[bytes] = field(default_factory=list)
 
     def check(self, data: bytes) -> None:
@@ -38,18 +43,15 @@ class Worker:
         if time.monotonic() > self.end and not self.failures:
             return  # the rest of a round
         try:
-            refusal = attempt(self.target, data)
+            outcome = attempt(self.target, data)
         except BaseException:
             self.failures.append(data)
             (self.folder / FAILURE).write_bytes(data)  # the last one is the smallest
             raise
-        if refusal is None:
-            self.taken += 1
-        else:
-            self.refused += 1
+        self.counts[outcome] += 1
 
-    def run(self, seed: int) -> None:
-        """Rounds of damaged inputs until the time is over."""
+    def run(self, inputs: st.SearchStrategy[bytes], seed: int) -> None:
+        """Rounds of damaged ``inputs`` until the time is over."""
         settings = hypothesis.settings(
             max_examples=ROUND,
             deadline=None,
@@ -57,12 +59,11 @@ class Worker:
             suppress_health_check=list(HealthCheck),
             phases=(Phase.generate, Phase.shrink),
         )
-        inputs = self.target.inputs()
         while time.monotonic() < self.end:
             test = hypothesis.given(inputs)(self.check)
             settings(hypothesis.seed(seed)(test))()
             seed += 1
-            (self.folder / COUNTS).write_text(f"{self.taken} {self.refused}")
+            (self.folder / COUNTS).write_text(json.dumps(self.counts))
 
 
 def main() -> None:
@@ -73,10 +74,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True)
     arguments = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    worker = Worker(TARGETS[arguments.name], arguments.folder, time.monotonic() + arguments.seconds)
+    target = TARGETS[arguments.name]
+    inputs = target.inputs()  # which may take its time
+    worker = Worker(target, arguments.folder, time.monotonic() + arguments.seconds)
     for file in corpus(arguments.name):
         worker.check(file.read_bytes())
-    worker.run(arguments.seed)
+    worker.run(inputs, arguments.seed)
 
 
 if __name__ == "__main__":
