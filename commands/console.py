@@ -64,8 +64,7 @@ def _run(command: Callable[[], object]) -> int:
             raise
         if isinstance(error, OSError):  # what could not be written is not tried again at the end
             _discard_unwritten()
-        text = str(error) or type(error).__name__
-        warn(f"error: {' '.join(text.split())}")
+        warn(f"error: {_one_line(error)}")
         return BAD_INPUT
     return 0
 
@@ -75,6 +74,13 @@ def _is_expected(error: Exception) -> bool:
     from vpt_edge.runtime.errors import VptError
 
     return isinstance(error, VptError | OSError | MemoryError | UsageError)
+
+
+def _one_line(error: Exception) -> str:
+    from vpt_edge.runtime.errors import VptError
+
+    text = str(error) or type(error).__name__
+    return str(VptError(" ".join(text.split())))  # cut where it is long
 
 
 def prepare_streams() -> None:

@@ -101,11 +101,14 @@ def _check(options: argparse.Namespace) -> None:
     import math
 
     from vpt_edge.runtime.errors import VptError
-    from vpt_edge.runtime.files import check_file
+    from vpt_edge.runtime.files import check_file, resolve
 
     if options.max_drop is not None and not (options.compare and 0 <= options.max_drop < math.inf):
         raise VptError("--max-drop needs --compare OTHER and a number of points, 0 or more")
     if options.report:
+        if resolve(options.report) == resolve(options.data):
+            problem = f"cannot write {options.report}: it holds the samples"
+            raise VptError(problem, "choose another name")
         check_file(options.report)
 
 

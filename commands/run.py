@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> None:
 
     silence_log()
     if options.plot:
-        _check_plot(options.plot)
+        _check_plot(options.plot, options.image)
     transcript = _Transcript(quiet=options.json, must_end=bool(options.plot))
     with Pipeline(options.bundle, options.device) as pipeline:
         events = pipeline.stream(
@@ -133,15 +133,17 @@ def _follow(events: Iterator[Event], transcript: _Transcript) -> Answer:
     raise AssertionError("a stream without an end")
 
 
-def _check_plot(path: str) -> None:
+def _check_plot(path: str, image: str) -> None:
     """Refuse before the model runs what could not be written after it."""
     from pathlib import Path
 
     from vpt_edge.runtime.errors import VptError
-    from vpt_edge.runtime.files import check_file
+    from vpt_edge.runtime.files import check_file, resolve
 
     if Path(path).suffix.lower() not in PLOT_FORMATS:
         raise VptError(f"cannot write {path}: expected a name that ends with .png, .jpg or .webp")
+    if resolve(path) == resolve(image):
+        raise VptError(f"cannot write {path}: it is the picture itself; choose another name")
     check_file(path)
 
 

@@ -8,7 +8,6 @@ in the place, or the old one is put back when the place is written again.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import os
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.exchange import exchange
 from vpt_edge.runtime.lock import lock_file, lock_place
 from vpt_edge.runtime.mounts import find_mount, is_of_others
 from vpt_edge.runtime.partial import (
@@ -31,15 +31,19 @@ from vpt_edge.runtime.partial import (
 
 FILE_MODE = 0o644  # whatever the umask: others may run what one user has made
 FOLDER_MODE = 0o755
-AT_FDCWD = -100
-RENAME_EXCHANGE = 2
 HASH_BLOCK = 1 << 22
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # a file system cannot sync a folder
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """The absolute place behind ``path``, every symlink followed, whether it exists or not."""
-    return Path(os.path.realpath(path))
+    """The absolute place behind ``path``, every symlink followed, whether it exists or not.
+
+    Raises VptError for what is no file's name.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError as error:
+        raise VptError(f"{path!r} cannot be a file: {error}") from error
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
@@ -57,12 +61,13 @@ def _check_place(path: str | os.PathLike[str]) -> Path:
     try:
         if not target.parent.is_dir():
             raise VptError(f"cannot write {path}: its folder does not exist; make it first")
+        reason = ""
         if target.exists() and not target.is_file():
-            problem = f"cannot write {path}: it exists and is not a regular file"
-            raise VptError(problem, "choose another name")
-        if target.exists() and (find_mount(target) or is_of_others(target)):
-            problem = f"cannot write {path}: the file that is there cannot be replaced"
-            raise VptError(problem, "choose another name")
+            reason = "it exists and is not a regular file"
+        elif target.exists() and (find_mount(target) or is_of_others(target)):
+            reason = "the file that is there cannot be replaced"
+        if reason:
+            raise VptError(f"cannot write {path}: {reason}", "choose another name")
     except OSError as error:  # a name too long, or a folder that may not be searched
         raise _no_file(path, error) from error
     return target
@@ -244,7 +249,7 @@ def _swap(folder: Path, target: Path) -> None:
     if not target.exists():
         folder.rename(target)
         return
-    if _exchange(folder, target):
+    if exchange(folder, target):
         return
     old = old_name(folder)
     try:
@@ -256,18 +261,6 @@ def _swap(folder: Path, target: Path) -> None:
         if old.exists() and not target.exists():
             old.rename(target)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap the two in one call; False where the system or its file system cannot."""
-    if os.name != "posix":
-        return False
-    rename = getattr(ctypes.CDLL(None), "renameat2", None)  # of Linux
-    if rename is None:
-        return False
-    rename.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
-    status: int = rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE)
-    return status == 0
 
 
 def _sync_folder(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,14 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
     Scores = Floats | int  # the logits (vocabulary,), or the token that they make the likeliest
+
+
+def _finite(number: float) -> float:
+    """``number``, of whatever type, or the largest that is finite: to it all tokens are alike."""
+    try:
+        return min(float(number), sys.float_info.max)
+    except OverflowError:
+        return sys.float_info.max
 
 
 class Sampler:
@@ -39,9 +48,9 @@ class Sampler:
         if top_p is not None and not 0 < top_p <= 1:
             raise PromptError(f"top_p is {top_p}, expected more than 0 and at most 1")
         self.greedy = temperature == 0
-        self._temperature = temperature
+        self._temperature = _finite(temperature)
         self._top_k = top_k
-        self._top_p = top_p
+        self._top_p = None if top_p is None else float(top_p)
         self._random = np.random.default_rng(seed)
 
     def choose(self, logits: Scores) -> int:
@@ -62,7 +71,9 @@ class Sampler:
         count = min(self._top_k or len(logits), len(logits))
         order = np.argpartition(-logits, count - 1)[:count]
         order = order[np.argsort(-logits[order], kind="stable")]
-        weights = np.exp((logits[order].astype(np.float64) - largest) / self._temperature)
+        below = logits[order].astype(np.float64) - largest
+        with np.errstate(over="ignore"):  # of a tiny temperature: the weight is 0
+            weights = np.exp(below / self._temperature)
         weights /= weights.sum()
         if self._top_p is not None:  # the smallest set whose weight reaches top_p
             enough = int(np.searchsorted(np.cumsum(weights), self._top_p)) + 1

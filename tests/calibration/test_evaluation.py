@@ -517,6 +517,7 @@ def test_pictures_left_out_are_named(
         (["--compare", "missing"], "is not a bundle"),
         (["--report", "missing/report.html"], "cannot write"),
         (["--report", "/proc/report.html"], "cannot write"),
+        (["--report", "DATA"], "it holds the samples; choose another name"),
         (["--metric", "yesno"], "neither yes nor no"),
         (["--max-new-tokens", "0"], "cannot be asked"),
         (["--data", "missing.jsonl"], "no data at missing.jsonl"),
@@ -530,7 +531,8 @@ def test_bad_input_ends_with_2(
     scripts: dict[str, list[str]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    asked = [str(bundle) if argument == "BUNDLE" else argument for argument in arguments]
+    places = {"BUNDLE": str(bundle), "DATA": str(data)}
+    asked = [places.get(argument, argument) for argument in arguments]
     assert command.main([str(bundle), "--data", str(data), *asked]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -39,6 +39,15 @@ def test_a_bad_option_is_one_line(command: str, capsys: pytest.CaptureFixture[st
     assert printed.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("option", ["--max-new-tokens", "--perception", "--{}"])
+def test_a_long_option_is_not_shown_again(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "x" * 100_000
+    assert main_of("run")(["bundle", "picture", "question", option.format(text), text]) == 2
+    printed = capsys.readouterr().err
+    assert len(printed) < 2000
+    assert printed.count("\n") == 1
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_tells_its_version(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):

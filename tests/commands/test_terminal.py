@@ -233,6 +233,17 @@ def test_a_bar_stays_in_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\n" not in line
 
 
+def test_a_plot_does_not_replace_the_picture(
+    scripted: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Path(scripted[1]).read_bytes()
+    (tmp_path / "link.png").symlink_to(scripted[1])
+    for place in (scripted[1], str(tmp_path / "link.png")):
+        assert run_command.main([*scripted[:4], place]) == 2
+        assert "it is the picture itself; choose another name" in capsys.readouterr().err
+    assert Path(scripted[1]).read_bytes() == before
+
+
 @pytest.mark.parametrize("redirection", ["| true", ">/dev/full", ">&-"])
 def test_a_plot_does_not_depend_on_who_reads(
     redirection: str, scripted: list[str], tmp_path: Path

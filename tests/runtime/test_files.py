@@ -15,6 +15,7 @@ import pytest
 from vpt_edge.calibration.collect import StatisticsFile
 from vpt_edge.runtime import files
 from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.exchange import exchange
 from vpt_edge.runtime.files import (
     check_file,
     create_folder,
@@ -25,14 +26,14 @@ from vpt_edge.runtime.files import (
 
 Exchange = Callable[[Path, Path], bool]
 SWAPS: list[Exchange] = [
-    files._exchange,
+    exchange,
     lambda one, other: False,
 ]  # in one call, and by two renames
 
 
 @pytest.fixture(params=SWAPS, ids=["exchange", "renames"])
 def swap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_exchange", request.param)
+    monkeypatch.setattr(files, "exchange", request.param)
 
 
 @pytest.fixture
@@ -152,6 +153,14 @@ def test_in_a_folder_of_all_nobody_replaces_files_of_others(
     check_file(path)
 
 
+def test_a_name_that_no_file_has_is_said(tmp_path: Path) -> None:
+    no_file = pytest.raises(VptError, match="cannot be a file: embedded null byte")
+    with no_file:
+        check_file(tmp_path / "a\0b")
+    with no_file, create_folder(tmp_path / "a\0b"):
+        pytest.fail("the work began")
+
+
 def test_a_check_leaves_all_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     check_file(path)
@@ -217,7 +226,7 @@ def test_a_failure_leaves_the_old_folder_alone(old: Path) -> None:
 def test_an_error_between_two_renames_brings_the_old_folder_back(
     failing: int, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(files, "exchange", lambda one, other: False)
     rename = Path.rename
     calls = list[Path]()
 
@@ -237,7 +246,7 @@ def test_an_error_between_two_renames_brings_the_old_folder_back(
 def test_ctrl_c_behind_the_second_rename_leaves_the_new_folder(
     old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(files, "exchange", lambda one, other: False)
     rename = Path.rename
 
     def interrupted(self: Path, target: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +64,13 @@ def test_logits_that_are_no_numbers_name_the_graph(
 @pytest.mark.parametrize("temperature", [0, 0.01])
 def test_a_token_that_is_impossible_does_not_win(temperature: float) -> None:
     assert Sampler(temperature, None, None, None).choose(logits(-INF, -5, -INF)) == 1
+
+
+@pytest.mark.parametrize("temperature", [INF, 10**400, 1e300, 1e-320, Fraction(1, 3)])
+@pytest.mark.parametrize("top_p", [None, 1e-320, Fraction(1, 2), 1])
+def test_numbers_of_any_size_and_type_are_taken(temperature: Any, top_p: Any) -> None:
+    sampler = Sampler(temperature, None, top_p, 1)
+    assert {sampler.choose(logits(-INF, 3, 2, 1)) for _ in range(20)} <= {1, 2, 3}
 
 
 class Recorder:
