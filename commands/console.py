@@ -26,6 +26,7 @@ from vpt_edge.commands.interrupt import interrupts
 
 BAD_INPUT = 2
 INTERRUPTED = 130
+NO_THREAD = "can't start new thread"  # Python, where memory or processes are used up
 METRICS = ("exact", "vqa", "anls", "yesno", "contains")  # of calibration.metrics
 WIDTH = 24  # of the bar, in characters
 SETTLED = 5.0  # seconds until an estimate of the time left is worth showing
@@ -73,6 +74,8 @@ def _is_expected(error: Exception) -> bool:
     """Whether one line says enough."""
     from vpt_edge.runtime.errors import VptError
 
+    if isinstance(error, RuntimeError):
+        return str(error) == NO_THREAD
     return isinstance(error, VptError | OSError | MemoryError | UsageError)
 
 

@@ -81,7 +81,7 @@ def _evaluate(options: argparse.Namespace) -> Evaluation:
     _check(options)
     warnings.showwarning = lambda message, *_: warn(f"hint: {message}")
     bundle = Bundle.open(options.bundle)
-    other = Bundle.open(options.compare) if options.compare else None
+    other = None if options.compare is None else Bundle.open(options.compare)
     data = read_samples(options.data)
     for line in data.unreadable:
         warn(f"left out: {line}")
@@ -103,9 +103,10 @@ def _check(options: argparse.Namespace) -> None:
     from vpt_edge.runtime.errors import VptError
     from vpt_edge.runtime.files import check_file, resolve
 
-    if options.max_drop is not None and not (options.compare and 0 <= options.max_drop < math.inf):
+    compared = options.compare is not None
+    if options.max_drop is not None and not (compared and 0 <= options.max_drop < math.inf):
         raise VptError("--max-drop needs --compare OTHER and a number of points, 0 or more")
-    if options.report:
+    if options.report is not None:
         if resolve(options.report) == resolve(options.data):
             problem = f"cannot write {options.report}: it holds the samples"
             raise VptError(problem, "choose another name")
@@ -154,7 +155,7 @@ def _report(evaluation: Evaluation, options: argparse.Namespace) -> None:
         else:
             _print(evaluation)
     finally:  # the page does not depend on who reads what is printed
-        if options.report:
+        if options.report is not None:
             write_file(options.report, page(evaluation).encode("utf-8", "replace"))
     if not any(outcome.looks for outcome in evaluation.outcomes):
         warn(

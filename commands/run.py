@@ -55,9 +55,9 @@ def _run(options: argparse.Namespace) -> None:
     from vpt_edge.runtime.sessions.ort import silence_log
 
     silence_log()
-    if options.plot:
+    if options.plot is not None:
         _check_plot(options.plot, options.image)
-    transcript = _Transcript(quiet=options.json, must_end=bool(options.plot))
+    transcript = _Transcript(quiet=options.json, must_end=options.plot is not None)
     with Pipeline(options.bundle, options.device) as pipeline:
         events = pipeline.stream(
             options.image,
@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace) -> None:
             say_json(answer.to_dict())
         transcript.close()
     finally:  # the plot does not depend on who reads what is printed
-        if options.plot:
+        if options.plot is not None:
             _save_plot(answer, options.plot)
     if options.stats:
         _print_stats(answer)

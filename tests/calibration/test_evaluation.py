@@ -517,6 +517,8 @@ def test_pictures_left_out_are_named(
         (["--compare", "missing"], "is not a bundle"),
         (["--report", "missing/report.html"], "cannot write"),
         (["--report", "/proc/report.html"], "cannot write"),
+        (["--report", ""], "cannot write"),
+        (["--compare", ""], "is not a bundle"),
         (["--report", "DATA"], "it holds the samples; choose another name"),
         (["--metric", "yesno"], "neither yes nor no"),
         (["--max-new-tokens", "0"], "cannot be asked"),

@@ -99,6 +99,7 @@ def test_ctrl_c_while_libraries_load(tmp_path: Path) -> None:
         (VptError("the bundle\nis gone", "make it again"), 2, "error: the bundle is gone; make"),
         (OSError(28, "No space left on device"), 2, "error: [Errno 28] No space left on device"),
         (MemoryError(), 2, "error: MemoryError"),
+        (RuntimeError("can't start new thread"), 2, "error: can't start new thread"),
         (KeyboardInterrupt(), 130, "stopped"),
         (VptError(f"no {ESCAPE}"), 2, "error: no \\u001b]0;owned\\u0007"),
     ],
@@ -116,11 +117,13 @@ def test_a_command_ends_with_a_line(
 
 
 def test_an_error_of_ours_is_not_hidden() -> None:
-    def fail() -> None:
-        raise ZeroDivisionError
+    for kind in (ZeroDivisionError, RuntimeError):
 
-    with pytest.raises(ZeroDivisionError):
-        console.exit_code(fail)
+        def fail(kind: type[Exception] = kind) -> None:
+            raise kind
+
+        with pytest.raises(kind):
+            console.exit_code(fail)
 
 
 def test_control_characters_reach_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

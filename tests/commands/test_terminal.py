@@ -238,6 +238,8 @@ def test_a_plot_does_not_replace_the_picture(
 ) -> None:
     before = Path(scripted[1]).read_bytes()
     (tmp_path / "link.png").symlink_to(scripted[1])
+    assert run_command.main([*scripted[:4], ""]) == 2
+    assert "expected a name that ends with .png" in capsys.readouterr().err
     for place in (scripted[1], str(tmp_path / "link.png")):
         assert run_command.main([*scripted[:4], place]) == 2
         assert "it is the picture itself; choose another name" in capsys.readouterr().err
