@@ -187,7 +187,10 @@ class Answer:
         return draw(self.image, regions, captions)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write answer.json, overlay.png and crop_N.png into a new ``folder``."""
+        """Write answer.json, overlay.png and crop_N.png, in RGB as shown, into a new ``folder``.
+
+        Raises VptError where it exists or cannot be written.
+        """
         crops = [look.crop for look in self.looks if look.crop is not None]
         text = json.dumps(self.to_dict(), indent=1)
         with create_folder(folder) as beside:
@@ -195,7 +198,7 @@ class Answer:
             self.plot().save(beside / "overlay.png")
             for index, crop in enumerate(crops):
                 if 0 not in crop.size:  # of a picture below 8 pixels
-                    crop.save(beside / f"crop_{index}.png")
+                    crop.convert("RGB").save(beside / f"crop_{index}.png")
 
 
 @dataclass(frozen=True)

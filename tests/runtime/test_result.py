@@ -92,6 +92,19 @@ def test_a_failed_save_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("mode", ["CMYK", "F", "I;16", "LAB", "RGBA", "P", "1"])
+def test_crops_of_any_mode_are_saved_as_they_are_shown(
+    mode: str, tiny: Tiny, tmp_path: Path
+) -> None:
+    with Pipeline(tiny(), opener=Script(REGION, "Yes.")) as pipeline:
+        answer = pipeline.ask(Image.new(mode, (96, 64)), "What?")
+    answer.save(tmp_path / "answer")
+    crop = answer.looks[0].crop
+    assert crop is not None and crop.mode == mode
+    with Image.open(tmp_path / "answer" / "crop_0.png") as saved:
+        assert (saved.mode, saved.tobytes()) == ("RGB", crop.convert("RGB").tobytes())
+
+
 def test_a_crop_without_pixels_is_seen_and_saved(tiny: Tiny, tmp_path: Path) -> None:
     """Of a picture below 8 pixels a region may be empty; the authors' code stretches it to
     28x28.
