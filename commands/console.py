@@ -74,9 +74,8 @@ def _is_expected(error: Exception) -> bool:
     """Whether one line says enough."""
     from vpt_edge.runtime.errors import VptError
 
-    if isinstance(error, RuntimeError):
-        return str(error) == NO_THREAD
-    return isinstance(error, VptError | OSError | MemoryError | UsageError)
+    known = isinstance(error, VptError | OSError | MemoryError | UsageError)
+    return known or str(error) == NO_THREAD
 
 
 def _one_line(error: Exception) -> str:
@@ -91,13 +90,15 @@ def prepare_streams() -> None:
     harmless.
 
     A closed one is opened on nothing: the next file would get its number, and what a library
-    prints. What the encoding lacks is written as an escape, as \\u7b54.
+    prints. One that does not block would lose text. What the encoding lacks is an escape: \\u7b54.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
+        if hasattr(os, "set_blocking"):  # not on Windows
+            os.set_blocking(number, True)
         if getattr(sys, name) is None:
             mode = "r" if name == "stdin" else "w"
             setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))

@@ -158,6 +158,23 @@ def test_an_encoding_that_lacks_letters_takes_escapes() -> None:
     assert (code, json.loads(printed)) == (0, ["\U0001f600"])
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_slow_reader_gets_everything(unbuffered: str) -> None:
+    """Whoever began the pipe, such as Node, may have made it one that does not block."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SPEAK.format("console.say(chr(97) * 300_000)")],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdout=write,
+    )
+    os.close(write)
+    time.sleep(0.5)
+    with os.fdopen(read) as stream:
+        assert len(stream.read()) == 300_001
+    assert process.wait() == 0
+
+
 def test_closed_streams_are_no_error() -> None:
     assert speak("console.say(chr(97))", ">&-") == (0, "", "")
     assert speak("console.warn(chr(97))", "2>&-") == (0, "", "")
