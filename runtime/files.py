@@ -36,12 +36,14 @@ NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EBADF)  # a file system can
 
 
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """The absolute place behind ``path``, every symlink followed, whether it exists or not.
+    """The absolute place behind ``path``, every symlink followed, whether it exists or not."""
+    return Path(os.path.realpath(path))
 
-    Raises VptError for what is no file's name.
-    """
+
+def _resolve_name(path: str | os.PathLike[str]) -> Path:
+    """``resolve``. Raises VptError for what is no file's name."""
     try:
-        return Path(os.path.realpath(path))
+        return resolve(path)
     except ValueError as error:
         raise VptError(f"{path!r} cannot be a file: {error}") from error
 
@@ -57,7 +59,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 def _check_place(path: str | os.PathLike[str]) -> Path:
     """The file behind ``path``. Raises VptError where none can be, or replace what is there."""
-    target = resolve(path)
+    target = _resolve_name(path)
     try:
         if not target.parent.is_dir():
             raise VptError(f"cannot write {path}: its folder does not exist; make it first")
@@ -129,7 +131,7 @@ def create_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises VptError where something stands there already, or where nothing can be written, and
     OSError.
     """
-    target = resolve(path)
+    target = _resolve_name(path)
 
     def check() -> None:
         if target.exists():
@@ -153,7 +155,7 @@ def replace_folder(
     is locked against any other ``writer``; what a killed one has moved away is put back first, and
     what it left is removed. Raises VptError where nothing can be written, and OSError.
     """
-    with _folder_beside(resolve(path), writer, check, _swap) as folder:
+    with _folder_beside(_resolve_name(path), writer, check, _swap) as folder:
         yield folder
 
 
