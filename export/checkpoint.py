@@ -22,6 +22,7 @@ from vpt_edge.export.tokenizer_files import (
     check_vocabulary,
     open_tokenizer,
 )
+from vpt_edge.export.tokenizer_pipeline import check_pipeline
 from vpt_edge.export.weights import is_finite
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.models.qwen2_vl import most_tokens
@@ -53,6 +54,7 @@ class Checkpoint:
         self.model = Model.read(config, path)
         self.tokenizer_file = path / TOKENIZER
         tokenizer = open_tokenizer(self.tokenizer_file)
+        check_pipeline(self.tokenizer_file)
         tower = self.model.tower
         vpt.check_tokens(tokenizer, self.kind, tower.special_tokens, self.tokenizer_file)
         self.tokens = vpt.find_tokens(tokenizer)

@@ -8,34 +8,68 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.export.config_files import is_same, read_json, read_optional
-from vpt_edge.export.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG
-from vpt_edge.runtime.errors import CheckpointError
-from vpt_edge.runtime.perception.vpt import SYSTEM
+from vpt_edge.export.chat_template import template_notes
+from vpt_edge.export.config_files import CONFIG, is_same, read_json, read_optional
+from vpt_edge.export.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG, named_tokens
+from vpt_edge.export.tokenizer_pipeline import steps_of
+from vpt_edge.runtime.perception.vpt import KINDS, action_tokens, pads_of
 from vpt_edge.runtime.schema import brief
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.manifest import Tokens
 
 GENERATION = "generation_config.json"
-TEMPLATE = ("<|im_start|>", "<|im_end|>", SYSTEM)  # what every prompt has in it
-TEMPLATE_FILES = ("chat_template.json", TOKENIZER_CONFIG)
-JINJA = "chat_template.jinja"
 PADDING = "<|endoftext|>"
 NEUTRAL = {  # settings that change what is likeliest, at the values that change nothing
     "repetition_penalty": 1.0,
     "encoder_repetition_penalty": 1.0,
     "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
     "num_beams": 1,
+    "num_beam_groups": 1,
+    "guidance_scale": 1.0,
+    "penalty_alpha": 0.0,
     "min_length": 0,
     "min_new_tokens": 0,
     "bad_words_ids": [],
+    "force_words_ids": [],
+    "constraints": [],
     "suppress_tokens": [],
     "begin_suppress_tokens": [],
     "sequence_bias": {},
     "forced_bos_token_id": [],
     "forced_eos_token_id": [],
+    "forced_decoder_ids": [],
+    "exponential_decay_length_penalty": [],
+    "stop_strings": [],
+    "dola_layers": [],
+    "watermarking_config": {},
 }
+OWN_WAY = "prompts are written as the authors' code does"
+QUIET = (None, False)
+# Of tokenizer_config.json, what a version of transformers heeds and the authors' code does not: the
+# values that ask for nothing, and what is done instead.
+SETTINGS: dict[str, tuple[tuple[Any, ...], str]] = {
+    "clean_up_tokenization_spaces": (QUIET, "answers have the spaces that the model wrote"),
+    "split_special_tokens": (QUIET, OWN_WAY),
+    "add_bos_token": (QUIET, OWN_WAY),
+    "add_eos_token": (QUIET, OWN_WAY),
+    "eos_token": ((None, "<|im_end|>", PADDING), "a turn ends with <|im_end|>"),
+}
+SPECIAL = ("additional_special_tokens", "extra_special_tokens")  # the newer name
+# Keys of config.json that name a token by its id and are not read: the authors' loader asks the
+# tokenizer (PROTOCOL 1.4).
+UNREAD_IDS = {
+    "video_token_id": "<|video_pad|>",
+    "vision_end_token_id": "<|vision_end|>",
+    "vision_token_id": "<|vision_pad|>",
+    "para_start_id": "<|im_start|>",
+    "para_end_id": "<|im_end|>",
+}
+for _kind in KINDS:
+    UNREAD_IDS[f"{_kind}_image_token_id"] = pads_of(_kind)[f"{_kind}_image"]
+    UNREAD_IDS[f"{_kind}_action_start_id"] = action_tokens(_kind)[0]
+    UNREAD_IDS[f"{_kind}_action_id"] = action_tokens(_kind)[1]
 
 
 def find_notes(folder: Path, ids: Mapping[str, int], tokens: Tokens) -> tuple[str, ...]:
@@ -45,11 +79,15 @@ def find_notes(folder: Path, ids: Mapping[str, int], tokens: Tokens) -> tuple[st
     files that cannot be read.
     """
     settings = read_optional(folder / TOKENIZER_CONFIG)
+    config = read_json(folder / CONFIG)
     return (
         *_tokenizer_notes(folder),
-        *_decoding_notes(settings, ids, tokens),
-        *_template_notes(folder),
-        *_generation_notes(folder, ids, tokens),
+        *_setting_notes(settings),
+        *_special_notes(settings, ids, tokens),
+        *template_notes(folder),
+        *_generation_notes(GENERATION, read_optional(folder / GENERATION), ids, tokens),
+        *_generation_notes(CONFIG, config, ids, tokens),
+        *_id_notes(config, ids),
     )
 
 
@@ -65,25 +103,35 @@ def _tokenizer_notes(folder: Path) -> Iterator[str]:
             f"the checkpoint's {TOKENIZER} carries a dropout of {brief(model['dropout'])}: "
             "ignored, with it the ids of a prompt would be random"
         )
+    for step in steps_of(data.get("post_processor")):
+        if step.get("type") != "ByteLevel" and step.get("special_tokens") != {}:
+            yield (
+                f"the checkpoint's {TOKENIZER} adds tokens around a text "
+                f"({brief(step.get('type'))}): ignored, {OWN_WAY}"
+            )
 
 
-def _decoding_notes(
+def _setting_notes(settings: Mapping[str, Any]) -> Iterator[str]:
+    for key, (quiet, instead) in SETTINGS.items():
+        value = settings.get(key)
+        if isinstance(value, dict):  # an added token with its flags
+            value = next(named_tokens(value), None)
+        if not any(is_same(value, other) for other in quiet):
+            said = key if value is True else f"{key} {brief(value)}"
+            yield f"{TOKENIZER_CONFIG} asks for {said}: ignored, {instead}"
+
+
+def _special_notes(
     settings: Mapping[str, Any], ids: Mapping[str, int], tokens: Tokens
 ) -> Iterator[str]:
-    if settings.get("clean_up_tokenization_spaces") is True:
-        yield (
-            f"{TOKENIZER_CONFIG} asks for clean_up_tokenization_spaces: ignored, answers have the "
-            "spaces that the model wrote"
-        )
-    special = settings.get("additional_special_tokens")
-    if isinstance(special, list) and special:
-        names = {ids[token] for token in special if isinstance(token, str) and token in ids}
+    for key in SPECIAL:
+        names = {ids[token] for token in named_tokens(settings.get(key)) if token in ids}
         differing = names.symmetric_difference(tokens.end) - {ids.get(PADDING)}
-        if differing:
+        if names and differing:
             listed = ", ".join(_words(differing, ids))
             yield (
-                f"additional_special_tokens of {TOKENIZER_CONFIG} and the special tokens of "
-                f"{TOKENIZER} differ by {listed}: the latter end a turn"
+                f"{key} of {TOKENIZER_CONFIG} and the special tokens of {TOKENIZER} differ by "
+                f"{listed}: the latter end a turn"
             )
 
 
@@ -91,41 +139,14 @@ def _words(numbers: set[int], ids: Mapping[str, int]) -> list[str]:
     return sorted(token for token, number in ids.items() if number in numbers)
 
 
-def _template_notes(folder: Path) -> Iterator[str]:
-    for name, template in _templates(folder):
-        missing = [brief(part) for part in TEMPLATE if part not in template]
-        if missing:
-            yield (
-                f"the chat template in {name} lacks {' and '.join(missing)}: ignored, prompts are "
-                "written as the authors' code does"
-            )
-
-
-def _templates(folder: Path) -> Iterator[tuple[str, str]]:
-    """The chat templates of a checkpoint, and the files in which they stand."""
-    for name in TEMPLATE_FILES:
-        template = read_optional(folder / name).get("chat_template")
-        if isinstance(template, str):
-            yield name, template
-    file = folder / JINJA
-    if file.is_file():
-        yield JINJA, _read_text(file)
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} is not text ({error})", "copy it again") from error
-
-
-def _generation_notes(folder: Path, ids: Mapping[str, int], tokens: Tokens) -> Iterator[str]:
-    settings = read_optional(folder / GENERATION)
+def _generation_notes(
+    file: str, settings: Mapping[str, Any], ids: Mapping[str, int], tokens: Tokens
+) -> Iterator[str]:
     for key, neutral in NEUTRAL.items():
         value = settings.get(key)
-        if value is not None and not is_same(value, neutral):
+        if not any(is_same(value, quiet) for quiet in (*QUIET, neutral)):
             yield (
-                f"{GENERATION} asks for {key} {brief(value)}: ignored, as the authors' code "
+                f"{file} asks for {key} {brief(value)}: ignored, as the authors' code "
                 "does; answers take the likeliest token"
             )
     ends = settings.get("eos_token_id")
@@ -133,6 +154,16 @@ def _generation_notes(folder: Path, ids: Mapping[str, int], tokens: Tokens) -> I
     numbers = {end for end in listed if type(end) is int}
     if numbers and not numbers <= {*tokens.end, ids.get(PADDING)}:
         yield (
-            f"{GENERATION} ends an answer with the ids {sorted(numbers)}: ignored, it ends with "
+            f"{file} ends an answer with the ids {sorted(numbers)}: ignored, it ends with "
             "<|im_end|> and every other special token"
         )
+
+
+def _id_notes(config: Mapping[str, Any], ids: Mapping[str, int]) -> Iterator[str]:
+    for key, token in UNREAD_IDS.items():
+        value = config.get(key)
+        if value is not None and value != ids.get(token):
+            yield (
+                f"{CONFIG} has the {key} {brief(value)}, {TOKENIZER} {token} as "
+                f"{ids.get(token)}: the latter counts"
+            )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,13 @@ from vpt_edge.runtime.schema import brief, label
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 ADDED = "added_tokens.json"  # of older versions
-FLAGS = ("special", "lstrip", "rstrip", "single_word")  # of an added token, that change ids or text
+SPECIAL_MAP = "special_tokens_map.json"  # of older versions
+# Of an added token, that change ids or text.
+FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")
+NAMED = (  # keys that name a special token, or several
+    *("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"),
+    *("additional_special_tokens", "extra_special_tokens"),
+)
 SAVE_ALIKE = "let transformers write both: AutoTokenizer.from_pretrained(X).save_pretrained(X)"
 ID_KEYS = ("_token_id", "_action_id", "_action_start_id")  # how keys of config.json end
 PAD = "pad_token_id"  # -1 where there is none
@@ -86,9 +92,14 @@ def check_added_tokens(tokenizer: Tokenizer, folder: Path) -> None:
     ``tokenizer``, or alone: transformers would heed it.
     """
     file = folder / TOKENIZER_CONFIG
-    listed = read_optional(file).get("added_tokens_decoder")
+    settings = read_optional(file)
+    if settings.get("add_prefix_space") not in (None, False):
+        raise value_error(f"{file}: add_prefix_space", settings["add_prefix_space"], "false")
+    _check_named(tokenizer, settings, file)
+    listed = settings.get("added_tokens_decoder")
     if listed is None:
         _check_older(tokenizer, folder / ADDED)
+        _check_named(tokenizer, read_optional(folder / SPECIAL_MAP), folder / SPECIAL_MAP)
         return
     if not isinstance(listed, dict):
         raise value_error(f"{file}: added_tokens_decoder", listed, "an object")
@@ -109,7 +120,8 @@ def _check_token(entry: Mapping[str, Any], token: AddedToken | None, where: str)
             f"{where} is {brief(content)}, expected {known} as in {TOKENIZER}", SAVE_ALIKE
         )
     for flag in FLAGS:
-        value = entry.get(flag, False)
+        usual = flag == "normalized" and not token.special  # as tokenizers has it
+        value = entry.get(flag, usual)
         expected = getattr(token, flag)
         if not is_same(value, expected):
             raise CheckpointError(
@@ -117,6 +129,33 @@ def _check_token(entry: Mapping[str, Any], token: AddedToken | None, where: str)
                 f"expected {expected} as in {TOKENIZER}",
                 SAVE_ALIKE,
             )
+
+
+def _check_named(tokenizer: Tokenizer, settings: Mapping[str, Any], file: Path) -> None:
+    """Transformers adds a token that ``settings`` name and the tokenizer lacks."""
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    for key in NAMED:
+        for token in named_tokens(settings.get(key)):
+            if token not in ids:
+                raise CheckpointError(
+                    f"{file}: {key} names {brief(token)}, which is not a token of {TOKENIZER}",
+                    SAVE_ALIKE,
+                )
+
+
+def named_tokens(value: Any) -> Iterator[str]:
+    """The tokens that a value of ``NAMED`` names: a text, an object with ``content``, or several
+    of them.
+    """
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from named_tokens(item)
+    elif isinstance(value, dict) and "content" in value:
+        yield from named_tokens(value["content"])
+    elif isinstance(value, dict):
+        yield from named_tokens(list(value.values()))
 
 
 def _check_older(tokenizer: Tokenizer, file: Path) -> None:

@@ -6,17 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import MODELS, NAMES, Copy, refused, set_value
+from checkpoints import MODELS, NAMES, Copy, set_value
 from golden import DEMO, needs_golden
 
 from vpt_edge.export.checkpoint import Checkpoint
 
 pytestmark = needs_golden
-
-QWEN2_VL = (  # the beginning of its chat template
-    "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\nYou are a helpful "
-    "assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}"
-)
 
 
 def notes(folder: Path) -> str:
@@ -38,6 +33,8 @@ def test_of_a_usual_checkpoint_there_is_nothing_to_tell(folder: Path) -> None:
         ("suppress_tokens", [5], "suppress_tokens [5]"),
         ("bad_words_ids", [[5, 6]], "bad_words_ids [[5, 6]]"),
         ("min_new_tokens", 10, "min_new_tokens 10"),
+        ("stop_strings", ["."], "stop_strings ['.']"),
+        ("guidance_scale", 3.0, "guidance_scale 3.0"),
         ("eos_token_id", [3], "ends an answer with the ids [3]"),
         ("eos_token_id", 3, "ends an answer with the ids [3]"),
     ],
@@ -46,6 +43,10 @@ def test_settings_of_generation_are_told(key: str, value: Any, told: str, copy: 
     folder = copy("clip")
     set_value(folder, "generation_config.json", key, value)
     assert told in notes(folder)
+    set_value(folder, "generation_config.json", key, None)
+    assert notes(folder) == ""
+    set_value(folder, "config.json", key, value)  # where older versions have it
+    assert told in notes(folder)
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,7 @@ def test_settings_of_generation_are_told(key: str, value: Any, told: str, copy: 
     [
         ("repetition_penalty", None),
         ("repetition_penalty", 1),
+        ("num_beams", False),
         ("suppress_tokens", []),
         ("eos_token_id", 958),
         ("eos_token_id", None),
@@ -65,24 +67,6 @@ def test_settings_that_change_nothing_are_not_told(key: str, value: Any, copy: C
     assert notes(folder) == ""
 
 
-@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
-def test_another_chat_template_is_told(name: str, copy: Copy) -> None:
-    folder = copy("clip")
-    set_value(folder, name, "chat_template", "[INST] {{ message['content'] }} [/INST]")
-    assert f"the chat template in {name} lacks '<|im_start|>' and '<|im_end|>' and" in notes(folder)
-    set_value(folder, name, "chat_template", QWEN2_VL)
-    assert notes(folder) == ""
-
-
-def test_another_system_prompt_is_told(copy: Copy) -> None:
-    folder = copy("clip")
-    other = QWEN2_VL.replace("a helpful assistant", "a pirate")
-    (folder / "chat_template.jinja").write_text(other, "utf-8")
-    assert "chat_template.jinja lacks 'You are a helpful assistant.'" in notes(folder)
-    (folder / "chat_template.jinja").write_bytes(b"\xff\xfe")
-    assert "chat_template.jinja is not text" in refused(folder)
-
-
 def test_other_end_tokens_are_told(copy: Copy) -> None:
     folder = copy("clip")
     special = ["<|im_end|>", "<|im_start|>"]
@@ -90,10 +74,58 @@ def test_other_end_tokens_are_told(copy: Copy) -> None:
     assert "differ by <|box_end|>, <|box_start|>, <|clip_image_pad|>" in notes(folder)
 
 
-def test_cleaned_spaces_are_told(copy: Copy) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("clean_up_tokenization_spaces", True, "for clean_up_tokenization_spaces: ignored"),
+        ("split_special_tokens", True, "for split_special_tokens: ignored"),
+        ("split_special_tokens", "yes", "for split_special_tokens 'yes': ignored"),
+        ("add_bos_token", True, "for add_bos_token: ignored"),
+        ("eos_token", "<|x_0|>", "for eos_token '<|x_0|>': ignored"),
+        ("eos_token", {"content": "<|x_0|>"}, "for eos_token '<|x_0|>': ignored"),
+        ("eos_token", {"content": "<|im_end|>", "lstrip": False}, ""),
+        ("split_special_tokens", None, ""),
+        ("extra_special_tokens", ["<|im_end|>"], "extra_special_tokens of tokenizer_config.json"),
+        ("extra_special_tokens", {"image_token": "<|image_pad|>"}, "differ by <|box_end|>"),
+    ],
+)
+def test_settings_of_the_tokenizer_are_told(key: str, value: Any, told: str, copy: Copy) -> None:
     folder = copy("clip")
-    set_value(folder, "tokenizer_config.json", "clean_up_tokenization_spaces", True)
-    assert "clean_up_tokenization_spaces: ignored" in notes(folder)
+    set_value(folder, "tokenizer_config.json", key, value)
+    assert told in notes(folder)
+    assert bool(told) == bool(notes(folder))
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"single": [{"SpecialToken": {"id": "!", "type_id": 0}}]}, "adds tokens around a text"),
+        ({"single": [{"Sequence": {"id": "A", "type_id": 0}}]}, ""),
+    ],
+)
+def test_tokens_around_a_text_are_told(value: Any, told: str, copy: Copy) -> None:
+    folder = copy("clip")
+    special = {"!": {"id": "!", "ids": [0], "tokens": ["!"]}} if told else {}
+    step = {"type": "TemplateProcessing", "pair": [], "special_tokens": special, **value}
+    set_value(folder, "tokenizer.json", "post_processor", step)
+    assert told in notes(folder)
+    assert bool(told) == bool(notes(folder))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("clip_action_id", 5, "has the clip_action_id 5, tokenizer.json <|clip_action|> as 990"),
+        ("para_start_id", 5, "has the para_start_id 5"),
+        ("seg_action_id", 5, "has the seg_action_id 5, tokenizer.json <|seg_action|> as None"),
+        ("clip_action_id", None, ""),
+    ],
+)
+def test_ids_that_nobody_reads_are_told(key: str, value: Any, told: str, copy: Copy) -> None:
+    folder = copy("clip")
+    set_value(folder, "config.json", key, value)
+    assert told in notes(folder)
+    assert bool(told) == bool(notes(folder))
 
 
 @pytest.mark.parametrize(

@@ -92,3 +92,55 @@ def test_a_token_without_a_row_of_the_table_is_named(copy: Copy) -> None:
     assert "has the token '<far>' of id 5000, but config.json a vocab_size of 1024" in refused(
         folder
     )
+
+
+@pytest.mark.parametrize("value", ["<new>", {"content": "<new>", "special": True}])
+@pytest.mark.parametrize("key", ["pad_token", "unk_token", "mask_token"])
+def test_a_special_token_that_the_config_alone_names_is_refused(
+    key: str, value: Any, copy: Copy
+) -> None:
+    folder = copy("clip")
+    set_value(folder, CONFIG, key, value)
+    assert f"{CONFIG}: {key} names '<new>', which is not a token of tokenizer.json" in refused(
+        folder
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("additional_special_tokens", ["<|im_end|>", "<new>"]),
+        ("extra_special_tokens", ["<new>"]),
+        ("extra_special_tokens", {"audio_token": "<new>"}),
+    ],
+)
+def test_special_tokens_in_a_list_of_the_config_alone_are_refused(
+    key: str, value: Any, copy: Copy
+) -> None:
+    folder = copy("clip")
+    set_value(folder, CONFIG, key, value)
+    assert f"{key} names '<new>', which is not a token of tokenizer.json; let" in refused(folder)
+
+
+def test_the_older_map_of_special_tokens_counts_where_the_newer_list_is_absent(copy: Copy) -> None:
+    folder = copy("clip")
+    set_value(folder, "special_tokens_map.json", "mask_token", "<mask>")
+    Checkpoint.open(str(folder))
+    set_value(folder, CONFIG, "added_tokens_decoder", None)
+    assert "special_tokens_map.json: mask_token names '<mask>'" in refused(folder)
+
+
+def test_a_space_before_every_text_is_refused(copy: Copy) -> None:
+    folder = copy("clip")
+    set_value(folder, CONFIG, "add_prefix_space", None)
+    Checkpoint.open(str(folder))
+    set_value(folder, CONFIG, "add_prefix_space", True)
+    assert f"{CONFIG}: add_prefix_space is True, expected false" in refused(folder)
+
+
+def test_a_token_that_is_looked_for_before_the_text_is_normalized_is_named(copy: Copy) -> None:
+    folder = copy("clip")
+    change_tokens(folder, lambda tokens: tokens[X_0].update(normalized=False))
+    assert "token 973, <|x_0|>: normalized is False, expected True" in refused(folder)
+    change_tokens(folder, lambda tokens: [token.pop("normalized") for token in tokens.values()])
+    Checkpoint.open(str(folder))
