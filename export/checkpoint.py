@@ -23,7 +23,7 @@ from vpt_edge.export.tokenizer_files import (
     open_tokenizer,
 )
 from vpt_edge.export.tokenizer_pipeline import check_pipeline
-from vpt_edge.export.weights import is_finite
+from vpt_edge.export.weights import is_equal, is_finite
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.models.qwen2_vl import most_tokens
 from vpt_edge.runtime.schema import brief, label
@@ -70,6 +70,7 @@ class Checkpoint:
         self._files = TensorFiles(path)
         self._stored = self._original_names()
         self._check_tensors()
+        self.notes += self._head_notes()
         self._finite = set[str]()  # tensors that were looked at
 
     @classmethod
@@ -124,7 +125,7 @@ class Checkpoint:
         """One tensor, mapped from disk. Raises CheckpointError where a number of it is NaN or
         infinite: answers would be too.
         """
-        tensor = self._files.read(self._stored[name])
+        tensor = self._map(name)
         if name not in self._finite:
             if not is_finite(tensor):
                 raise CheckpointError(
@@ -151,6 +152,19 @@ class Checkpoint:
                 )
             stored[original] = name
         return stored
+
+    def _head_notes(self) -> tuple[str, ...]:
+        table = self.model.tower.embeddings_tensor(())
+        head = self.embeddings_tensor
+        if head == table or is_equal(self._map(table), self._map(head)):
+            return ()
+        return (
+            f"the checkpoint holds {head} and {table} with other numbers, and tie_word_embeddings "
+            f"in {CONFIG}: {head} counts for both, as in the authors' loader",
+        )
+
+    def _map(self, name: str) -> torch.Tensor:
+        return self._files.read(self._stored[name])
 
     def _check_tensors(self) -> None:
         expected = self.model.tensors()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,14 @@ def read_optional(path: Path) -> dict[str, Any]:
     return read_json(path)
 
 
+def levels(config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """``config``, and the objects in it, such as text_config."""
+    yield config
+    for value in config.values():
+        if isinstance(value, dict):
+            yield value
+
+
 def expect(data: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
     """Raise CheckpointError where a value of ``data`` is not the one that the graphs are written
     for.
@@ -84,6 +92,13 @@ def expect_if_given(data: Mapping[str, Any], expected: Mapping[str, Any], path: 
     """As ``expect``, of those keys alone that ``data`` has."""
     given = {key: value for key, value in expected.items() if key in data}
     expect(data, given, path)
+
+
+def expect_unless_null(data: Mapping[str, Any], expected: Mapping[str, Any], path: Path) -> None:
+    """As ``expect_if_given``, where null asks for nothing."""
+    expect_if_given(
+        {key: value for key, value in data.items() if value is not None}, expected, path
+    )
 
 
 def is_same(value: Any, expected: Any) -> bool:

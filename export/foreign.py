@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from vpt_edge.export.config_files import CONFIG
+from vpt_edge.export.config_files import CONFIG, levels
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.schema import brief, labels
 
@@ -64,9 +64,7 @@ def check_quantized(config: Mapping[str, Any], folder: Path) -> None:
     """Raise CheckpointError where ``config`` or a file in ``folder`` says that its weights are
     quantized.
     """
-    for part in (config, config.get("text_config")):
-        if not isinstance(part, dict):
-            continue
+    for part in levels(config):
         for key in QUANTIZATIONS:
             if part.get(key) is not None:
                 raise _quantized(folder, _method(part[key]), f"{key} in {CONFIG}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vpt_edge.export.chat_template import template_notes
-from vpt_edge.export.config_files import CONFIG, is_same, read_json, read_optional
+from vpt_edge.export.config_files import CONFIG, is_same, levels, read_json, read_optional
 from vpt_edge.export.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG, named_tokens
 from vpt_edge.export.tokenizer_pipeline import steps_of
 from vpt_edge.runtime.perception.vpt import KINDS, action_tokens, pads_of
@@ -79,16 +79,17 @@ def find_notes(folder: Path, ids: Mapping[str, int], tokens: Tokens) -> tuple[st
     files that cannot be read.
     """
     settings = read_optional(folder / TOKENIZER_CONFIG)
-    config = read_json(folder / CONFIG)
-    return (
+    notes = [
         *_tokenizer_notes(folder),
         *_setting_notes(settings),
         *_special_notes(settings, ids, tokens),
         *template_notes(folder),
         *_generation_notes(GENERATION, read_optional(folder / GENERATION), ids, tokens),
-        *_generation_notes(CONFIG, config, ids, tokens),
-        *_id_notes(config, ids),
-    )
+    ]
+    for part in levels(read_json(folder / CONFIG)):
+        notes += _generation_notes(CONFIG, part, ids, tokens)
+        notes += _id_notes(part, ids)
+    return tuple(dict.fromkeys(notes))
 
 
 def _tokenizer_notes(folder: Path) -> Iterator[str]:

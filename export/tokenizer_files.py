@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from vpt_edge.export.config_fields import value_error
-from vpt_edge.export.config_files import CONFIG, is_same, read_optional
+from vpt_edge.export.config_files import CONFIG, is_same, levels, read_optional
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.names import utf8_name
 from vpt_edge.runtime.schema import brief, label
@@ -66,7 +66,14 @@ def check_ids(
 
     ``named`` has the ids that the tokenizer gives to what a key of ``config`` stands for.
     """
-    for key, value in config.items():
+    for part in levels(config):
+        _check_part(part, named, vocab_size, file)
+
+
+def _check_part(
+    part: Mapping[str, Any], named: Mapping[str, int], vocab_size: int, file: Path
+) -> None:
+    for key, value in part.items():
         if key in named and value is not None and value != named[key]:
             expected = f"{named[key]}, as tokenizer.json has it"
             raise value_error(f"{file}: {key}", value, expected)

@@ -204,6 +204,14 @@ def is_finite(tensor: Tensor) -> bool:
     return all(map(math.isfinite, tensor.aminmax()))
 
 
+def is_equal(matrix: Tensor, other: Tensor) -> bool:
+    """Whether two matrices of one shape hold the same numbers, of whatever dtype; a block of rows
+    at a time.
+    """
+    blocks = zip(matrix.split(ROWS), other.split(ROWS), strict=True)
+    return all(torch.equal(rows.double(), others.double()) for rows, others in blocks)
+
+
 def write_int8(matrix: Tensor, path: Path, scales: Path) -> None:
     """Write a matrix as raw int8 rows, and one float32 scale a row into ``scales``; a block of rows
     at a time.

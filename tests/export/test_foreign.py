@@ -64,9 +64,10 @@ def test_quantized_weights_are_named_by_their_config(
     assert "export the float checkpoint that was quantized" in text
 
 
-def test_quantized_weights_are_named_by_a_nested_config(copy: Copy) -> None:
+@pytest.mark.parametrize("part", ["text_config", "vision_config"])
+def test_quantized_weights_are_named_by_a_nested_config(part: str, copy: Copy) -> None:
     folder = copy("clip")
-    change_config(folder, text_config={"quantization_config": GPTQ})
+    change_config(folder, **{part: {"quantization_config": GPTQ}})
     assert "quantized by gptq" in refused(folder)
 
 

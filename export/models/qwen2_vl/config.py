@@ -24,9 +24,12 @@ from vpt_edge.export.config_files import (
     DOWNLOAD_AGAIN,
     expect,
     expect_if_given,
+    expect_unless_null,
     is_same,
 )
-from vpt_edge.export.models.qwen2_vl.layout import merge, text_levels
+from vpt_edge.export.models.qwen2_vl import foreign
+from vpt_edge.export.models.qwen2_vl.foreign import check_foreign, check_type
+from vpt_edge.export.models.qwen2_vl.layout import TEXT, merge, text_levels
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.models import qwen2_vl
 from vpt_edge.runtime.schema import brief
@@ -121,7 +124,10 @@ def text_config(config: Mapping[str, Any], folder: Path) -> TextConfig:
     levels = text_levels(config, file)
     values = _rope(levels, file)
     names = [field.name for field in fields(TextConfig) if field.name not in ROPE_VALUES]
+    for level in levels[1:]:
+        check_type(level, file, f"{TEXT}.")
     for level in levels:
+        check_foreign(level, foreign.TEXT, file)
         known = (*names, *UNREAD, "hidden_act", "head_dim", "layer_types")
         merge(values, {key: level[key] for key in known if key in level}, file)
     expect(values, {"hidden_act": "silu"}, file)
@@ -147,8 +153,7 @@ def _check_heads(text: TextConfig, file: Path) -> None:
 
 def _check_attention(values: Mapping[str, Any], text: TextConfig, file: Path) -> None:
     """What newer transformers may say besides must be what the graphs do."""
-    if values.get("head_dim") is not None:
-        expect(values, {"head_dim": text.head_dim}, file)
+    expect_unless_null(values, {"head_dim": text.head_dim}, file)
     types = values.get("layer_types")
     if types is not None and not is_same(types, ["full_attention"] * text.num_hidden_layers):
         expected = f"full_attention for each of {text.num_hidden_layers} layers"
@@ -200,6 +205,8 @@ def vision_config(config: Mapping[str, Any], folder: Path, hidden_size: int) -> 
         raise CheckpointError(f"{file} lacks vision_config", DOWNLOAD_AGAIN)
     if not isinstance(data, dict):
         raise value_error(f"{file}: vision_config", data, "an object")
+    check_type(data, file, "vision_config.")
+    check_foreign(data, foreign.VISION, file, "vision_config.")
     values = dict[str, Any]()
     for key, value in data.items():
         name = str(key)
@@ -215,6 +222,8 @@ def vision_config(config: Mapping[str, Any], folder: Path, hidden_size: int) -> 
         "hidden_act": "quick_gelu",
     }
     expect({**values, **vision.__dict__}, expected, file)
+    sizes = {"intermediate_size": vision.mlp_dim, "out_hidden_size": hidden_size}  # newer names
+    expect_unless_null(values, sizes, file)
     if vision.embed_dim % vision.num_heads or vision.head_dim % 4:
         heads = f"heads of a multiple of four channels in embed_dim {vision.embed_dim}"
         raise value_error(f"{file}: vision_config.num_heads", vision.num_heads, heads)

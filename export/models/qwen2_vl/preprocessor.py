@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from vpt_edge.export.config_fields import Area, read_fields, read_value, value_error
-from vpt_edge.export.config_files import DOWNLOAD_AGAIN, expect_if_given, read_optional
+from vpt_edge.export.config_files import (
+    DOWNLOAD_AGAIN,
+    expect_if_given,
+    expect_unless_null,
+    read_optional,
+)
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.image import MIN_SIDE
 from vpt_edge.runtime.manifest import ImageConfig
@@ -32,6 +37,8 @@ EXPECTED = {
     "resample": 3,
     "rescale_factor": 1 / 255,
 }
+NOT_ASKED = {"do_center_crop": False, "do_pad": False}
+OWN = "Qwen2VL"  # is in the name of each of its processors
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,10 @@ def image_limits(folder: Path) -> ImageConfig:
     """
     data, file = _read_preprocessor(folder)
     expect_if_given(data, EXPECTED, file)
+    expect_unless_null(data, NOT_ASKED, file)
+    name = data.get("image_processor_type")
+    if name is not None and OWN not in str(name):
+        raise value_error(f"{file}: image_processor_type", name, f"one of {OWN}")
     values = {key: data[key] for key in ("image_resolution",) if key in data}
     limits = read_fields(_Limits, {**values, **_pixel_limits(data, file)}, file)
     if limits.min_pixels > limits.max_pixels:

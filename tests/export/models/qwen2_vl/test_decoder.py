@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from checkpoints import MODELS, Copy, change_tensors, refused
+from checkpoints import MODELS, Copy, Tensors, change_tensors, refused
 from golden import needs_golden
 
 from vpt_edge.export.checkpoint import Checkpoint
@@ -38,3 +38,23 @@ def test_an_untied_checkpoint_without_a_head_is_refused(copy: Copy) -> None:
     folder = copy("clip_untied")
     change_tensors(folder, lambda tensors: tensors.pop("lm_head.weight"))
     assert "missing lm_head.weight" in refused(folder)
+
+
+def test_a_separate_head_of_other_numbers_is_told(copy: Copy) -> None:
+    folder = copy("clip")
+    assert Checkpoint.open(str(folder)).notes == ()
+    change_tensors(folder, lambda tensors: tensors["lm_head.weight"].mul_(2))
+    checkpoint = Checkpoint.open(str(folder))
+    (note,) = checkpoint.notes
+    assert note.startswith("the checkpoint holds lm_head.weight and model.embed_tokens.weight with")
+    assert source(checkpoint, "lm_head.weight") == checkpoint.embeddings_tensor == "lm_head.weight"
+
+
+def test_a_separate_head_of_the_same_numbers_in_another_dtype_is_not_told(copy: Copy) -> None:
+    folder = copy("clip")
+
+    def change(tensors: Tensors) -> None:
+        tensors["lm_head.weight"] = tensors["lm_head.weight"].double()
+
+    change_tensors(folder, change)
+    assert Checkpoint.open(str(folder)).notes == ()

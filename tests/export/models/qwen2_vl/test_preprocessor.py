@@ -72,6 +72,9 @@ def test_limits_come_from_the_preprocessor_where_there_is_one(copy: Copy) -> Non
         ("do_normalize", False),
         ("do_normalize", "true"),
         ("do_resize", 0),
+        ("do_center_crop", True),
+        ("do_pad", True),
+        ("image_processor_type", "CLIPImageProcessor"),
     ],
     ids=str,
 )
@@ -87,6 +90,22 @@ def test_rounded_constants_are_the_same(tmp_path: Path) -> None:
     write(
         tmp_path, {"rescale_factor": 0.003921569, "image_mean": [0.4814547, 0.4578275, 0.4082107]}
     )
+    assert image_limits(tmp_path).longest_side == 512
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("do_center_crop", None),
+        ("do_pad", False),
+        ("pad_size", None),
+        ("image_processor_type", "Qwen2VLImageProcessorFast"),
+        ("image_processor_type", None),
+        ("data_format", "channels_first"),
+    ],
+)
+def test_what_newer_versions_write_besides_is_taken(key: str, value: Any, tmp_path: Path) -> None:
+    write(tmp_path, {key: value})
     assert image_limits(tmp_path).longest_side == 512
 
 

@@ -1,0 +1,75 @@
+"""Keys of config.json that other models have: where one asks for something, Qwen2-VL's graphs would
+compute otherwise than the model that it describes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vpt_edge.export.config_files import is_same
+from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.schema import brief, label
+
+NOTHING: tuple[Any, ...] = (None, False, 0, 0.0, "", [], {})  # values that ask for nothing
+OWN = re.compile(r"qwen2_vl\w*", re.ASCII)  # the names that versions give to the parts
+
+# Patterns of keys, and the values that ask for nothing more than Qwen2-VL does anyway.
+TEXT: dict[str, tuple[Any, ...]] = {
+    r"\w*soft_?cap\w*": (),  # Gemma 2, Grok
+    r"\w*multiplier": (1.0,),  # Granite
+    r"(logits?_scal(e|ing)|scale_(emb|depth))": (1.0,),  # Granite, Cohere, MiniCPM
+    r"(query_pre_attn_scalar|clip_qkv)": (),  # Gemma 2, OLMo
+    r"(use_)?qk_?(layer)?_?norm": (),  # Cohere, Qwen3
+    r"(attention_chunk_size|no_rope_layers|sliding_window_pattern)": (),  # Llama 4, Gemma 3
+    r"(rope_local_base_freq|rope_interleaved|mrope_interleaved)": (),  # Gemma 3, Qwen3-VL
+    r"num(_local)?_experts": (),  # mixtures
+    r"(mlp_bias|parallel_attn|use_parallel_residual|alibi)": (),
+    r"(is_encoder_decoder|add_cross_attention|use_bidirectional_attention|pruned_heads)": (),
+    "hidden_activation": ("silu",),
+}
+VISION: dict[str, tuple[Any, ...]] = {
+    r"(fullatt_block_indexes|window_size|tokens_per_second)": (),  # Qwen2.5-VL
+    r"(deepstack_visual_indexes|num_position_embeddings)": (),  # Qwen3-VL
+    r"(use_)?qk_?(layer)?_?norm": (),
+    r"(layer_norm_eps|rms_norm_eps)": (1e-6,),
+    "rope_theta": (10000.0,),
+    "rope_parameters": (  # transformers 5 writes what it computes
+        {"rope_type": "axial", "rope_theta": 10000.0},
+        {"rope_type": "default", "rope_theta": 10000.0},
+    ),
+    "pruned_heads": (),
+}
+
+
+def check_foreign(
+    part: Mapping[str, Any], keys: Mapping[str, tuple[Any, ...]], file: Path, prefix: str = ""
+) -> None:
+    """Raise CheckpointError where ``part`` of config.json asks for what ``keys`` name.
+
+    ``file`` and ``prefix`` say in the error where it stands.
+    """
+    for key, value in part.items():
+        for pattern, quiet in keys.items():
+            if re.fullmatch(pattern, key) and not _is_one_of(value, (*NOTHING, *quiet)):
+                raise CheckpointError(
+                    f"{file} describes a model that vpt-edge cannot export: "
+                    f"{prefix}{label(key)} is {brief(value)}, and Qwen2-VL has none"
+                )
+
+
+def check_type(part: Mapping[str, Any], file: Path, prefix: str) -> None:
+    """Raise CheckpointError where a nested ``part`` of config.json is that of another model."""
+    name = part.get("model_type")
+    if name is None or (isinstance(name, str) and OWN.fullmatch(name)):
+        return
+    raise CheckpointError(
+        f"{file} describes a model that vpt-edge cannot export: "
+        f"{prefix}model_type is {brief(name)}, expected 'qwen2_vl' or one of its parts"
+    )
+
+
+def _is_one_of(value: Any, others: tuple[Any, ...]) -> bool:
+    return any(is_same(value, other) for other in others)
