@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 from vpt_edge.export.attention import TARGETS
 from vpt_edge.export.config_files import CONFIG, DOWNLOAD_AGAIN, read_json
-from vpt_edge.export.foreign import check_adapter, check_names, check_quantized
+from vpt_edge.export.foreign import FLOAT, check_adapter, check_quantized
+from vpt_edge.export.foreign_files import check_form
+from vpt_edge.export.foreign_names import check_names
 from vpt_edge.export.models import Model, vpt
 from vpt_edge.export.notes import find_notes
 from vpt_edge.export.spec import GraphOptions, Spec
@@ -49,6 +51,7 @@ class Checkpoint:
         self.path = path
         self.source = source
         check_adapter(path)
+        check_form(path)
         config = read_json(path / CONFIG)
         check_quantized(config, path)
         self.model = Model.read(config, path)
@@ -168,7 +171,9 @@ class Checkpoint:
 
     def _check_tensors(self) -> None:
         expected = self.model.tensors()
-        check_names(self._files.shapes, expected, self.path)
+        check_names(
+            self._files.shapes, lambda name: self.model.original_name(name) in expected, self.path
+        )
         shapes = {name: self._files.shapes[stored] for name, stored in self._stored.items()}
         missing = set(expected) - set(shapes) - self.model.tower.optional_tensors()
         wrong = [f"missing {name}" for name in sorted(missing)]
@@ -185,10 +190,11 @@ class Checkpoint:
             wrong[LISTED:] = [f"and {len(wrong) - LISTED} more"]
         wrong[:0] = _count_layers(shapes, expected)
         if wrong:
+            is_float = set(self._files.dtypes.values()) <= set(FLOATS)
             raise CheckpointError(
                 f"{self.path} does not hold the tensors that its config.json describes: "
                 f"{'; '.join(wrong)}",
-                DOWNLOAD_AGAIN,
+                DOWNLOAD_AGAIN if is_float else FLOAT,
             )
 
 

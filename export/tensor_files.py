@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.export.config_fields import value_error
 from vpt_edge.export.config_files import DOWNLOAD_AGAIN, read_json
+from vpt_edge.export.foreign_files import check_beginning, check_format
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.names import utf8_name
 from vpt_edge.runtime.schema import brief, labels
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
     from vpt_edge.export.spec import Shape
 
 STEMS = {"model": "safetensors", "pytorch_model": "bin"}  # the first that is there is read
-OTHERS = (".bin", ".ckpt", ".gguf", ".h5", ".onnx", ".pt", ".pth", ".safetensors")
 LONGEST_NAME = 255  # bytes that file systems take
-LFS = b"version https://git-lfs"
-PICKLE = b"\x80\x02"
 STRANGER = re.compile(r"GLOBAL ([\w.]+) (?:was not an allowed|whose module)")  # in torch's errors
 REFUSAL = "Weights only load failed"  # in torch's errors
 FLOATS = ("float32", "float16", "bfloat16", "float64")  # dtypes of weights that are numbers
@@ -93,14 +91,10 @@ def _weight_files(path: Path) -> list[Path]:
             return [single]
         if index.exists():
             return _shards(index, suffix)
-    problem = f"{path} holds no weights: expected model.safetensors or pytorch_model.bin, or shards"
-    others = [file.name for file in sorted(path.iterdir()) if file.suffix in OTHERS]
-    if others:
-        raise CheckpointError(
-            f"{problem}; found {labels(others)}",
-            "save the float model with save_pretrained, or its state_dict as pytorch_model.bin",
-        )
-    raise CheckpointError(problem, DOWNLOAD_AGAIN)
+    raise CheckpointError(
+        f"{path} holds no weights: expected model.safetensors or pytorch_model.bin, or shards",
+        DOWNLOAD_AGAIN,
+    )
 
 
 def _shards(index: Path, suffix: str) -> list[Path]:
@@ -131,7 +125,7 @@ def _is_plain(name: Any, suffix: str) -> bool:
 
 def _open(file: Path) -> _OpenFile:
     try:
-        _check_beginning(file)
+        check_beginning(file)
         if file.suffix == ".safetensors":
             return _open_safetensors(file)
         return _open_bin(file)
@@ -145,24 +139,12 @@ def _open(file: Path) -> _OpenFile:
         ) from error
 
 
-def _check_beginning(file: Path) -> None:
-    """Raise CheckpointError for what often lies in the place of weights."""
-    with file.open("rb") as opened:
-        beginning = opened.read(len(LFS))
-    if beginning == LFS:
-        raise CheckpointError(f"{file} is a pointer of Git LFS, not the weights", "git lfs pull")
-    if file.suffix == ".bin" and beginning.startswith(PICKLE):
-        raise CheckpointError(
-            f"{file} was saved as torch did before 1.6, which cannot be mapped",
-            "load it where it is trusted, and save it again with torch.save",
-        )
-
-
 def _open_safetensors(file: Path) -> _OpenFile:
     from safetensors import safe_open
 
     stored = {}
     with utf8_name(file) as path, safe_open(path, framework="pt") as tensors:
+        check_format(tensors.metadata() or {}, file)
         for name in tensors.keys():  # noqa: SIM118
             part = tensors.get_slice(name)
             dtype = part.get_dtype()
@@ -195,7 +177,7 @@ def _open_bin(file: Path) -> _OpenFile:
     stored = {}
     for name, tensor in tensors.items():
         stored[name] = _Stored(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-    return _OpenFile(stored, lambda name: tensors[name].detach())
+    return _OpenFile(stored, lambda name: tensors[name].detach().resolve_neg())
 
 
 def _check_archive(file: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from checkpoints import MODELS, NAMES, Copy, Tensors, refused
@@ -223,7 +224,9 @@ def test_weights_that_are_not_numbers_are_named(dtype: torch.dtype, save: Any, c
     tensors["model.norm.weight"] = tensors["model.norm.weight"].to(dtype)
     name = "model.safetensors" if save is save_file else "pytorch_model.bin"
     save(tensors, folder / name)
-    assert f"model.norm.weight is {str(dtype).removeprefix('torch.')}, expected" in refused(folder)
+    text = refused(folder)
+    assert f"model.norm.weight is {str(dtype).removeprefix('torch.')}, expected" in text
+    assert "export the float checkpoint that was quantized" in text
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
@@ -365,6 +368,69 @@ def test_tensors_without_their_numbers_are_refused(tensor: torch.Tensor, copy: C
     )
 
 
+def transposed(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.t().contiguous().t()
+
+
+def negated(tensor: torch.Tensor) -> torch.Tensor:
+    """A view whose numbers are negated when they are read."""
+    view: torch.Tensor = torch._neg_view(-tensor)
+    assert view.is_neg()
+    return view
+
+
+def rows_between(tensor: torch.Tensor) -> torch.Tensor:
+    """A view of every other row of a larger tensor."""
+    larger = torch.zeros(2 * len(tensor), *tensor.shape[1:])
+    larger[::2] = tensor
+    return larger[::2]
+
+
+def rows_behind(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.cat((torch.zeros(5, *tensor.shape[1:]), tensor))[5:]
+
+
+def imaginary(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.complex(tensor, -tensor).conj().imag
+
+
+@pytest.mark.parametrize(
+    "change", [transposed, negated, rows_between, rows_behind, imaginary, torch.nn.Buffer]
+)
+def test_views_are_the_numbers_that_they_show(
+    change: Callable[[torch.Tensor], torch.Tensor], copy: Copy
+) -> None:
+    folder = copy("clip")
+    tensors = load_file(MODELS / "clip" / "model.safetensors")
+    name = "model.layers.0.self_attn.q_proj.weight"
+    torch.save({**tensors, name: change(tensors[name])}, as_bin(folder))
+    array = Checkpoint.open(str(folder)).read(name).numpy()
+    assert np.array_equal(array, tensors[name].numpy())
+
+
+def test_tensors_may_share_their_storage(copy: Copy) -> None:
+    folder = copy("clip")
+    tensors = load_file(MODELS / "clip" / "model.safetensors")
+    storage = torch.cat([tensor.flatten() for tensor in tensors.values()])
+    parts = storage.split([tensor.numel() for tensor in tensors.values()])
+    pairs = zip(tensors.items(), parts, strict=True)
+    torch.save({name: part.view(tensor.shape) for (name, tensor), part in pairs}, as_bin(folder))
+    same(folder, "clip")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "library"), [({"format": "tf"}, "TensorFlow"), ({"format": "flax"}, "Flax")]
+)
+def test_safetensors_of_another_library_are_named(
+    metadata: dict[str, str], library: str, copy: Copy
+) -> None:
+    folder = copy("clip")
+    tensors = load_file(MODELS / "clip" / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    save_file(tensors, folder / "model.safetensors", metadata=metadata)
+    assert f"model.safetensors holds weights of {library}, which have" in refused(folder)
+
+
 def test_parameters_are_tensors(copy: Copy) -> None:
     folder = copy("clip")
     file = as_bin(folder)
@@ -419,3 +485,14 @@ def test_a_folder_whose_name_is_not_utf8_is_read(suffix: str, copy: Copy) -> Non
         torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
     same(folder.rename(folder.with_name(os.fsdecode(b"c\xe9"))), "clip")
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict", "module"])
+def test_what_a_trainer_saved_is_named(key: str, copy: Copy) -> None:
+    folder = copy("clip")
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save({"epoch": 3, key: tensors}, folder / "pytorch_model.bin")
+    text = refused(folder)
+    assert f"what a trainer saved, with epoch, {key}; take its weights out: " in text
+    assert f")['{key}']" in text
