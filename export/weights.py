@@ -110,6 +110,8 @@ def write_model(model: ir.Model, path: Path, stored: dict[str, Path]) -> None:
             point_outside(value, stored[name], 0)
         elif value.const_value.nbytes >= INLINE_BYTES:
             large.append(value)
+        else:
+            value.const_value.tobytes()  # what it raises would be hidden by ir.save
     _write_outside(large, path.with_name(f"{path.name}.data"))
     strip(model)
     ir.save(model, path)

@@ -61,6 +61,30 @@ def test_a_weight_that_is_no_number_is_named(
         compute_weights(writer(checkpoint, "fp32", "onnxruntime", tmp_path), graph)
 
 
+@pytest.mark.parametrize(
+    ("name", "graph"),
+    [
+        ("model.norm.weight", "decoder"),  # they lie in the graph's own file
+        ("model.layers.0.self_attn.k_proj.bias", "decoder"),
+        ("clip_projector.layernorm_condition.bias", "reencoder_projector"),
+    ],
+)
+def test_a_small_weight_that_is_no_number_is_named_where_it_is_written(
+    name: str, graph: str, copy: Copy, tmp_path: Path
+) -> None:
+    checkpoint = open_with(copy("clip_untied"), name, float("nan"))
+    with pytest.raises(CheckpointError, match=f"{name} holds numbers"):
+        writer(checkpoint, "fp32", "onnxruntime", tmp_path).write_graph(graph)
+
+
+def test_a_small_weight_beyond_float16_is_named_where_it_is_written(
+    copy: Copy, tmp_path: Path
+) -> None:
+    checkpoint = open_with(copy("clip_untied"), "model.layers.0.self_attn.k_proj.bias", 1e5)
+    with pytest.raises(ExportError, match="k_proj.bias has numbers up to"):
+        writer(checkpoint, "fp16", "onnxruntime", tmp_path).write_graph("decoder")
+
+
 def test_an_embedding_beyond_float16_is_named_where_it_is_written(
     copy: Copy, tmp_path: Path
 ) -> None:
