@@ -49,7 +49,7 @@ def _problem(template: str) -> str:
     if missing:
         return f"lacks {' and '.join(missing)}"
     if len(template) > MOST_LETTERS:
-        return f"has {len(template):,} letters"
+        return f"has more than {MOST_LETTERS:,} letters"
     others = _words(template) - WORDS
     if others:
         return f"has the words {labels(others)}"
@@ -71,6 +71,10 @@ def _templates(folder: Path) -> Iterator[tuple[str, str]]:
         template = read_optional(folder / name).get("chat_template")
         if isinstance(template, str):
             yield name, template
+        if isinstance(template, list):  # several, each with its name
+            for item in template:
+                if isinstance(item, dict) and isinstance(item.get("template"), str):
+                    yield name, item["template"]
     file = folder / JINJA
     if file.is_file():
         yield JINJA, _read_text(file)
@@ -78,6 +82,7 @@ def _templates(folder: Path) -> Iterator[tuple[str, str]]:
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text("utf-8")
+        with file.open(encoding="utf-8") as opened:
+            return opened.read(MOST_LETTERS + 1)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} is not text ({error})", "copy it again") from error

@@ -70,6 +70,7 @@ class Checkpoint:
         self.image = tower.image_limits(path)
         side = vpt.reencode_side(self.image, self.kind, path)
         self.perception = vpt.find_perception(tokenizer, self.kind, self._waits_for_prompt(), side)
+        vpt.check_words(self.perception, self.tokens, self.tokenizer_file)
         self._files = TensorFiles(path)
         self._stored = self._original_names()
         self._check_tensors()

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.export.chat_template import template_notes
 from vpt_edge.export.config_files import CONFIG, is_same, levels, read_json, read_optional
+from vpt_edge.export.foreign_files import WEIGHTS
 from vpt_edge.export.tokenizer_files import TOKENIZER, TOKENIZER_CONFIG, named_tokens
 from vpt_edge.export.tokenizer_pipeline import steps_of
-from vpt_edge.runtime.perception.vpt import KINDS, action_tokens, pads_of
-from vpt_edge.runtime.schema import brief
+from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.perception.vpt import KINDS, REGION_TOKENS, action_tokens, pads_of
+from vpt_edge.runtime.schema import brief, labels
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.manifest import Tokens
 
+VOCABULARY = "vocab.json"
 GENERATION = "generation_config.json"
 PADDING = "<|endoftext|>"
 NEUTRAL = {  # settings that change what is likeliest, at the values that change nothing
@@ -82,13 +85,17 @@ def find_notes(folder: Path, ids: Mapping[str, int], tokens: Tokens) -> tuple[st
     notes = [
         *_tokenizer_notes(folder),
         *_setting_notes(settings),
+        *_added_notes(folder, settings),
         *_special_notes(settings, ids, tokens),
         *template_notes(folder),
+        *_word_notes(folder),
+        *_weight_notes(folder),
         *_generation_notes(GENERATION, read_optional(folder / GENERATION), ids, tokens),
     ]
     for part in levels(read_json(folder / CONFIG)):
         notes += _generation_notes(CONFIG, part, ids, tokens)
         notes += _id_notes(part, ids)
+        notes += _part_notes(part, ids)
     return tuple(dict.fromkeys(notes))
 
 
@@ -122,6 +129,19 @@ def _setting_notes(settings: Mapping[str, Any]) -> Iterator[str]:
             yield f"{TOKENIZER_CONFIG} asks for {said}: ignored, {instead}"
 
 
+def _added_notes(folder: Path, settings: Mapping[str, Any]) -> Iterator[str]:
+    listed = settings.get("added_tokens_decoder")
+    if listed is None:
+        return
+    tokens = {token["content"] for token in read_json(folder / TOKENIZER)["added_tokens"]}
+    alone = tokens.difference(named_tokens(listed))
+    if alone:
+        yield (
+            f"{TOKENIZER} has tokens that {TOKENIZER_CONFIG} lacks ({labels(alone)}): they count, "
+            "as in transformers 4; transformers 5 leaves them out"
+        )
+
+
 def _special_notes(
     settings: Mapping[str, Any], ids: Mapping[str, int], tokens: Tokens
 ) -> Iterator[str]:
@@ -138,6 +158,28 @@ def _special_notes(
 
 def _words(numbers: set[int], ids: Mapping[str, int]) -> list[str]:
     return sorted(token for token, number in ids.items() if number in numbers)
+
+
+def _word_notes(folder: Path) -> Iterator[str]:
+    """A slow tokenizer reads the older files, a fast one does not."""
+    file = folder / VOCABULARY
+    try:
+        older = read_optional(file)
+    except CheckpointError:
+        yield f"the checkpoint's {VOCABULARY} cannot be read: {TOKENIZER} counts"
+        return
+    model = read_json(folder / TOKENIZER)["model"]
+    if older and older != model["vocab"]:
+        yield f"the checkpoint's {VOCABULARY} and {TOKENIZER} have other words: the latter counts"
+
+
+def _weight_notes(folder: Path) -> Iterator[str]:
+    forms = []
+    for name in WEIGHTS:
+        if (folder / name).exists() or (folder / f"{name}.index.json").exists():
+            forms.append(name)
+    if len(forms) > 1:
+        yield f"the checkpoint holds {' and '.join(forms)}: the former counts, as in transformers"
 
 
 def _generation_notes(
@@ -157,6 +199,18 @@ def _generation_notes(
         yield (
             f"{file} ends an answer with the ids {sorted(numbers)}: ignored, it ends with "
             "<|im_end|> and every other special token"
+        )
+
+
+def _part_notes(config: Mapping[str, Any], ids: Mapping[str, int]) -> Iterator[str]:
+    if config.get("auto_map"):
+        yield f"{CONFIG} names code of its own (auto_map): not run"
+    looks = REGION_TOKENS[0] in ids
+    if config.get("alignment") is looks:
+        has = "has" if looks else "lacks"
+        yield (
+            f"{CONFIG} has alignment {brief(looks)}, but {TOKENIZER} {has} the tokens that ask "
+            "for a look: the latter counts"
         )
 
 

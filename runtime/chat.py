@@ -108,8 +108,12 @@ class Chat:
             problem = f"the tokenizer decodes the end of a turn to {brief(said)}, expected nothing"
             raise BundleError(problem, EXPORT_AGAIN)
         triggers = [word for word in words if word not in self._pads.values()]
-        text = "".join(triggers)
-        decoded = self.decode([words[word] for word in triggers])
+        for word in triggers:
+            self._check_decoded(word, [words[word]])
+        self._check_decoded("".join(triggers), [words[word] for word in triggers])
+
+    def _check_decoded(self, text: str, ids: Sequence[int]) -> None:
+        decoded = self.decode(ids)
         if decoded != text:
             raise BundleError(
                 f"the tokenizer decodes {brief(text)} to {brief(decoded)}", EXPORT_AGAIN

@@ -19,9 +19,16 @@ from vpt_edge.export.layers import LayerNorm, Linear
 from vpt_edge.export.models import dinov2, sam
 from vpt_edge.export.spec import Spec, floats, weight_and_bias
 from vpt_edge.runtime import image
-from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.chat import Chat
+from vpt_edge.runtime.errors import BundleError, CheckpointError
 from vpt_edge.runtime.manifest import Graph, ImageConfig, Tokens
-from vpt_edge.runtime.perception.vpt import VptConfig, action_tokens, pads_of, trigger_tokens
+from vpt_edge.runtime.perception.vpt import (
+    VptConfig,
+    action_tokens,
+    pads_of,
+    token_ids,
+    trigger_tokens,
+)
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -235,6 +242,19 @@ def find_perception(
         triggers=_triggers(tokenizer, kind),
         longest_side=longest_side,
     )
+
+
+def check_words(config: VptConfig, tokens: Tokens, file: Path) -> None:
+    """Raise CheckpointError where the tokenizer in ``file`` takes apart a word by which the loop
+    works, or does not decode it as it is.
+    """
+    try:
+        Chat(file, pads_of(config.kind)).check(tokens, token_ids(config))
+    except BundleError as error:
+        raise CheckpointError(
+            f"{file}: {error.problem}",
+            "this is not the tokenizer that the checkpoint was trained with: copy it again",
+        ) from error
 
 
 def _triggers(tokenizer: Tokenizer, kind: str) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ def test_another_chat_template_is_told(name: str, copy: Copy) -> None:
         (f"{QWEN2_VL}Answer in French.", "has the words Answer, French, in: ignored"),
         (QWEN2_VL + "{{ 'Be\\nbrief' }}", "has the words Be, brief"),
         (QWEN2_VL + '{{ "Denk nach" }}', "has the words Denk, nach"),
-        (QWEN2_VL + 20_000 * "{%", "has 40,"),
+        (QWEN2_VL + 20_000 * "{%", "has more than 20,000 letters"),
         (
             QWEN2_VL + "{% if add_generation_prompt %}{# a remark #}{{ '<|im_start|>assistant' }}",
             "",
@@ -58,3 +58,12 @@ def test_another_system_prompt_is_told(copy: Copy) -> None:
     assert "chat_template.jinja lacks 'You are a helpful assistant.'" in notes(folder)
     (folder / "chat_template.jinja").write_bytes(b"\xff\xfe")
     assert "chat_template.jinja is not text" in refused(folder)
+
+
+def test_of_several_chat_templates_each_counts(copy: Copy) -> None:
+    folder = copy("clip")
+    templates = [{"name": "default", "template": QWEN2_VL}, {"name": "rag", "template": "[INST]"}]
+    set_value(folder, "tokenizer_config.json", "chat_template", templates)
+    assert "the chat template in tokenizer_config.json lacks '<|im_start|>'" in notes(folder)
+    set_value(folder, "tokenizer_config.json", "chat_template", [templates[0], "x", {"name": "y"}])
+    assert notes(folder) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,42 @@ def test_dropout_of_the_tokenizer_is_told(value: float, told: str, copy: Copy) -
     set_value(folder, "tokenizer.json", "model.dropout", value)
     assert told in notes(folder)
     assert bool(told) == bool(notes(folder))
+
+
+def test_weights_of_two_forms_are_told(copy: Copy) -> None:
+    folder = copy("clip")
+    (folder / "pytorch_model.bin.index.json").write_text("{}", "utf-8")
+    assert "holds model.safetensors and pytorch_model.bin: the former counts" in notes(folder)
+
+
+def test_code_beside_the_weights_is_told(copy: Copy) -> None:
+    folder = copy("clip")
+    set_value(folder, "config.json", "auto_map", {"AutoModel": "modeling_vpt.Model"})
+    assert "config.json names code of its own (auto_map): not run" in notes(folder)
+
+
+def test_an_older_file_of_words_that_differs_is_told(copy: Copy) -> None:
+    folder = copy("clip")
+    set_value(folder, "vocab.json", "zebra", 5)
+    assert "vocab.json and tokenizer.json have other words: the latter counts" in notes(folder)
+    (folder / "vocab.json").write_text("{", "utf-8")
+    assert "vocab.json cannot be read: tokenizer.json counts" in notes(folder)
+    (folder / "vocab.json").unlink()
+    assert notes(folder) == ""
+
+
+def test_an_alignment_that_the_tokens_deny_is_told(copy: Copy) -> None:
+    folder = copy("clip")
+    set_value(folder, "config.json", "alignment", True)
+    assert "config.json has alignment True, but tokenizer.json has the tokens that" in notes(folder)
+
+
+def test_tokens_that_the_config_lacks_are_told(copy: Copy) -> None:
+    folder = copy("clip")
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text("utf-8"))
+    del settings["added_tokens_decoder"]["973"]
+    file.write_text(json.dumps(settings), "utf-8")
+    assert "tokenizer.json has tokens that tokenizer_config.json lacks ('<|x_0|>')" in notes(folder)
+    set_value(folder, "tokenizer_config.json", "added_tokens_decoder", None)
+    assert notes(folder) == ""

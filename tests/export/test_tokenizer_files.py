@@ -54,6 +54,27 @@ def test_a_token_with_another_flag_is_named(flag: str, value: Any, copy: Copy) -
     assert f"token 973, <|x_0|>: {flag} is {value!r}, expected False as in" in refused(folder)
 
 
+@pytest.mark.parametrize(
+    ("token", "special", "told"),
+    [
+        ("<|x_0|>", True, "the tokenizer decodes '<|x_0|>' to ''"),
+        ("<|im_end|>", False, "the tokenizer decodes the end of a turn to '<|im_end|>'"),
+    ],
+)
+def test_a_flag_that_hides_a_word_of_the_loop_is_refused_before_the_work(
+    token: str, special: bool, told: str, copy: Copy
+) -> None:
+    folder = copy("clip")
+    file = folder / "tokenizer.json"
+    data = json.loads(file.read_text("utf-8"))
+    for entry in data["added_tokens"]:
+        if entry["content"] == token:
+            entry["special"] = special
+    file.write_text(json.dumps(data), "utf-8")
+    set_value(folder, CONFIG, "added_tokens_decoder", None)
+    assert f"tokenizer.json: {told}" in refused(folder)
+
+
 def test_two_tokens_of_one_id_are_named(copy: Copy) -> None:
     folder = copy("clip")
     change_tokens(folder, lambda tokens: tokens[X_0].update(content="<|x_1|>"))

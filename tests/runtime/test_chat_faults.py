@@ -109,6 +109,11 @@ def spell_end(data: dict[str, Any]) -> None:
         token["special"] &= token["content"] != "<|im_end|>"
 
 
+def hide_column(data: dict[str, Any]) -> None:
+    for token in data["added_tokens"]:
+        token["special"] |= token["content"] == "<|x_0|>"
+
+
 def prepend(data: dict[str, Any]) -> None:
     data["normalizer"] = {"type": "Prepend", "prepend": "X"}
 
@@ -128,6 +133,7 @@ def deep(data: dict[str, Any]) -> None:
         (drop_pad, r"makes .* of <\|image_pad\|>, expected"),
         (swap_end, r"makes \[\d+\] of <\|im_end\|>, expected"),
         (spell_end, "decodes the end of a turn to"),
+        (hide_column, r"decodes '<\|x_0\|>' to ''"),
         (prepend, "decodes .* to"),
         (spaces, "decodes .* to"),
         (deep, "is not a tokenizer"),
