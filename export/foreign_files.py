@@ -127,6 +127,11 @@ FORMS = (  # the first that lies there is named
         "export one of them: vpt-export FOLDER/checkpoint-… -o BUNDLE",
     ),
     Form(
+        r"snapshots",
+        "a repository as the Hub's cache has it",
+        "export what lies in it: vpt-export FOLDER/snapshots/… -o BUNDLE",
+    ),
+    Form(
         r".+\.(incomplete|part|crdownload|aria2)",
         "a download that is not finished",
         "finish the download",

@@ -43,7 +43,9 @@ WRAPPERS = {  # what a name has in it because of a tool around the model
     "_forward_module": "Lightning Fabric, which has it in .module",
     "base_model": "PEFT, whose merge_and_unload() gives it back",
 }
-ADAPTED = re.compile(r"\.(lora_|base_layer\.)")  # in names of PEFT
+ADAPTED = re.compile(
+    r"\.(lora_|base_layer\.|modules_to_save\.|(ia3|hada|lokr|b?oft|vera)_)"
+)  # in names of PEFT
 INSIDE = "save the state_dict of the model inside"
 DEEPEST = 8  # segments that a prefix may have
 

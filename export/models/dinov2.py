@@ -22,7 +22,7 @@ from vpt_edge.export.config_fields import (
     read_fields,
     value_error,
 )
-from vpt_edge.export.config_files import expect_if_given, read_optional
+from vpt_edge.export.config_files import expect_if_given, expect_unless_null, read_optional
 from vpt_edge.export.layers import Conv2d, LayerNorm, Linear, Namespace, norm_fold
 from vpt_edge.export.spec import Spec, floats, weight_and_bias
 from vpt_edge.runtime.manifest import Graph
@@ -40,6 +40,7 @@ EXPECTED = {
     "num_channels": 3,
     "patch_size": PATCH,
 }
+NOT_OTHERS = {"model_type": "dinov2", "num_register_tokens": 0}
 ROOT = "detection_model"
 PROJECTOR = "detection_projector"
 POSITIONS = f"{ROOT}.embeddings.position_embeddings"
@@ -75,6 +76,7 @@ def read_config(folder: Path) -> Dinov2Config:
     file = folder / CONFIG
     data = read_optional(file)
     expect_if_given(data, EXPECTED, file)
+    expect_unless_null(data, NOT_OTHERS, file)
     config = read_fields(Dinov2Config, data, file)
     if config.hidden_size % config.num_attention_heads:
         expected = f"a divisor of hidden_size {config.hidden_size}"

@@ -20,7 +20,7 @@ from vpt_edge.export.config_fields import (
     read_fields,
     value_error,
 )
-from vpt_edge.export.config_files import expect_if_given, read_optional
+from vpt_edge.export.config_files import expect_if_given, expect_unless_null, read_optional
 from vpt_edge.export.layers import Conv2d, LayerNorm, Linear, Namespace, joint_qkv_folds, norm_fold
 from vpt_edge.export.spec import Spec, floats, weight_and_bias
 from vpt_edge.runtime.manifest import Graph
@@ -43,6 +43,7 @@ EXPECTED = {
     "patch_size": PATCH,
     "output_channels": 256,
 }
+NOT_OTHERS = {"vision_config": None}  # of a whole SAM: its encoder's values stand one level deeper
 ROOT = "seg_model"
 PROJECTOR = "seg_projector"
 STRIDE = 4  # of the projector's convolution: patches a side that become one token
@@ -82,6 +83,7 @@ def read_config(folder: Path) -> SamConfig:
     file = folder / CONFIG
     data = read_optional(file)
     expect_if_given(data, EXPECTED, file)
+    expect_unless_null(data, NOT_OTHERS, file)
     config = read_fields(SamConfig, data, file)
     if config.hidden_size % config.num_attention_heads:
         expected = f"a divisor of hidden_size {config.hidden_size}"

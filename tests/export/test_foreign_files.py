@@ -34,6 +34,7 @@ FORMS = [  # names, what they are, what mends it
     (["weights.bin", "training_args.bin"], "a file of torch of another name", "save_pretrained"),
     (["best.safetensors"], "safetensors of another name", "state_dict as model.safetensors"),
     (["checkpoint-500/", "training_args.bin"], "the checkpoints of a trainer", "export one of"),
+    (["snapshots/", "refs/"], "as the Hub's cache has it", "snapshots/…"),
     (["model.safetensors.incomplete"], "a download that is not finished", "finish"),
     (["weights.tar.gz"], "an archive", "unpack it"),
 ]

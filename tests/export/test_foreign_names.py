@@ -102,6 +102,13 @@ def test_a_part_that_was_compiled_is_named(copy: Copy) -> None:
     assert "torch.compile" in refused(folder)
 
 
+@pytest.mark.parametrize("name", ["lm_head.modules_to_save.default.weight", "x.oft_r", "x.ia3_l"])
+def test_other_adapters_are_named(name: str, copy: Copy) -> None:
+    folder = copy("clip")
+    change_tensors(folder, lambda tensors: tensors.update({name: torch.zeros(2)}))
+    assert f"holds a PEFT model whose adapter is not merged: {name}" in refused(folder)
+
+
 def test_a_model_with_an_adapter_inside_is_named(copy: Copy) -> None:
     folder = copy("clip")
 

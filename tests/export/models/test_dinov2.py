@@ -51,6 +51,8 @@ def test_another_layer_is_refused(values: dict[str, object], tmp_path: Path) -> 
         ("num_channels", 4),
         ("qkv_bias", 1),
         ("use_swiglu_ffn", "false"),
+        ("model_type", "dinov2_with_registers"),
+        ("num_register_tokens", 4),
     ],
     ids=lambda value: str(value)[:20],
 )

@@ -47,6 +47,7 @@ def test_another_layer_is_refused(values: dict[str, object], tmp_path: Path) -> 
         ("image_size", 512),
         ("window_size", 0),
         ("window_size", 65),
+        ("vision_config", {"hidden_size": 1280}),
         ("window_size", 14.0),
         ("mlp_dim", 2147483712),
         ("mlp_dim", None),
