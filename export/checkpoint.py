@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vpt_edge.export.attention import TARGETS
 from vpt_edge.export.config_files import CONFIG, DOWNLOAD_AGAIN, read_json
 from vpt_edge.export.foreign import FLOAT, check_adapter, check_quantized
-from vpt_edge.export.foreign_files import check_form
+from vpt_edge.export.foreign_files import check_form, check_listing
 from vpt_edge.export.foreign_names import check_names
 from vpt_edge.export.models import Model, vpt
 from vpt_edge.export.notes import find_notes
@@ -220,11 +220,14 @@ def _download(name: str) -> Path:
 
     try:
         files = HfApi().list_repo_files(name)
+        check_listing({file.partition("/")[0] for file in files}, name)
         weights = "pytorch_model*.bin"
         if any(file.endswith(".safetensors") for file in files):
             weights = "*.safetensors"
         patterns = ["*.json", "*.jinja", "merges.txt", weights]
         return Path(snapshot_download(name, allow_patterns=patterns))
+    except CheckpointError:
+        raise
     except Exception as error:  # the hub's client raises the errors of several libraries
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(

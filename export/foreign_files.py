@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,8 @@ from vpt_edge.export.foreign import FLOAT
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.schema import labels
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # or an index of shards beside it
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+ENDINGS = ("", ".index.json")  # the latter of shards
 
 
 class Form(NamedTuple):
@@ -144,17 +145,24 @@ def check_form(folder: Path) -> None:
     """Raise CheckpointError where ``folder`` holds weights of another form, and none that can be
     read.
     """
-    expected = [folder / f"{name}{ending}" for name in WEIGHTS for ending in ("", ".index.json")]
+    expected = [folder / f"{name}{ending}" for name in WEIGHTS for ending in ENDINGS]
     if any(file.exists() for file in expected):
         return
     try:
-        names = sorted(file.name for file in folder.iterdir())
+        names = [file.name for file in folder.iterdir()]
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be read ({error.strerror})") from error
+    check_listing(names, str(folder))
+
+
+def check_listing(names: Collection[str], place: str) -> None:
+    """As ``check_form``, of the ``names`` of files and folders that lie at ``place``."""
+    if any(f"{name}{ending}" in names for name in WEIGHTS for ending in ENDINGS):
+        return
     for form in FORMS:
         others = [name for name in names if re.fullmatch(form.pattern, name, re.ASCII)]
         if others:
-            raise CheckpointError(f"{folder} holds {form.title}: found {labels(others)}", form.fix)
+            raise CheckpointError(f"{place} holds {form.title}: found {labels(others)}", form.fix)
 
 
 def check_beginning(file: Path) -> None:

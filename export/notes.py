@@ -133,7 +133,8 @@ def _added_notes(folder: Path, settings: Mapping[str, Any]) -> Iterator[str]:
     listed = settings.get("added_tokens_decoder")
     if listed is None:
         return
-    tokens = {token["content"] for token in read_json(folder / TOKENIZER)["added_tokens"]}
+    added = read_json(folder / TOKENIZER).get("added_tokens", [])
+    tokens = {token["content"] for token in added}
     alone = tokens.difference(named_tokens(listed))
     if alone:
         yield (

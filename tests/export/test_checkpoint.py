@@ -145,6 +145,21 @@ def test_of_a_hub_checkpoint_one_form_of_weights_is_fetched(
 
 
 @pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["README.md", "vpt-Q4_K_M.gguf"], "holds a model for llama.cpp (GGUF): found vpt-Q4"),
+        (["config.json", "global_step9/mp_rank_00_model_states.pt"], "holds shards of DeepSpeed"),
+    ],
+)
+def test_of_a_hub_checkpoint_of_another_form_nothing_is_fetched(
+    files: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = Hub(monkeypatch, files)
+    assert f"owner/name {told}" in refused("owner/name")
+    assert not hub.asked
+
+
+@pytest.mark.parametrize(
     "name", ["missing", "a/b/c", "/nowhere/at/all", "owner/name with space", "./missing"]
 )
 def test_what_is_neither_a_folder_nor_an_id_is_refused_unasked(
