@@ -26,6 +26,7 @@ STEMS = {"model": "safetensors", "pytorch_model": "bin"}  # the first that is th
 LONGEST_NAME = 255  # bytes that file systems take
 STRANGER = re.compile(r"GLOBAL ([\w.]+) (?:was not an allowed|whose module)")  # in torch's errors
 REFUSAL = "Weights only load failed"  # in torch's errors
+INNERMOST = 3  # dictionaries, one in the other, in which a trainer's weights are looked for
 FLOATS = ("float32", "float16", "bfloat16", "float64")  # dtypes of weights that are numbers
 DTYPES = {  # what safetensors calls what torch calls otherwise
     "F64": "float64",
@@ -202,14 +203,8 @@ def _check_tensors(tensors: Any, file: Path) -> None:
 
     if not isinstance(tensors, dict):
         raise _not_tensors(file, f"it holds {brief(type(tensors).__name__)}")
-    inner = [key for key, value in tensors.items() if isinstance(value, dict) and value]
-    if inner:
-        key = brief(inner[0])
-        keys = labels(map(str, tensors))
-        raise CheckpointError(
-            f"{file} is not a dictionary of tensors but what a trainer saved, with {keys}",
-            f"take its weights out: torch.save(torch.load({str(file)!r})[{key}], {str(file)!r})",
-        )
+    if any(isinstance(value, dict) and value for value in tensors.values()):
+        raise _trainers(tensors, file)
     storages = dict[int, int]()
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
@@ -226,6 +221,34 @@ def _check_tensors(tensors: Any, file: Path) -> None:
             )
     if sum(storages.values()) > file.stat().st_size:
         raise ValueError("its tensors are larger than the file")
+
+
+def _trainers(content: dict[Any, Any], file: Path) -> CheckpointError:
+    keys = labels(map(str, content))
+    problem = f"{file} is not a dictionary of tensors but what a trainer saved, with {keys}"
+    path = _find_tensors(content, INNERMOST)
+    if path is None:
+        return CheckpointError(problem, "save the model's state_dict with torch.save")
+    place = "".join(f"[{brief(key)}]" for key in path)
+    return CheckpointError(
+        problem,
+        f"take its weights out: torch.save(torch.load({str(file)!r}){place}, {str(file)!r})",
+    )
+
+
+def _find_tensors(content: dict[Any, Any], levels: int) -> list[Any] | None:
+    """The keys that lead to a dictionary of tensors alone, the nearest first."""
+    import torch
+
+    inner = {key: value for key, value in content.items() if isinstance(value, dict) and value}
+    for key, value in inner.items():
+        if all(isinstance(item, torch.Tensor) for item in value.values()):
+            return [key]
+    for key, value in inner.items():
+        path = _find_tensors(value, levels - 1) if levels else None
+        if path is not None:
+            return [key, *path]
+    return None
 
 
 def _not_tensors(file: Path, reason: str) -> CheckpointError:

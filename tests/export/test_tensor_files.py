@@ -496,3 +496,28 @@ def test_what_a_trainer_saved_is_named(key: str, copy: Copy) -> None:
     text = refused(folder)
     assert f"what a trainer saved, with epoch, {key}; take its weights out: " in text
     assert f")['{key}']" in text
+
+
+@pytest.mark.parametrize(
+    ("wrap", "place"),
+    [
+        (lambda sd: {"optimizer": {"state": {}, "param_groups": [1]}, "model": sd}, "['model']"),
+        (lambda sd: {"state_dict": {"epoch": 3, "model": sd}}, "['state_dict']['model']"),
+        (lambda sd: {"hyper_parameters": {"lr": 1.0}, "state_dict": sd}, "['state_dict']"),
+        (lambda sd: {"args": {"lr": 1.0}, 0: {"a": {"b": sd}}}, "[0]['a']['b']"),
+    ],
+)
+def test_the_weights_in_what_a_trainer_saved_are_found(wrap: Any, place: str, copy: Copy) -> None:
+    folder = copy("clip")
+    tensors = load_file(folder / "model.safetensors")
+    torch.save(wrap(tensors), as_bin(folder))
+    assert f"pytorch_model.bin'){place}, '" in refused(folder)
+
+
+def test_what_a_trainer_saved_without_weights_is_named(copy: Copy) -> None:
+    folder = copy("clip")
+    state: dict[str, Any] = {"lr": 1.0}
+    state["self"] = state
+    torch.save({"optimizer": {"state": {}, "groups": [1]}, "args": state}, as_bin(folder))
+    text = refused(folder)
+    assert "what a trainer saved, with args, optimizer; save the model's state_dict" in text
