@@ -66,8 +66,8 @@ class Checkpoint:
         named = {key: ids[token] for key, token in tower.token_ids.items()}
         check_ids(config, named, self.text.vocab_size, path / CONFIG)
         check_added_tokens(tokenizer, path)
-        self.notes = find_notes(path, ids, self.tokens)
         self.image = tower.image_limits(path)
+        self.notes = (*find_notes(path, ids, self.tokens), *tower.image_notes(path))
         side = vpt.reencode_side(self.image, self.kind, path)
         self.perception = vpt.find_perception(tokenizer, self.kind, self._waits_for_prompt(), side)
         vpt.check_words(self.perception, self.tokens, self.tokenizer_file)

@@ -148,6 +148,12 @@ def check_form(folder: Path) -> None:
     expected = [folder / f"{name}{ending}" for name in WEIGHTS for ending in ENDINGS]
     if any(file.exists() for file in expected):
         return
+    for file in expected:
+        if file.is_symlink():
+            raise CheckpointError(
+                f"{file} is a link to a file that is missing",
+                "fetch it: dvc pull, git annex get, or download the checkpoint again",
+            )
     try:
         names = [file.name for file in folder.iterdir()]
     except OSError as error:

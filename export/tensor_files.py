@@ -224,15 +224,15 @@ def _check_tensors(tensors: Any, file: Path) -> None:
 
 
 def _trainers(content: dict[Any, Any], file: Path) -> CheckpointError:
-    keys = labels(map(str, content))
-    problem = f"{file} is not a dictionary of tensors but what a trainer saved, with {keys}"
+    fix = "save the model's state_dict with torch.save"
     path = _find_tensors(content, INNERMOST)
-    if path is None:
-        return CheckpointError(problem, "save the model's state_dict with torch.save")
-    place = "".join(f"[{brief(key)}]" for key in path)
+    if path is not None:
+        place = "".join(f"[{brief(key)}]" for key in path)
+        name = repr(str(file))
+        fix = f"take its weights out: torch.save(torch.load({name}){place}, {name})"
+    keys = labels(map(str, content))
     return CheckpointError(
-        problem,
-        f"take its weights out: torch.save(torch.load({str(file)!r}){place}, {str(file)!r})",
+        f"{file} is not a dictionary of tensors but what a trainer saved, with {keys}", fix
     )
 
 

@@ -66,6 +66,9 @@ class Tower(Protocol):
     def image_limits(self, folder: Path) -> ImageConfig:
         """How large a picture is shown, from the files in ``folder``."""
 
+    def image_notes(self, folder: Path) -> tuple[str, ...]:
+        """A text for each contradiction of the files in ``folder`` about pictures."""
+
     def block(self) -> dict[str, Any]:
         """The manifest's block ``model``: what the runtime's tower of that name has to know."""
 

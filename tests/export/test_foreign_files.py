@@ -75,6 +75,14 @@ def test_a_folder_without_weights_is_named(copy: Copy) -> None:
     assert "holds no weights: expected model.safetensors or pytorch_model.bin" in refused(folder)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin.index.json"])
+def test_a_link_to_weights_that_are_not_there_is_named(name: str, copy: Copy) -> None:
+    folder = copy("clip")
+    (folder / "model.safetensors").unlink()
+    (folder / name).symlink_to(folder / "annex" / "objects")
+    assert f"{name} is a link to a file that is missing; fetch it: dvc pull" in refused(folder)
+
+
 BEGINNINGS = [  # of a file, its name, what it is
     (b"version https://git-lfs.github.com/spec/v1\n", "model.safetensors", "pointer of Git LFS"),
     (b"# xet version 0\n", "pytorch_model.bin", "a pointer of Xet"),

@@ -15,6 +15,9 @@ from vpt_edge.export.checkpoint import Checkpoint
 pytestmark = needs_golden
 
 
+TEXT = {"Sequence": {"id": "A", "type_id": 0}}  # in a template of a tokenizer
+
+
 def notes(folder: Path) -> str:
     return "\n".join(Checkpoint.open(str(folder)).notes)
 
@@ -100,14 +103,15 @@ def test_settings_of_the_tokenizer_are_told(key: str, value: Any, told: str, cop
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ({"single": [{"SpecialToken": {"id": "!", "type_id": 0}}]}, "adds tokens around a text"),
-        ({"single": [{"Sequence": {"id": "A", "type_id": 0}}]}, ""),
+        ([{"SpecialToken": {"id": "!", "type_id": 0}}, TEXT], "adds tokens around a text"),
+        ([TEXT], ""),
     ],
 )
 def test_tokens_around_a_text_are_told(value: Any, told: str, copy: Copy) -> None:
     folder = copy("clip")
     special = {"!": {"id": "!", "ids": [0], "tokens": ["!"]}} if told else {}
-    step = {"type": "TemplateProcessing", "pair": [], "special_tokens": special, **value}
+    step = {"type": "TemplateProcessing", "pair": [], "special_tokens": special}
+    step["single"] = value
     set_value(folder, "tokenizer.json", "post_processor", step)
     assert told in notes(folder)
     assert bool(told) == bool(notes(folder))

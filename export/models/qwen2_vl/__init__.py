@@ -22,7 +22,7 @@ from vpt_edge.export.models.qwen2_vl.decoder import (
     decoder_tensors,
 )
 from vpt_edge.export.models.qwen2_vl.layout import original_name
-from vpt_edge.export.models.qwen2_vl.preprocessor import image_limits
+from vpt_edge.export.models.qwen2_vl.preprocessor import image_limits, image_notes
 from vpt_edge.export.models.qwen2_vl.vision import vision_spec, vision_tensors
 from vpt_edge.runtime.models.qwen2_vl import Qwen2VLConfig
 
@@ -53,6 +53,10 @@ class Qwen2VL:
     def image_limits(self, folder: Path) -> ImageConfig:
         """How large a picture is shown, from the files in ``folder``."""
         return image_limits(folder)
+
+    def image_notes(self, folder: Path) -> tuple[str, ...]:
+        """Where files in ``folder`` contradict each other."""
+        return image_notes(folder)
 
     def block(self) -> dict[str, Any]:
         """The manifest's block ``model``."""

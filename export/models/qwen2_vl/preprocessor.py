@@ -55,7 +55,28 @@ def image_limits(folder: Path) -> ImageConfig:
 
     Constants there must be those of the runtime (PROTOCOL 4), else CheckpointError.
     """
+    return _limits(*_read_preprocessor(folder))
+
+
+def image_notes(folder: Path) -> tuple[str, ...]:
+    """A text where the older form, which transformers 4 reads, lies beside and has other limits."""
     data, file = _read_preprocessor(folder)
+    older = folder / PREPROCESSOR
+    if file == older or not older.exists():
+        return ()
+    try:
+        is_same = _limits(read_optional(older), older) == _limits(data, file)
+    except CheckpointError:
+        is_same = False
+    if is_same:
+        return ()
+    return (
+        f"{PROCESSOR} and {PREPROCESSOR} do not show a picture alike: the former counts, as in "
+        "transformers 5",
+    )
+
+
+def _limits(data: Mapping[str, Any], file: Path) -> ImageConfig:
     expect_if_given(data, EXPECTED, file)
     expect_unless_null(data, NOT_ASKED, file)
     name = data.get("image_processor_type")

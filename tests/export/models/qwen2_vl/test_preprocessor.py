@@ -11,7 +11,12 @@ from checkpoints import Copy, refused, set_value
 from golden import needs_golden
 
 from vpt_edge.export.checkpoint import Checkpoint
-from vpt_edge.export.models.qwen2_vl.preprocessor import PREPROCESSOR, PROCESSOR, image_limits
+from vpt_edge.export.models.qwen2_vl.preprocessor import (
+    PREPROCESSOR,
+    PROCESSOR,
+    image_limits,
+    image_notes,
+)
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.manifest import ImageConfig
 
@@ -148,6 +153,12 @@ def test_the_processor_holds_the_preprocessor(tmp_path: Path) -> None:
     assert image_limits(tmp_path) == ImageConfig(224, 4000, 50000)
     write(tmp_path, {"min_pixels": 3136, "max_pixels": 12845056})  # an older file beside it
     assert image_limits(tmp_path) == ImageConfig(224, 4000, 50000)
+    (note,) = image_notes(tmp_path)
+    assert note.startswith("processor_config.json and preprocessor_config.json do not show")
+    write(tmp_path, {"image_resolution": 224, "min_pixels": 4000, "max_pixels": 50000})
+    assert image_notes(tmp_path) == ()
+    write(tmp_path, {"image_resolution": "224"})
+    assert len(image_notes(tmp_path)) == 1
 
 
 def test_a_processor_without_a_preprocessor_says_nothing_of_pictures(tmp_path: Path) -> None:
