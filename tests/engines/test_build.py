@@ -29,7 +29,8 @@ from vpt_edge.engines.process import BuildProcess
 from vpt_edge.engines.profiles import make_profiles
 from vpt_edge.runtime import Bundle, host
 from vpt_edge.runtime.errors import BundleError
-from vpt_edge.runtime.files import _exchange, sha256
+from vpt_edge.runtime.exchange import exchange
+from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.manifest import write_manifest
 from vpt_edge.runtime.sessions.plan import PLANS, digest, find_plan, read_plan
 
@@ -204,14 +205,14 @@ def test_a_plan_is_built_of_the_bundle_that_was_read(
     folder = path.stat().st_ino
 
     def build_meanwhile(process: BuildProcess, watch: Any) -> dict[str, Any]:
-        assert _exchange(path, other)
+        assert exchange(path, other)
         graph = Path(process._work["job"]["graph"])
         assert graph.parent.stat().st_ino == folder
         assert graph.read_bytes()[:1]
         task.side_car.parent.mkdir(parents=True, exist_ok=True)
         task.side_car.write_text("{}")
         if back:
-            assert _exchange(path, other)
+            assert exchange(path, other)
             task.side_car.parent.mkdir(parents=True, exist_ok=True)
             task.side_car.write_text("{}")
         return {"built": {"bytes": 1, "seconds": 1}}

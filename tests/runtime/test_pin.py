@@ -20,7 +20,7 @@ from scripted import PICTURE
 
 from vpt_edge.runtime import Bundle, Pipeline, bundle, pipeline
 from vpt_edge.runtime.errors import BundleError
-from vpt_edge.runtime.files import _exchange
+from vpt_edge.runtime.exchange import exchange
 from vpt_edge.runtime.manifest import write_sealed
 from vpt_edge.runtime.pin import Pin
 from vpt_edge.runtime.testing import Script, tiny_bundle
@@ -61,16 +61,16 @@ def path(tmp_path: Path) -> Path:
 
 
 def swap_folders(path: Path) -> None:
-    assert _exchange(path, path.with_name("other"))
+    assert exchange(path, path.with_name("other"))
 
 
 def swap_tables(path: Path) -> None:
-    assert _exchange(path / "embeddings.bin", path.with_name("other") / "embeddings.bin")
+    assert exchange(path / "embeddings.bin", path.with_name("other") / "embeddings.bin")
 
 
 def swap_links(path: Path) -> None:
     """To the table in a folder of its own."""
-    assert _exchange(path / "embeddings.bin", path / "other.bin")
+    assert exchange(path / "embeddings.bin", path / "other.bin")
 
 
 def meanwhile(
