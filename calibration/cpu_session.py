@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
-
 from vpt_edge.runtime.names import utf8_name
 
 SILENT = 4  # of ONNX Runtime's log: what it has to say is in its exceptions as well
@@ -21,6 +19,8 @@ def open_cpu_session(
     ``entries`` are its "session." configuration entries, ``options`` attributes of its
     SessionOptions. Raises what ONNX Runtime raises: nobody but us has written the graph.
     """
+    import onnxruntime
+
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = SILENT
     for name, value in options.items():
