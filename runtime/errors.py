@@ -60,5 +60,13 @@ class PromptError(VptError):
     """The question cannot be put to the model as it stands."""
 
 
+class SourceError(VptError):
+    """A camera, a stream or a clip cannot be opened or read."""
+
+
+class SinkError(VptError):
+    """An answer cannot be delivered to where it was to go."""
+
+
 class SessionError(VptError):
     """The inference library could not be loaded, or refused to open or to run a graph."""

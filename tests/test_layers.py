@@ -19,11 +19,12 @@ from vpt_edge import runtime
 
 MAY_IMPORT: dict[str, set[str]] = {
     "runtime": set(),
+    "live": {"runtime"},
     "device": {"runtime"},
     "engines": {"runtime"},
     "calibration": {"runtime"},
     "export": {"calibration", "runtime"},
-    "commands": {"calibration", "device", "engines", "export", "runtime"},
+    "commands": {"calibration", "device", "engines", "export", "live", "runtime"},
 }
 RUNTIME_CORE = {"pipeline", "request", "decoder", "vision", "result", "overlay"}
 MAY_NOT_IMPORT = {  # folders inside a package, and the modules beside them that they may not know
@@ -42,6 +43,7 @@ HEAVY = {
     "onnx_ir",
     "onnxscript",
     "rich",
+    "av",
     "tensorrt",
     "huggingface_hub",
 }

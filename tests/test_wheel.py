@@ -12,7 +12,7 @@ from zipfile import ZipFile
 import pytest
 from golden import ROOT
 
-PACKAGES = ["runtime", "device", "engines", "calibration", "export", "commands"]
+PACKAGES = ["runtime", "live", "device", "engines", "calibration", "export", "commands"]
 
 
 @pytest.fixture(scope="module")

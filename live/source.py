@@ -1,0 +1,75 @@
+"""What gives frames."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from vpt_edge.live.frame import Frame
+
+State: TypeAlias = Literal["connecting", "live", "stalled", "lost", "ended"]
+
+
+@dataclass
+class Counts:
+    """``frames`` that came, ``dropped`` because a newer one came before they were taken,
+    ``opens`` that succeeded, ``losses`` of an open source.
+    """
+
+    frames: int = 0
+    dropped: int = 0
+    opens: int = 0
+    losses: int = 0
+
+
+class Source(Protocol):
+    """A camera, a stream, a file: frames, until it ends or is closed.
+
+    ``name``: its address as it may be shown, without a password. ``live``: only its newest frame is
+    kept, and its end is a loss that it tries to mend; otherwise every frame is given.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def live(self) -> bool: ...
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def counts(self) -> Counts: ...
+
+    def poll(self) -> Frame | None:
+        """The next frame, or None where there is none yet, or none any more: state "ended".
+
+        Raises SourceError for what cannot be mended by trying again.
+        """
+        ...
+
+    def listen(self, notify: Callable[[], None]) -> None:
+        """Call ``notify``, from any thread, when a frame may have come or the state changed."""
+        ...
+
+    def close(self) -> None:
+        """End it, from any thread; within a second."""
+        ...
+
+
+def each_frame(source: Source) -> Iterator[Frame]:
+    """The frames of ``source``, waiting for each, until it ends or is closed."""
+    changed = threading.Event()
+    source.listen(changed.set)
+    while True:
+        changed.clear()
+        frame = source.poll()
+        if frame is not None:
+            yield frame
+        elif source.state == "ended":
+            return
+        else:
+            changed.wait()
