@@ -81,7 +81,7 @@ $(BUNDLE)-%: $(VENV)/ready demo/checkpoint/model.safetensors $(EXPORT)
 	$(BIN)/vpt-export demo/checkpoint -o $@ --precision $*
 	touch $@
 
-build/calibration/data.jsonl: $(VENV)/ready demo/scenes.py
+build/calibration/data.jsonl: $(VENV)/ready demo/scenes.py live/scenes.py
 	$(BIN)/python demo/scenes.py --seed 5000 --count 240 --out build/calibration
 
 $(VENV)/ready: pyproject.toml constraints.txt

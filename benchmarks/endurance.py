@@ -15,9 +15,9 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scenes
 
 from vpt_edge.device.bench import REGION
+from vpt_edge.live import scenes
 from vpt_edge.runtime import Pipeline
 
 if TYPE_CHECKING:

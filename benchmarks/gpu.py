@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import importlib
 import json
 import os
 import platform
@@ -28,6 +27,7 @@ from benchmarks.shape import HOLLOW, fill
 from benchmarks.speed import DEVICES
 from vpt_edge import runtime
 from vpt_edge.device import doctor, machine
+from vpt_edge.live import scenes
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.sessions import cuda
 
@@ -77,7 +77,6 @@ def ask(path: Path, device: str) -> Entry:
 
 
 def ask_demo(pipeline: runtime.Pipeline) -> Entry:
-    scenes = importlib.import_module("scenes")
     rng = Random(SEED)
     right = 0
     asked = 0

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import scenes
 
 from benchmarks import ways
 from benchmarks.ways import LONG, Question, Way
+from vpt_edge.live import scenes
 from vpt_edge.runtime import Bundle, Pipeline
 
 THREADS = 4

@@ -12,9 +12,8 @@ from collections import Counter
 from random import Random
 from typing import TYPE_CHECKING
 
-from scenes import scene
-
 from vpt_edge import runtime
+from vpt_edge.live.scenes import scene
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.perception.actions import Mode

@@ -17,12 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from scenes import scene
-
 from vpt_edge import runtime
 from vpt_edge.calibration.evaluation import Outcome, compare, evaluate
 from vpt_edge.calibration.metrics import METRICS
 from vpt_edge.calibration.samples import Sample
+from vpt_edge.live.scenes import scene
 
 KINDS = ("region", "reencode", "free")
 # Not counted: the table, the reports.

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from network import MAX_PIXELS, MIN_PIXELS, RESOLUTION, Network, load, rope
-from scenes import ASK, CELL, FORMS, GRID, draw, layout
 from talk import ACTION, Talk, region
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from vpt_edge.live.scenes import ASK, CELL, FORMS, GRID, draw, layout
 from vpt_edge.runtime.manifest import ImageConfig
 from vpt_edge.runtime.models.qwen2_vl import preprocess
 

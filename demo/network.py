@@ -12,7 +12,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from scenes import GRID
 from torch import Tensor, nn
 from vocabulary import dump, write
 
@@ -21,6 +20,7 @@ from vpt_edge.export.models.qwen2_vl.config import TextConfig, VisionConfig
 from vpt_edge.export.models.qwen2_vl.decoder import Decoder
 from vpt_edge.export.models.qwen2_vl.vision import VisionEncoder
 from vpt_edge.export.models.vpt import Projector
+from vpt_edge.live.scenes import GRID
 from vpt_edge.runtime import positions
 from vpt_edge.runtime.context import Encoded, Visual
 

@@ -10,9 +10,8 @@ import argparse
 from pathlib import Path
 from random import Random
 
-from scenes import scene
-
 from vpt_edge import runtime
+from vpt_edge.live.scenes import scene
 
 SEED = 2026  # of the pictures; training counts its scenes up from other seeds
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from vocabulary import SUFFIXES, SYSTEM
 
 if TYPE_CHECKING:
-    from scenes import Cell
     from tokenizers import Tokenizer
+
+    from vpt_edge.live.scenes import Cell
 
 TURN = "\n<|im_start|>user\n<|vision_start|>"
 REPLY = "<|im_end|>\n<|im_start|>assistant\n"

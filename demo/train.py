@@ -26,7 +26,11 @@ import torch.nn.functional as F
 from measure import measure
 from network import MAX_PIXELS, MIN_PIXELS, RESOLUTION, TEXT, Network, rope, save
 from PIL import Image
-from scenes import (
+from talk import ACTION, Talk, region
+from torch import Tensor, nn
+from vocabulary import build
+
+from vpt_edge.live.scenes import (
     ASK,
     CELL,
     COLOURS,
@@ -41,10 +45,6 @@ from scenes import (
     draw,
     layout,
 )
-from talk import ACTION, Talk, region
-from torch import Tensor, nn
-from vocabulary import build
-
 from vpt_edge.runtime import image
 from vpt_edge.runtime.models import qwen2_vl
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from scenes import ASK, COLOURS, FORMS, GRID, LETTERS, SHAPES, layout
 from tokenizers import (
     AddedToken,
     Regex,
@@ -19,6 +18,8 @@ from tokenizers import (
     processors,
     trainers,
 )
+
+from vpt_edge.live.scenes import ASK, COLOURS, FORMS, GRID, LETTERS, SHAPES, layout
 
 SYSTEM = "You are a helpful assistant."
 SUFFIXES = {

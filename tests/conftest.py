@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-import scenes
 from golden import DEMO, own_samples
 
+from vpt_edge.live import scenes
 from vpt_edge.runtime import Bundle
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from random import Random
 from typing import NamedTuple
 
 import pytest
-import scenes
 from golden import DEMO, ROOT, Exporter
+
+from vpt_edge.live import scenes
 
 EXAMPLES = ROOT / "examples"
 SEED = 2026  # the scene that make demo shows first

@@ -12,7 +12,6 @@ from unittest import mock
 import numpy as np
 import onnx
 import pytest
-import scenes
 from golden import (
     CASES,
     DEMO,
@@ -27,6 +26,7 @@ from golden import (
 from vpt_edge.export.exporter import export
 from vpt_edge.export.quantization import onnxruntime
 from vpt_edge.export.quantization.options import Calibration
+from vpt_edge.live import scenes
 from vpt_edge.runtime import Bundle, Pipeline
 from vpt_edge.runtime.kv_cache import KVCache
 
