@@ -4,5 +4,7 @@ It needs the extra: pip install 'vpt-edge[live]'.
 """
 
 from vpt_edge.live.frame import Frame
+from vpt_edge.live.source import Source
+from vpt_edge.live.sources import open_source as open  # noqa: A004 - live.open
 
-__all__ = ["Frame"]
+__all__ = ["Frame", "Source", "open"]

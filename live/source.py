@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
     from vpt_edge.live.frame import Frame
+    from vpt_edge.runtime.errors import SourceError
 
 State: TypeAlias = Literal["connecting", "live", "stalled", "lost", "ended"]
 
@@ -42,6 +47,11 @@ class Source(Protocol):
     def state(self) -> State: ...
 
     @property
+    def problem(self) -> SourceError | None:
+        """Why it is not "live", where that is known; not raised as long as it is tried again."""
+        ...
+
+    @property
     def counts(self) -> Counts: ...
 
     def poll(self) -> Frame | None:
@@ -58,6 +68,15 @@ class Source(Protocol):
     def close(self) -> None:
         """End it, from any thread; within a second."""
         ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 def each_frame(source: Source) -> Iterator[Frame]:

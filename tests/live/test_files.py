@@ -1,0 +1,183 @@
+"""Clips give every frame, in time, upright, and what is wrong with them at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import SIZE, level_of, write_clip
+
+from vpt_edge import live
+from vpt_edge.live.frame import Frame
+from vpt_edge.live.source import each_frame
+from vpt_edge.runtime.errors import SourceError
+
+COUNT = 60
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clip(tmp_path_factory.mktemp("clips") / "clip.mp4", COUNT)
+
+
+def read(path: object, **options: object) -> tuple[list[Frame], str]:
+    """All that comes of a file, and the error behind it."""
+    frames = list[Frame]()
+    source = live.open(path, **options)  # type: ignore[arg-type]
+    try:
+        with source:
+            frames.extend(each_frame(source))
+    except SourceError as error:
+        return frames, str(error)
+    return frames, ""
+
+
+@pytest.mark.parametrize("form", ["{path}", "file://{path}"])
+def test_every_frame_comes(clip: Path, form: str) -> None:
+    frames, problem = read(form.format(path=clip))
+    assert problem == ""
+    assert [frame.number for frame in frames] == list(range(COUNT))
+    assert [level_of(frame.pixels) for frame in frames] == list(range(COUNT))
+    assert np.allclose([frame.position for frame in frames], np.arange(COUNT) / 30, atol=1e-3)
+    assert {frame.source for frame in frames} == {str(clip)}
+    assert not frames[0].pixels.flags.writeable
+    assert frames[0].pixels[5, 5, 0] > 200 > frames[0].pixels[5, 5, 2], "red, not blue"
+
+
+def test_a_path_is_an_address(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clip.parent)
+    for place in (clip, "clip.mp4", "file://clip.mp4", Path("clip.mp4"), "./clip.mp4"):
+        assert len(read(place)[0]) == COUNT
+
+
+def test_brightness_is_had_without_the_picture(clip: Path) -> None:
+    source = live.open(clip)
+    frame = source.poll()
+    assert frame is not None
+    luma = frame.raster.to_luma(16, 9)
+    assert luma.shape == (9, 16)
+    grey = np.asarray(frame.image.convert("L").resize((16, 9), 4), int)
+    inner = np.abs(luma - grey)[1:3, 1:6]
+    assert inner.max() < 25, "of video range or of full range, it is much the same"
+    source.close()
+
+
+def test_a_clip_is_repeated(clip: Path) -> None:
+    frames, problem = read(clip, loop=2)
+    assert (len(frames), problem) == (3 * COUNT, "")
+    positions = [frame.position for frame in frames]
+    assert positions == sorted(positions) and len(set(positions)) == len(positions)
+    source = live.open(clip, loop=-1)
+    for _, _frame in zip(range(4 * COUNT), each_frame(source), strict=False):
+        pass
+    assert source.state == "live"
+    source.close()
+    assert source.poll() is None
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_a_clip_that_is_cut_off_gives_its_good_frames_and_says_so(
+    suffix: str, tmp_path: Path
+) -> None:
+    whole = write_clip(tmp_path / f"whole{suffix}", 120)
+    cut = tmp_path / f"cut{suffix}"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    frames, problem = read(cut)
+    assert 20 < len(frames) < 100
+    assert [level_of(frame.pixels) for frame in frames[:20]] == list(range(20))
+    assert str(cut) in problem and f"{len(frames)} pictures" in problem
+
+
+def test_a_damaged_packet_is_passed_over_and_counted(clip: Path, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.mp4"
+    data = bytearray(clip.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 300] = bytes(index * 37 % 256 for index in range(300))
+    damaged.write_bytes(data)
+    frames, problem = read(damaged)
+    assert COUNT // 2 < len(frames) <= COUNT
+    assert frames[-1].position > 1.8, "it goes on behind the damage"
+    assert "packets of the video could not be decoded" in problem
+
+
+def test_a_phone_lies_on_its_side(clip: Path, tmp_path: Path) -> None:
+    turned = tmp_path / "turned.mp4"
+    data = bytearray(clip.read_bytes())
+    header = data.index(b"tkhd")
+    matrix = header + 4 + 40  # version and flags, times, ids, duration, layer, volume
+    quarter = [0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30]
+    data[matrix : matrix + 36] = b"".join(
+        value.to_bytes(4, "big", signed=True) for value in quarter
+    )
+    turned.write_bytes(data)
+    with av.open(str(turned)) as container:
+        frame = next(container.decode(video=0))
+        assert frame.rotation in (90, -90)
+        sideways = frame.to_ndarray(format="rgb24")
+    frames, _ = read(turned)
+    pixels = frames[0].pixels
+    assert pixels.shape == (SIZE[0], SIZE[1], 3)
+    assert np.array_equal(pixels, np.rot90(sideways, frame.rotation // 90))
+    assert pixels[5, -5, 0] > 200, "the corner that was upper left is upper right"
+    luma = frames[0].raster.to_luma(9, 16)
+    assert luma.shape == (16, 9)
+    assert luma[2, 7] > luma[12, 2]
+
+
+def test_it_is_turned_as_it_is_told(clip: Path) -> None:
+    pixels = read(clip, flip="horizontal")[0][0].pixels
+    assert pixels[5, -5, 0] > 200 > pixels[5, 5, 0]
+
+
+def test_pictures_of_two_sizes_come_as_they_are(tmp_path: Path) -> None:
+    parts = [
+        write_clip(tmp_path / "a.ts", 10).read_bytes(),
+        write_clip(tmp_path / "b.ts", 10, size=(320, 180)).read_bytes(),
+    ]
+    both = tmp_path / "both.ts"
+    both.write_bytes(b"".join(parts))
+    frames, _ = read(both)
+    assert {frame.pixels.shape for frame in frames} == {(90, 160, 3), (180, 320, 3)}
+    positions = [frame.position for frame in frames]
+    assert positions == sorted(set(positions)), "the second begins again at 0"
+    assert positions[-1] < 2.0
+
+
+@pytest.mark.parametrize("content", [b"", b"no video", b"\x00" * 5000])
+def test_what_is_not_a_video_is_said_at_once(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "notes.mp4"
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=r"notes\.mp4 cannot be read as a video: PyAV says"):
+        live.open(path)
+
+
+def test_a_file_of_sound_alone_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "sound.wav"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+    with pytest.raises(SourceError, match="there is no video in it"):
+        live.open(path)
+
+
+def test_a_name_is_not_a_protocol(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg would open the file behind "concat:"."""
+    monkeypatch.chdir(tmp_path)
+    Path(f"concat:{clip.name}").write_bytes(clip.read_bytes())
+    (tmp_path / clip.name).write_bytes(b"")
+    assert len(read(f"concat:{clip.name}")[0]) == COUNT
+
+
+def test_files_and_threads_are_given_back(clip: Path) -> None:
+    read(clip)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        read(clip)
+        live.open(clip).close()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
