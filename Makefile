@@ -30,7 +30,7 @@ REAL_FAULTS ?= 6
 SECONDS ?= 60
 TARGETS ?=
 
-.PHONY: demo test faults eval-demo figures train-demo fuzz lint big-checkpoint gpu gpu-wheels clean
+.PHONY: demo test outages faults eval-demo figures train-demo fuzz lint big-checkpoint gpu gpu-wheels clean
 
 demo: $(BUNDLE)-fp32
 	$(BIN)/python demo/run.py $(BUNDLE)-fp32 --out build/demo
@@ -44,8 +44,25 @@ figures: $(foreach precision,fp32 fp16 int8 int4,$(BUNDLE)-$(precision))
 train-demo: $(VENV)/ready
 	$(BIN)/python demo/train.py --out demo/checkpoint
 
-test: lint
+test: lint build/debian-ready
 	$(BIN)/python -m pytest
+
+# A camera's server dies and comes back, so often. Some minutes; make test has 3.
+OUTAGES ?= 20
+
+outages: $(VENV)/ready build/debian-ready
+	OUTAGES=$(OUTAGES) $(BIN)/python -m pytest tests/live/test_outages.py
+
+# What Debian has and PyPI has not: real peers for the tests, which are skipped where they are missing.
+DEBIAN := python3-gi gir1.2-gst-rtsp-server-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base \
+	gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-tools gstreamer1.0-rtsp
+
+build/debian-ready:
+	@mkdir -p build
+	@if [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(DEBIAN) >build/debian.log; \
+	then touch $@; \
+	else echo "Debian's packages were not installed (it takes root): the tests that need them are skipped"; fi
 
 faults: $(BUNDLE)-fp32
 	$(BENCH) $(BIN)/python -m faults $(BUNDLE)-fp32 --real $(REAL_FAULTS)

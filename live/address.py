@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
@@ -47,6 +48,18 @@ class Address:
         return f"{text}?{'&'.join(map(_mask_parameter, self.query))}"
 
     __repr__ = __str__
+
+    def take(self, name: str) -> tuple[str | None, Address]:
+        """The value of a parameter of the query that is ours, and the address without it."""
+        value = None
+        rest = list[str]()
+        for parameter in self.query:
+            key, _, text = parameter.partition("=")
+            if key == name:
+                value = text
+            else:
+                rest.append(parameter)
+        return value, dataclasses.replace(self, query=tuple(rest))
 
     def url(self) -> str:
         """The whole of it, with the password: for the decoder alone."""

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
-from vpt_edge.live.address import mask
+from vpt_edge.live.address import mask, parse_address
 from vpt_edge.live.drawn import DrawnFeed
 from vpt_edge.live.files import ClipFeed
 from vpt_edge.live.framing import Framing
 from vpt_edge.live.iterable import IterableFeed
 from vpt_edge.live.motion import MovingScenes
+from vpt_edge.live.network import PROTOCOLS, TRANSPORTS, NetworkFeed
 from vpt_edge.live.options import Options
-from vpt_edge.live.pictures import PICTURES, RATE, PictureFeed, find_files
+from vpt_edge.live.pictures import CLIPS, PICTURES, RATE, PictureFeed, find_files
 from vpt_edge.live.playback import Playback
 from vpt_edge.live.reader import Reader
 from vpt_edge.live.testsrc import PATTERNS, TestPattern
@@ -27,6 +28,7 @@ from vpt_edge.runtime.source import shorten
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from vpt_edge.live.address import Address
     from vpt_edge.live.feed import Feed
     from vpt_edge.live.options import SourceOptions
     from vpt_edge.live.source import Source
@@ -88,11 +90,20 @@ def _recognize_text(text: str | bytes) -> tuple[str, Any]:
     scheme = match[1].lower()
     if scheme == "file":
         return _recognize_path(match[2])
+    if scheme in PROTOCOLS:
+        return _recognize_network(parse_address(address))
     if f"{scheme}://" not in OPENERS:
         schemes = sorted(kind for kind in OPENERS if kind.endswith("://"))
         known = " ".join([*schemes, "file://"])
         raise SourceError(f"{scheme}:// is not known as a source, expected a path or {known}")
     return f"{scheme}://", match[2]
+
+
+def _recognize_network(address: Address) -> tuple[str, Any]:
+    is_file = Path(address.path.lower()).suffix in CLIPS - {".mjpeg"}
+    if address.scheme.startswith("http") and is_file:
+        return "a file of the network", address
+    return f"{address.scheme}://", address
 
 
 def _recognize_path(name: str) -> tuple[str, Any]:
@@ -135,8 +146,21 @@ def _play(feed: Feed, options: Options) -> Playback:
     return Playback(feed, Framing(feed.name, options.flip or "none"))
 
 
-def _open_file(path: Path, options: Options) -> Source:
-    return _play(ClipFeed(path, options.loop or 0), options).prepare()
+def _open_file(place: Path | Address, options: Options) -> Source:
+    return _play(ClipFeed(place, options.loop or 0), options).prepare()
+
+
+def _open_rtsp(address: Address, options: Options) -> Source:
+    transport, plain = address.take("transport")
+    if transport is not None and transport not in TRANSPORTS:
+        raise SourceError(f"the transport of rtsp:// is one of {', '.join(TRANSPORTS)}")
+    patience = options.patience()
+    feed = NetworkFeed(plain, patience.stall, transport or TRANSPORTS[0], options.latency)
+    return _open_live(feed, options)
+
+
+def _open_http(address: Address, options: Options) -> Source:
+    return _open_live(NetworkFeed(address, options.patience().stall), options)
 
 
 def _open_folder(pattern: str, options: Options) -> Source:
@@ -194,10 +218,18 @@ def _parse_query(scheme: str, query: str, kinds: dict[str, type]) -> dict[str, A
 
 LIVE = frozenset({"flip", "stall", "retries"})
 DRAWN = frozenset({"flip", "rate"})
+RTSP = Opener(_open_rtsp, LIVE | {"latency"})
+HTTP = Opener(_open_http, LIVE)
+CLIP = Opener(_open_file, frozenset({"flip", "loop"}))
 OPENERS: dict[str, Opener] = {
-    "a file": Opener(_open_file, frozenset({"flip", "loop"})),
+    "a file": CLIP,
+    "a file of the network": CLIP,
     "a folder": Opener(_open_folder, frozenset({"flip", "loop", "rate"})),
     "an iterable": Opener(_open_iterable, frozenset({"flip", "rate"})),
+    "http://": HTTP,
+    "https://": HTTP,
+    "rtsp://": RTSP,
+    "rtsps://": RTSP,
     "scenes://": Opener(_open_scenes, DRAWN),
     "testsrc://": Opener(_open_testsrc, DRAWN | {"width", "height"}),
 }
