@@ -29,7 +29,7 @@ FIRST_DELAY = 0.5  # seconds from a loss to the next try; twice as long after ea
 LONGEST_DELAY = 8.0
 JITTER = 0.25  # of a delay: cameras that went away together do not come back together
 FIRST_FRAME = 15.0  # seconds to open it and to get its first frame
-JOIN = 0.5  # seconds for the reader to come to its end
+JOIN = 0.3  # seconds for the reader to come to its end
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,11 @@ class Reader:
         with self._lock:
             self._newest = None
         self._change("ended")
-        self._feed.interrupt()
         self._watchdog.stop()
-        if self._thread is not threading.current_thread():
-            self._thread.join(JOIN)
+        for _ in range(2):  # the first may come while it is being opened
+            self._feed.interrupt()
+            if self._thread is not threading.current_thread():
+                self._thread.join(JOIN)
 
     def __enter__(self) -> Self:
         return self

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 from vpt_edge.live.address import mask, parse_address
-from vpt_edge.live.drawn import DrawnFeed
-from vpt_edge.live.files import ClipFeed
-from vpt_edge.live.framing import Framing
-from vpt_edge.live.iterable import IterableFeed
-from vpt_edge.live.motion import MovingScenes
-from vpt_edge.live.network import PROTOCOLS, TRANSPORTS, NetworkFeed
+from vpt_edge.live.network import PROTOCOLS
+from vpt_edge.live.openers import OPENERS
 from vpt_edge.live.options import Options
-from vpt_edge.live.pictures import CLIPS, PICTURES, RATE, PictureFeed, find_files
-from vpt_edge.live.playback import Playback
-from vpt_edge.live.reader import Reader
-from vpt_edge.live.testsrc import PATTERNS, TestPattern
+from vpt_edge.live.pictures import CLIPS, PICTURES
 from vpt_edge.runtime.errors import SourceError
 from vpt_edge.runtime.source import shorten
 
@@ -29,25 +21,12 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from vpt_edge.live.address import Address
-    from vpt_edge.live.feed import Feed
     from vpt_edge.live.options import SourceOptions
     from vpt_edge.live.source import Source
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+DEVICE = re.compile(r"\d+|/dev/video\d+|/dev/v4l/.+")
 GLOB = re.compile(r"[*?\[]")
-DRAWN_RATE = 30.0
-DRAWN_SIZE = (640, 360)
-LONGEST_HOLD = 1e6  # seconds of a scene
-PATTERN_KINDS = {"pattern": str, "width": int, "height": int, "rate": float}
-SCENE_KINDS = {"seed": int, "hold": float, "rate": float}
-
-
-@dataclass(frozen=True)
-class Opener:
-    """How what is named one way is opened, and the options that it takes."""
-
-    open: Callable[[Any, Options], Source]
-    takes: frozenset[str]
 
 
 def open_source(source: Any, **options: Unpack[SourceOptions]) -> Source:
@@ -71,10 +50,19 @@ def open_source(source: Any, **options: Unpack[SourceOptions]) -> Source:
     return opener.open(place, settings)
 
 
+def is_capture(source: Any) -> bool:
+    """Whether it is a cv2.VideoCapture, of whichever cv2."""
+    return all(hasattr(source, name) for name in ("isOpened", "read", "get"))
+
+
 def recognize(source: Any) -> tuple[str, Any]:
     """The key of OPENERS for ``source``, and what its opener takes. Raises SourceError."""
     if isinstance(source, str | PathLike):
         return _recognize_text(fspath(source))
+    if isinstance(source, int) and not isinstance(source, bool):
+        return "v4l2://", str(source)
+    if is_capture(source):
+        return "a cv2.VideoCapture", source
     if isinstance(source, Iterable) and not isinstance(source, bytes | bytearray | dict):
         return "an iterable", source
     name = type(source).__name__
@@ -85,6 +73,8 @@ def recognize(source: Any) -> tuple[str, Any]:
 def _recognize_text(text: str | bytes) -> tuple[str, Any]:
     address = str(text).strip()
     match = SCHEME.fullmatch(address)
+    if DEVICE.fullmatch(address):
+        return "v4l2://", address
     if match is None:
         return _recognize_path(address)
     scheme = match[1].lower()
@@ -136,100 +126,3 @@ def _check_options(kind: str, takes: frozenset[str], options: Options) -> None:
         if name not in takes:
             known = ", ".join(sorted(takes)) or "none"
             raise SourceError(f"{kind} does not take {name}; its options: {known}")
-
-
-def _open_live(feed: Feed, options: Options) -> Source:
-    return Reader(feed, Framing(feed.name, options.flip or "none"), options.patience())
-
-
-def _play(feed: Feed, options: Options) -> Playback:
-    return Playback(feed, Framing(feed.name, options.flip or "none"))
-
-
-def _open_file(place: Path | Address, options: Options) -> Source:
-    return _play(ClipFeed(place, options.loop or 0), options).prepare()
-
-
-def _open_rtsp(address: Address, options: Options) -> Source:
-    transport, plain = address.take("transport")
-    if transport is not None and transport not in TRANSPORTS:
-        raise SourceError(f"the transport of rtsp:// is one of {', '.join(TRANSPORTS)}")
-    patience = options.patience()
-    feed = NetworkFeed(plain, patience.stall, transport or TRANSPORTS[0], options.latency)
-    return _open_live(feed, options)
-
-
-def _open_http(address: Address, options: Options) -> Source:
-    return _open_live(NetworkFeed(address, options.patience().stall), options)
-
-
-def _open_folder(pattern: str, options: Options) -> Source:
-    paths = find_files(pattern)
-    feed = PictureFeed(pattern, paths, options.rate or RATE, options.loop or 0)
-    return _play(feed, options).prepare()
-
-
-def _open_iterable(items: Iterable[Any], options: Options) -> Source:
-    return _play(IterableFeed(items, options.rate), options)
-
-
-def _open_testsrc(query: str, options: Options) -> Source:
-    values = _parse_query("testsrc", query, PATTERN_KINDS)
-    pattern = values.pop("pattern", "ball")
-    if pattern not in PATTERNS:
-        known = ", ".join(PATTERNS)
-        raise SourceError(f"testsrc:// has no pattern {pattern}, expected {known}")
-    merged = Options(**{**values, **options.given()})
-    width, height = merged.size(*DRAWN_SIZE)
-    drawing = TestPattern(pattern, width, height)
-    feed = DrawnFeed(f"testsrc://{pattern}", drawing, merged.rate or DRAWN_RATE)
-    return _open_live(feed, merged)
-
-
-def _open_scenes(query: str, options: Options) -> Source:
-    values = _parse_query("scenes", query, SCENE_KINDS)
-    rate = Options(rate=values.pop("rate", DRAWN_RATE)).rate
-    if not 0 < values.get("hold", 1.0) < LONGEST_HOLD:
-        raise SourceError(f"hold is {values['hold']}, expected a number of seconds")
-    feed = DrawnFeed("scenes://", MovingScenes(**values), options.rate or rate or DRAWN_RATE)
-    return _open_live(feed, options)
-
-
-def _parse_query(scheme: str, query: str, kinds: dict[str, type]) -> dict[str, Any]:
-    """The parameters behind ``scheme://?``, each of its kind. Raises SourceError."""
-    values = dict[str, Any]()
-    if "@" in query:
-        raise SourceError(
-            f"{scheme}:// takes no user and password", f"expected {scheme}://?name=value"
-        )
-    for name, text in parse_qsl(query.lstrip("/").removeprefix("?"), keep_blank_values=True):
-        if name not in kinds:
-            known = ", ".join(kinds)
-            problem = f"{scheme}:// does not take {name} in its address"
-            raise SourceError(f"{problem}, it takes {known}")
-        try:
-            values[name] = kinds[name](text)
-        except ValueError:
-            kind = kinds[name].__name__
-            problem = f"{name} of {scheme}:// is {text}, expected a value of type {kind}"
-            raise SourceError(problem) from None
-    return values
-
-
-LIVE = frozenset({"flip", "stall", "retries"})
-DRAWN = frozenset({"flip", "rate"})
-RTSP = Opener(_open_rtsp, LIVE | {"latency"})
-HTTP = Opener(_open_http, LIVE)
-CLIP = Opener(_open_file, frozenset({"flip", "loop"}))
-OPENERS: dict[str, Opener] = {
-    "a file": CLIP,
-    "a file of the network": CLIP,
-    "a folder": Opener(_open_folder, frozenset({"flip", "loop", "rate"})),
-    "an iterable": Opener(_open_iterable, frozenset({"flip", "rate"})),
-    "http://": HTTP,
-    "https://": HTTP,
-    "rtsp://": RTSP,
-    "rtsps://": RTSP,
-    "scenes://": Opener(_open_scenes, DRAWN),
-    "testsrc://": Opener(_open_testsrc, DRAWN | {"width", "height"}),
-}

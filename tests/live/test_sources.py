@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpt_edge import live
+from vpt_edge.live.openers import OPENERS
 from vpt_edge.live.options import Options
-from vpt_edge.live.sources import OPENERS, recognize
+from vpt_edge.live.sources import recognize
 from vpt_edge.runtime.errors import SourceError
 
 
