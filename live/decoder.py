@@ -59,13 +59,15 @@ class Decoding:
                 yield None
 
     def _decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
-        import av
-
+        av = load_av()
         try:
             return self.stream.decode(packet)
         except av.InvalidDataError:
             self.damaged += 1
             return []
+        except av.FFmpegError as error:
+            problem = self.explain(error)
+        raise problem
 
 
 class VideoRaster:
@@ -110,14 +112,25 @@ def open_video(
         av.open, url, format=container_format, options=dict(options or {}), timeout=timeout
     )
     container = attempt(call, explain)
-    if not container.streams.video:
+    problem = _check_streams(container)
+    if problem:
         container.close()
-        reason = explain(ValueError("there is no video in it"))
+        reason = explain(ValueError(problem))
         raise PermanentError(reason.problem, reason.fix)
     stream = container.streams.video[0]
     stream.thread_type = "SLICE"  # by frames, each thread would make it a frame late
     stream.codec_context.options = {"max_pixels": str(LARGEST)}
     return Decoding(container, stream, explain)
+
+
+def _check_streams(container: InputContainer) -> str:
+    """Why none of its streams can be decoded; nothing where one can."""
+    if not container.streams.video:
+        return "there is no video in it"
+    stream = container.streams.video[0]
+    if stream.width * stream.height > LARGEST:
+        return f"{stream.width}x{stream.height} pixels are more than {LARGEST}"
+    return ""
 
 
 def attempt(call: Callable[[], Result], explain: Explain) -> Result:

@@ -10,6 +10,7 @@ import pytest
 from clips import SIZE, level_of, write_clip
 
 from vpt_edge import live
+from vpt_edge.live import decoder
 from vpt_edge.live.frame import Frame
 from vpt_edge.live.source import each_frame
 from vpt_edge.runtime.errors import SourceError
@@ -162,6 +163,21 @@ def test_a_file_of_sound_alone_is_said(tmp_path: Path) -> None:
         container.mux(stream.encode(frame))
     with pytest.raises(SourceError, match="there is no video in it"):
         live.open(path)
+
+
+def test_a_picture_that_is_too_large_is_not_decoded(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoder, "LARGEST", 160 * 90 - 1)
+    with pytest.raises(SourceError, match="160x90 pixels are more than 14399"):
+        live.open(clip)
+    larger = write_clip(tmp_path / "b.ts", 10, size=(320, 180)).read_bytes()
+    growing = tmp_path / "growing.ts"
+    growing.write_bytes(write_clip(tmp_path / "a.ts", 10).read_bytes() + larger)
+    monkeypatch.setattr(decoder, "LARGEST", 20_000)
+    frames, problem = read(growing)
+    assert {frame.pixels.shape for frame in frames} == {(90, 160, 3)}
+    assert "could not be decoded" in problem
 
 
 def test_a_name_is_not_a_protocol(
