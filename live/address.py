@@ -84,8 +84,8 @@ def parse_address(text: str) -> Address:
     scheme = match[1].lower()
     authority, tail = _split(match[2], "/?#")
     if "@" in tail:
-        problem = f"the {scheme}:// address has an @ behind its host"
-        raise SourceError(problem, f"{QUOTING}, and an @ of its path as %40")
+        fix = f"{QUOTING}, and an @ of its path as %40"
+        raise SourceError(f"the {scheme}:// address has an @ behind its host", fix)
     login, _, host = authority.rpartition("@")
     _check_host(scheme, host)
     user, _, password = login.partition(":")

@@ -71,19 +71,27 @@ class Decoding:
 
 
 class VideoRaster:
-    """A picture as its decoder left it, most often in YUV; it is converted when it is asked for."""
+    """A picture as its decoder left it, most often in YUV; it is converted when it is asked for.
+
+    Raises SourceError where it cannot be.
+    """
 
     def __init__(self, frame: VideoFrame) -> None:
         self._frame = frame
 
     def to_rgb(self) -> NDArray[np.uint8]:
-        return np.asarray(self._frame.to_ndarray(format="rgb24"), np.uint8)
+        return self._convert("rgb24")
 
     def to_luma(self, width: int, height: int) -> NDArray[np.uint8]:
-        luma = self._frame.to_ndarray(
-            format="gray", width=width, height=height, interpolation="AREA"
-        )
-        return np.asarray(luma, np.uint8)
+        return self._convert("gray", width=width, height=height, interpolation="AREA")
+
+    def _convert(self, pixel_format: str, **how: Any) -> NDArray[np.uint8]:
+        call = partial(self._frame.to_ndarray, format=pixel_format, **how)
+        return np.asarray(attempt(call, self._explain), np.uint8)
+
+    def _explain(self, error: Exception) -> SourceError:
+        name = self._frame.format.name
+        return SourceError(f"a picture of format {name} cannot be converted: {reason_of(error)}")
 
 
 def raster_of(frame: VideoFrame) -> Raster:
@@ -128,6 +136,8 @@ def _check_streams(container: InputContainer) -> str:
     if not container.streams.video:
         return "there is no video in it"
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        return "FFmpeg does not know its codec"
     if stream.width * stream.height > LARGEST:
         return f"{stream.width}x{stream.height} pixels are more than {LARGEST}"
     return ""

@@ -62,8 +62,8 @@ class ClipFeed:
             problem = f"{self.name}: {decoding.damaged} packets of the video could not be decoded"
             raise SourceError(f"{problem}, {count} pictures could")
         if missing > SLACK:
-            problem = f"{self.name} is cut off: {missing:.1f} s of it are missing"
-            raise SourceError(f"{problem}, {count} pictures were there")
+            given = f"{count} pictures were there"
+            raise SourceError(f"{self.name} is cut off: {missing:.1f} s of it are missing, {given}")
 
     def _open(self) -> Decoding:
         if isinstance(self._place, Path):

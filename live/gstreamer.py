@@ -105,8 +105,11 @@ class ChildFeed:
         said = f"GStreamer says: {shorten(mask(text)) or 'nothing'}"
         match = ELEMENT.search(text)
         if match is not None:
-            problem = f"{self.name} needs the element {match[1]}, which this machine does not have"
-            return PermanentError(f"{problem}: {said}", _mend(match[1]))
+            element = match[1]
+            return PermanentError(
+                f"{self.name} needs the element {element}, which this machine does not have: {said}",
+                _mend(element),
+            )
         if "erroneous pipeline" in text:
             return PermanentError(f"{self.name} is not a pipeline: {said}")
         return SourceError(f"{self.name} ended: {said}")
@@ -181,8 +184,10 @@ def gst_pipeline(text: str, size: tuple[int, int]) -> list[str]:
     Raises SourceError for one that is empty, that has an open quote, or that holds a password.
     """
     if SECRET.search(text):
-        problem = "the gst:// pipeline holds a user or password, which the list of processes shows"
-        raise SourceError(problem, "give rtsp://user:password@host/path itself")
+        raise SourceError(
+            "the gst:// pipeline holds a user or password, which the list of processes shows",
+            "give rtsp://user:password@host/path itself",
+        )
     try:
         words = shlex.split(text)
     except ValueError as error:

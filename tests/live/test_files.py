@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from clips import SIZE, level_of, write_clip
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vpt_edge import live
 from vpt_edge.live import decoder
@@ -197,3 +202,24 @@ def test_files_and_threads_are_given_back(clip: Path) -> None:
         read(clip)
         live.open(clip).close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@given(st.integers(0, 1 << 30), st.binary(min_size=1, max_size=64), st.booleans())
+def test_a_damaged_clip_ends_in_frames_or_one_error(place: int, damage: bytes, cut: bool) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        data = bytearray(small_clip())
+        place %= len(data)
+        data[place : place + len(damage)] = damage
+        if cut:
+            del data[place:]
+        path = Path(folder) / "clip.mp4"
+        path.write_bytes(data)
+        with contextlib.suppress(SourceError):
+            for frame in each_frame(live.open(path)):
+                assert frame.pixels.ndim == 3
+
+
+@lru_cache
+def small_clip() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return write_clip(Path(folder) / "clip.mp4", 8, size=(32, 32)).read_bytes()

@@ -91,7 +91,9 @@ def test_a_source_is_one_already() -> None:
         live.open(source, rate=5)
 
 
-SECRETS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=9)
+# Without an @: with one, what stands here may be an address, and would be called.
+LETTERS = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="@")
+SECRETS = st.text(LETTERS, min_size=1, max_size=9)
 PLACES = (
     "{scheme}:/u{secret}:QZQ{secret}@host/x",
     "u:QZQ{secret}@host",
