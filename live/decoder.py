@@ -6,6 +6,7 @@ further than this file, not even as the cause or the context of ours.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -78,6 +79,7 @@ class VideoRaster:
 
     def __init__(self, frame: VideoFrame) -> None:
         self._frame = frame
+        self._lock = threading.Lock()  # a frame keeps its converter, which serves one at a time
 
     def to_rgb(self) -> NDArray[np.uint8]:
         return self._convert("rgb24")
@@ -87,7 +89,8 @@ class VideoRaster:
 
     def _convert(self, pixel_format: str, **how: Any) -> NDArray[np.uint8]:
         call = partial(self._frame.to_ndarray, format=pixel_format, **how)
-        return np.asarray(attempt(call, self._explain), np.uint8)
+        with self._lock:
+            return np.asarray(attempt(call, self._explain), np.uint8)
 
     def _explain(self, error: Exception) -> SourceError:
         name = self._frame.format.name

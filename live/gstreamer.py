@@ -8,6 +8,7 @@ import os
 import re
 import selectors
 import shlex
+import signal
 import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
@@ -56,7 +57,7 @@ class ChildFeed:
             for pixels in self._read(Pipes(child)):
                 yield Picture(ArrayRaster(pixels))
         finally:
-            child.kill()
+            _kill(child)
             with contextlib.suppress(subprocess.TimeoutExpired):  # one that the kernel holds
                 child.wait(END)
             for pipe in (child.stdout, child.stderr):
@@ -66,7 +67,7 @@ class ChildFeed:
         """Kill it: its pipe ends, and the read with it."""
         child = self._child
         if child is not None:
-            child.kill()
+            _kill(child)
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [PROGRAM, "-q", *self._pipeline]
@@ -81,11 +82,13 @@ class ChildFeed:
                 start_new_session=True,  # Ctrl-C is for us to understand
             )
         except OSError as error:
-            problem = f"{self.name} needs GStreamer, and {PROGRAM} cannot be run: {error.strerror}"
-        else:
-            self._child = child
-            return child
-        raise PermanentError(problem, f"sudo apt-get install {PACKAGES}")
+            reason = error.strerror
+            raise PermanentError(
+                f"{self.name} needs GStreamer, and {PROGRAM} cannot be run: {reason}",
+                f"sudo apt-get install {PACKAGES}",
+            ) from error
+        self._child = child
+        return child
 
     def _read(self, pipes: Pipes) -> Iterator[NDArray[np.uint8]]:
         """(height, width, 3) each; GStreamer fills its rows to a multiple of 4 bytes."""
@@ -105,11 +108,9 @@ class ChildFeed:
         said = f"GStreamer says: {shorten(mask(text)) or 'nothing'}"
         match = ELEMENT.search(text)
         if match is not None:
-            element = match[1]
-            return PermanentError(
-                f"{self.name} needs the element {element}, which this machine does not have: {said}",
-                _mend(element),
-            )
+            needs = f"{self.name} needs the element {match[1]}"
+            problem = f"{needs}, which this machine does not have: {said}"
+            return PermanentError(problem, _mend(match[1]))
         if "erroneous pipeline" in text:
             return PermanentError(f"{self.name} is not a pipeline: {said}")
         return SourceError(f"{self.name} ended: {said}")
@@ -196,6 +197,13 @@ def gst_pipeline(text: str, size: tuple[int, int]) -> list[str]:
         raise SourceError("the gst:// pipeline is empty, expected gst://videotestsrc or the like")
     caps = f"video/x-raw,format=RGB,width={size[0]},height={size[1]}"
     return [*words, *f"! videoconvert ! videoscale ! {caps} ! {TAIL}".split()]
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """End it with what it started, which may hold its pipes."""
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def _mend(element: str) -> str:

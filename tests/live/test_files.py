@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -193,6 +194,14 @@ def test_a_name_is_not_a_protocol(
     Path(f"concat:{clip.name}").write_bytes(clip.read_bytes())
     (tmp_path / clip.name).write_bytes(b"")
     assert len(read(f"concat:{clip.name}")[0]) == COUNT
+
+
+def test_a_frame_is_converted_by_many_at_once(clip: Path) -> None:
+    frame = next(each_frame(live.open(clip)))
+    expected = frame.raster.to_rgb()
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: frame.raster.to_rgb(), range(64)))
+    assert all(np.array_equal(result, expected) for result in results)
 
 
 def test_files_and_threads_are_given_back(clip: Path) -> None:

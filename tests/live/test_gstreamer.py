@@ -96,6 +96,20 @@ def test_a_silent_child_is_closed(stand_in: pytest.MonkeyPatch) -> None:
     assert not source._thread.is_alive()  # type: ignore[attr-defined]
 
 
+def test_what_a_child_started_is_killed_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may hold the pipe, which would never end."""
+    script = tmp_path / "gst-launch-1.0"
+    script.write_text(f'#!/bin/sh\nVPT_STAND_IN=silent "{STAND_IN}/gst-launch-1.0" "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    source = live.open("csi://0", width=64, height=48)
+    wait_for(source, lambda: source.counts.frames == 3)
+    source.close()
+    assert not source._thread.is_alive()  # type: ignore[attr-defined]
+
+
 def test_what_gstreamer_says_is_said(stand_in: pytest.MonkeyPatch) -> None:
     stand_in.setenv("VPT_STAND_IN", "broken")
     with live.open("csi://0", retries=0) as source:
