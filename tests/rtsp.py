@@ -6,9 +6,16 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SCRIPT = Path(__file__).parent / "live" / "rtsp_server.py"
 PYTHON = "/usr/bin/python3"  # Debian's: its gi is bound to it
+BITS = 40  # of the clock that it draws
 NEEDS = (
     'import gi; gi.require_version("GstRtspServer", "1.0"); '
     "from gi.repository import Gst; Gst.init(None); "
@@ -32,6 +39,16 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def read_clock(luma: NDArray[np.uint8]) -> float:
+    """Seconds of the monotonic clock, drawn into a picture of the server's /clock: its brightness,
+    (height, width).
+    """
+    block = luma.shape[1] // BITS
+    top = luma[:block, : BITS * block].reshape(block, BITS, block)
+    bits = np.median(top, axis=(0, 2)) > 128
+    return float(sum(1 << int(bit) for bit in np.flatnonzero(bits))) / 1000
 
 
 class RtspServer:

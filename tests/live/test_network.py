@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -154,6 +155,18 @@ def test_a_camera_that_changes_its_size_is_followed(
         wait_for(source, lambda: source.counts.opens == 2)
         frame = source.poll()
         assert frame is not None and frame.pixels.shape == (180, 320, 3)
+
+
+@needs_server
+def test_what_is_asked_about_is_the_newest_however_long_the_last_question_took() -> None:
+    """By a clock in the picture: neither FFmpeg nor we keep older ones in a queue."""
+    with rtsp.RtspServer() as server, live.open(address(server, "clock")) as source:
+        for _, frame in zip(range(3), each_frame(source), strict=False):
+            drawn = rtsp.read_clock(frame.raster.to_luma(320, 180))
+            assert drawn <= frame.monotonic, "it was drawn before it was decoded"
+            assert frame.monotonic - drawn < 1.0
+            time.sleep(1.5)
+        assert source.counts.dropped > 20
 
 
 @needs_server
