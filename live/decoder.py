@@ -53,7 +53,8 @@ class Decoding:
             pictures: list[VideoFrame] = []
             if packet.pts is not None:
                 self.reached = max(self.reached, float(packet.pts * packet.time_base))
-            if packet.stream_index == self.stream.index:
+            # Not its stream_index: in the empty packets at the end that is always 0.
+            if packet.stream.index == self.stream.index:
                 pictures = self._decode(packet)
             yield from pictures
             if not pictures:

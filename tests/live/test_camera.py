@@ -72,7 +72,7 @@ class Driver:
         frame.pts = round(moment * 1000)
         frame.time_base = Fraction(1, 1000)
         return SimpleNamespace(
-            stream_index=0, pts=frame.pts, time_base=frame.time_base, frame=frame
+            stream=SimpleNamespace(index=0), pts=frame.pts, time_base=frame.time_base, frame=frame
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clips import SIZE, level_of, write_clip
+from clips import SIZE, level_of, write_clip, write_clip_with_sound
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -184,6 +184,13 @@ def test_a_picture_that_is_too_large_is_not_decoded(
     frames, problem = read(growing)
     assert {frame.pixels.shape for frame in frames} == {(90, 160, 3)}
     assert "could not be decoded" in problem
+
+
+def test_sound_is_passed_over(tmp_path: Path) -> None:
+    frames, problem = read(write_clip_with_sound(tmp_path / "sound.mkv", 30))
+    assert problem == ""
+    assert [level_of(frame.pixels) for frame in frames] == list(range(30))
+    assert np.allclose([frame.position for frame in frames], np.arange(30) / 30, atol=2e-3)
 
 
 def test_a_name_is_not_a_protocol(

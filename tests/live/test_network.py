@@ -172,23 +172,30 @@ def test_what_is_asked_about_is_the_newest_however_long_the_last_question_took()
 @needs_server
 def test_a_silent_camera_is_stalled_and_lost_and_comes_back(server: rtsp.RtspServer) -> None:
     states = list[str]()
+    problems = list[str]()
     with live.open(address(server), stall=0.6) as source:
-        source.listen(lambda: states.append(source.state))
+
+        def note() -> None:
+            states.append(source.state)
+            problems.append(str(source.problem))
+
+        source.listen(note)
         wait_for(source, lambda: source.state == "live")
         server.freeze()
-        wait_for(source, lambda: source.state == "lost")
-        assert "gave no picture for 0.6 s" in str(source.problem)
+        wait_for(source, lambda: "lost" in states)
+        assert f"{source.name} gave no picture for 0.6 s" in problems
         server.thaw()
         wait_for(source, lambda: source.state == "live")
-        assert source.counts.losses == 1
+        assert source.counts.losses >= 1
     assert states.index("stalled") < states.index("lost")
 
 
 def test_nobody_at_the_port_is_said_and_tried_again() -> None:
     with live.open(f"rtsp://user:secret@127.0.0.1:{rtsp.free_port()}/x") as source:
-        wait_for(source, lambda: source.state == "lost")
+        states = list[str]()
+        source.listen(lambda: states.append(source.state))
+        wait_for(source, lambda: states.count("lost") >= 2)
         assert "refuses connections" in str(source.problem)
-        wait_for(source, lambda: source.state == "connecting")
         assert source.poll() is None
 
 

@@ -134,6 +134,37 @@ def test_retries_bound_the_tries_in_a_row(retries: int) -> None:
     assert source.counts.losses == 1
 
 
+def test_a_frame_makes_the_next_tries_the_first_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    begins = list[int]()
+    feed = ScriptedFeed(*[refuse, refuse, three] * 3, forbid)
+
+    def count_tries() -> Iterator[float]:
+        begins.append(feed.opens)
+        return itertools.repeat(0.001)
+
+    monkeypatch.setattr(reader, "delays", count_tries)
+    with start(feed, retries=3) as source:
+        wait_for(source, lambda: source.counts.opens == 3)
+        assert source.counts.losses >= 2
+    assert begins[:3] == [0, 3, 6]
+
+
+def test_a_camera_that_never_gives_a_frame_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "FIRST_FRAME", 0.05)
+
+    def hang() -> Iterator[Picture]:
+        assert feed.interrupted.wait(PATIENCE)
+        return
+        yield
+
+    feed = ScriptedFeed(hang)
+    with start(feed, stall=0.01) as source:
+        wait_for(source, lambda: source.state == "lost")
+        assert str(source.problem) == "scripted gave no picture for 0.05 s"
+        wait_for(source, lambda: feed.opens > 1)
+        assert (source.counts.opens, source.counts.losses) == (0, 0)
+
+
 def test_a_fault_of_ours_reaches_whoever_polls() -> None:
     with start(ScriptedFeed(break_down)) as source:
         wait_for(source, lambda: source.state == "ended")

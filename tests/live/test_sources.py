@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 from typing import Any
@@ -120,3 +122,19 @@ def test_no_secret_is_in_an_error(secret: str, scheme: str) -> None:
 def test_openers_have_names_that_can_be_shown() -> None:
     for kind in OPENERS:
         assert kind.endswith("://") or " " in kind
+
+
+def test_a_decoder_is_loaded_when_it_is_needed() -> None:
+    code = "import sys, vpt_edge.live; print({'av', 'cv2', 'gi'} & set(sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "set()"
+
+
+def test_without_pyav_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    (tmp_path / "clip.mp4").touch()
+    with pytest.raises(SourceError, match=r"pip install 'vpt-edge\[live\]'"):
+        live.open(tmp_path / "clip.mp4")
+    assert live.open([np.zeros((2, 2, 3), np.uint8)]).poll() is not None
