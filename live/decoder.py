@@ -167,5 +167,5 @@ def load_av() -> Any:
         import av
     except ImportError:
         fix = "pip install 'vpt-edge[live]'"
-        raise SourceError("this source needs PyAV, which is not installed", fix) from None
+        raise PermanentError("this source needs PyAV, which is not installed", fix) from None
     return av

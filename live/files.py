@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vpt_edge.live.decoder import Decoding, open_video, raster_of, reason_of
 from vpt_edge.live.feed import Picture, Pictures
+from vpt_edge.live.network import PROTOCOLS
 from vpt_edge.live.timeline import Timeline
 from vpt_edge.runtime.errors import SourceError
 
@@ -21,6 +23,12 @@ FOREVER = -1
 OPEN = 10.0  # seconds to open a file of the network
 READ = 5.0  # of each of the two tries of a read
 SLACK = 1.0  # seconds that a file may end before what its header says
+# What is a clip by itself. Others of FFmpeg's, such as "hls", "concat" and "sdp", name more files
+# and addresses, and a file tells its format by its first bytes, whatever its name is.
+FORMATS = (
+    "3g2,3gp,apng,asf,av1,avi,dv,flac,flv,gif,gxf,h264,hevc,ivf,m4a,m4v,matroska,mj2,mjpeg,mov,mp3,"
+    "mp4,mpeg,mpegts,mpegvideo,mpjpeg,mxf,nut,obu,ogg,rm,wav,webm,wtv,yuv4mpegpipe"
+)
 MICROSECONDS = 1_000_000  # of a second, in which a container says how long it is
 
 
@@ -66,13 +74,19 @@ class ClipFeed:
             raise SourceError(f"{self.name} is cut off: {missing:.1f} s of it are missing, {given}")
 
     def _open(self) -> Decoding:
+        options = {"format_whitelist": FORMATS}
         if isinstance(self._place, Path):
             # Without file: a name such as "concat:a" would be taken for a protocol.
-            return open_video(f"file:{self._place}", self._explain)
-        return open_video(self._place.url(), self._explain, timeout=(OPEN, READ))
+            return open_video(f"file:{self._place}", self._explain, options=options)
+        options["protocol_whitelist"] = PROTOCOLS[self._place.scheme]
+        url = self._place.url()
+        return open_video(url, self._explain, options=options, timeout=(OPEN, READ))
 
     def _explain(self, error: Exception) -> SourceError:
-        problem = f"{self.name} cannot be read as a video: PyAV says: {reason_of(error)}"
+        reason = reason_of(error)
+        if getattr(error, "errno", None) == errno.EINVAL:
+            reason = f"{reason}, as of a playlist, or of another format that is not read"
+        problem = f"{self.name} cannot be read as a video: PyAV says: {reason}"
         return SourceError(problem, "ffprobe shows what is in it")
 
 

@@ -193,6 +193,22 @@ def test_sound_is_passed_over(tmp_path: Path) -> None:
     assert np.allclose([frame.position for frame in frames], np.arange(30) / 30, atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{name}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile {name}\n",
+        "v=0\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    ],
+)
+def test_a_file_that_leads_to_others_is_refused(playlist: str, tmp_path: Path) -> None:
+    write_clip(tmp_path / "other.ts", 10)
+    path = tmp_path / "clip.mp4"
+    path.write_text(playlist.format(name="other.ts"))
+    with pytest.raises(SourceError, match="cannot be read as a video"):
+        live.open(path)
+
+
 def test_a_name_is_not_a_protocol(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
