@@ -16,8 +16,8 @@ QUOTING = "write @ : / ? # in a user name or password as %40 %3A %2F %3F %23"
 HIDDEN = "***"
 # Cameras that take no user before the @ have the password in the path or the query.
 SECRET = re.compile(
-    r"(\b|_)(user\w*?|usr|login|account|pass\w*?|pwd|psw|token|auth\w*?|key|api_?key|secret|sig\w*?)"
-    r"=[^/]*",
+    r"(\b|_)(user\w*?|usr|login|account|pass\w*?|pwd|psw|token|auth\w*?|key|api_?key|secret"
+    r"|sig\w*?)=[^/]*",
     re.IGNORECASE,
 )
 # Of a query, what tells one stream of a camera from another; anything else may be a secret.
