@@ -1,0 +1,100 @@
+"""A source that is watched, and what became of its frames."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vpt_edge.live.seen import StateChange
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vpt_edge.live.frame import Frame
+    from vpt_edge.live.schedule import Schedule
+    from vpt_edge.live.source import Source, State
+
+
+@dataclass(frozen=True)
+class WatchCounts:
+    """What became of the ``frames`` of a source.
+
+    ``asked``: asked about, ``failures`` of them in vain. Not asked about: ``busy``, newer ones came
+    while an answer was computed; ``every``, too soon; ``gate``, nothing new. ``reconnects``: how
+    often it came back.
+    """
+
+    source: str
+    frames: int
+    asked: int
+    failures: int
+    busy: int
+    every: int
+    gate: int
+    reconnects: int
+
+
+class Subject:
+    """One source with its schedule."""
+
+    def __init__(self, source: Source, schedule: Schedule) -> None:
+        self.source = source
+        self.ended = False
+        self._schedule = schedule
+        self._asked = 0
+        self._failures = 0
+        self._objections = Counter[str]()
+        self._state: State | None = None
+        self._losses = 0
+
+    def poll(self) -> Frame | None:
+        """The source's next frame, if there is one; ``ended`` says that none will come."""
+        is_last = self.source.state == "ended"  # before the look: what comes in between counts
+        frame = self.source.poll()
+        self.ended = frame is None and is_last
+        return frame
+
+    def is_due(self, frame: Frame) -> bool:
+        """Whether ``frame`` is to be asked about now; counted either way."""
+        objection = self._schedule.find_objection(frame)
+        if objection is not None:
+            self._objections[objection] += 1
+            return False
+        self._asked += 1
+        self._schedule.ask(frame)
+        return True
+
+    def fail(self) -> None:
+        """The last frame that was due could not be asked about."""
+        self._failures += 1
+        self._schedule.fail()
+
+    def state_changes(self) -> Iterator[StateChange]:
+        """What is new since the last call; an outage that is over again, too."""
+        state = self.source.state
+        losses = self.source.counts.losses
+        if losses > self._losses and state == self._state:
+            yield self._change("lost")
+        if state != self._state or losses > self._losses:
+            yield self._change(state)
+        self._state = state
+        self._losses = losses
+
+    def _change(self, state: State) -> StateChange:
+        return StateChange(self.source.name, state, time.time())
+
+    @property
+    def counts(self) -> WatchCounts:
+        counts = self.source.counts
+        return WatchCounts(
+            source=self.source.name,
+            frames=counts.frames,
+            asked=self._asked,
+            failures=self._failures,
+            busy=counts.dropped,
+            every=self._objections["every"],
+            gate=self._objections["gate"],
+            reconnects=max(0, counts.opens - 1),
+        )

@@ -1,0 +1,210 @@
+"""Questions about what sources show, asked again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from vpt_edge.live.schedule import EVERY, Schedule
+from vpt_edge.live.seen import Failure, Seen
+from vpt_edge.live.subject import Subject
+from vpt_edge.runtime.errors import ImageError, PromptError, SourceError, VptError
+from vpt_edge.runtime.options import Options
+from vpt_edge.runtime.result import Finished
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vpt_edge.live.frame import Frame
+    from vpt_edge.live.seen import Event
+    from vpt_edge.live.source import Source
+    from vpt_edge.live.subject import WatchCounts
+    from vpt_edge.runtime.options import AskOptions
+    from vpt_edge.runtime.pipeline import EncodedPicture, Pipeline
+    from vpt_edge.runtime.queue import EventStream
+    from vpt_edge.runtime.result import Answer
+
+
+def watch(
+    pipeline: Pipeline,
+    source: Source | Sequence[Source],
+    *questions: str,
+    every: float = EVERY,
+    on_change: float | bool = False,
+    longest_silence: float | None = None,
+    **options: Unpack[AskOptions],
+) -> Watch:
+    """The answers to ``questions`` about frames of ``source``, or of several in turn.
+
+        with runtime.Pipeline("bundle") as pipeline, live.open("rtsp://camera/stream") as source:
+            for seen in live.watch(pipeline, source, "Is the gate open?", every=2.0):
+                print(seen.frame.time, seen.answer.text)
+
+    A frame is asked all questions, and encoded once for them. ``every``, ``on_change`` and
+    ``longest_silence`` say which frames (``Schedule``), ``options`` how (``Options``). Between two
+    answers of a live source its frames pass by: the next one asked about is its newest. It ends
+    when the sources have ended, or by ``close``.
+
+    Raises PromptError and VptError for what cannot be asked like this; the iterator SourceError for
+    a source that cannot be read, and what the pipeline raises. A broken frame is no error: it is
+    counted, and one of the ``events``.
+    """
+    Options(**options)
+    if not questions:
+        raise PromptError("there is no question", 'ask at least one: watch(pipeline, source, "…")')
+    sources = source if isinstance(source, Sequence) else [source]
+    for each in sources:
+        if not hasattr(each, "poll"):
+            name = type(each).__name__
+            raise SourceError(f"a {name} is not a source", "open it first: live.open(…)")
+    subjects = [Subject(each, Schedule(every, on_change, longest_silence)) for each in sources]
+    return Watch(pipeline, subjects, questions, options)
+
+
+def awatch(
+    pipeline: Pipeline,
+    source: Source | Sequence[Source],
+    *questions: str,
+    every: float = EVERY,
+    on_change: float | bool = False,
+    longest_silence: float | None = None,
+    **options: Unpack[AskOptions],
+) -> AsyncGenerator[Seen, None]:
+    """``watch`` for an event loop, which goes on meanwhile.
+
+    A cancelled task, and ``aclose``, end it between two tokens.
+    """
+    return _follow(
+        watch(
+            pipeline,
+            source,
+            *questions,
+            every=every,
+            on_change=on_change,
+            longest_silence=longest_silence,
+            **options,
+        )
+    )
+
+
+async def _follow(answers: Watch) -> AsyncGenerator[Seen, None]:
+    loop = asyncio.get_running_loop()
+    worker = ThreadPoolExecutor(1, "vpt-edge-watch")
+    try:
+        while True:
+            seen = await loop.run_in_executor(worker, next, answers, None)
+            if seen is None:
+                return
+            yield seen
+    finally:
+        answers.close()
+        worker.shutdown(wait=False)
+
+
+class Watch(Iterator[Seen]):
+    """The answers, as ``watch`` gives them; one thread at a time takes the next."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        subjects: Sequence[Subject],
+        questions: Sequence[str],
+        options: AskOptions,
+    ) -> None:
+        if not subjects:
+            raise VptError("there is no source", "give at least one: watch(pipeline, source, …)")
+        self._pipeline = pipeline
+        self._subjects = subjects
+        self._questions = questions
+        self._options = options
+        self._closed = False
+        self._changed = threading.Event()
+        self._stream: EventStream | None = None
+        self._events = self._run()
+        for subject in subjects:
+            subject.source.listen(self._changed.set)
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it, from any thread: an answer on its way ends between two tokens.
+
+        The sources stay open.
+        """
+        self._closed = True
+        stream = self._stream
+        if stream is not None:
+            stream.close()
+        self._changed.set()
+
+    def __next__(self) -> Seen:
+        for event in self._events:
+            if isinstance(event, Seen):
+                return event
+        raise StopIteration
+
+    def events(self) -> Iterator[Event]:
+        """All that happens, in order: each ``Seen``, ``Failure`` and ``StateChange``."""
+        return self._events
+
+    @property
+    def counts(self) -> tuple[WatchCounts, ...]:
+        """What became of the frames, a source each; from any thread."""
+        return tuple(subject.counts for subject in self._subjects)
+
+    def _run(self) -> Iterator[Event]:
+        """A frame of each source in turn, asked about where it is due."""
+        while not self._closed:
+            self._changed.clear()
+            quiet = True
+            for subject in self._subjects:
+                yield from subject.state_changes()
+                frame = subject.poll()
+                if frame is not None:
+                    quiet = False
+                    yield from self._consider(subject, frame)
+                if self._closed:
+                    return
+            if all(subject.ended for subject in self._subjects):
+                break
+            if quiet:
+                self._changed.wait()
+        for subject in self._subjects:
+            yield from subject.state_changes()
+
+    def _consider(self, subject: Subject, frame: Frame) -> Iterator[Event]:
+        """Ask about ``frame`` if it is due."""
+        try:
+            if subject.is_due(frame):
+                yield from self._ask(frame)
+        except (ImageError, SourceError) as error:
+            subject.fail()
+            yield Failure(frame, error)
+
+    def _ask(self, frame: Frame) -> Iterator[Seen]:
+        """All questions about ``frame``, which is encoded with the first."""
+        start = frame.age
+        with self._pipeline.encode(frame.pixels) as picture:
+            for question in self._questions:
+                answer = self._answer(picture, question)
+                if answer is None:
+                    return
+                yield Seen(frame, question, answer, start, frame.age)
+                start = frame.age
+
+    def _answer(self, picture: EncodedPicture, question: str) -> Answer | None:
+        """None where the watch was closed meanwhile."""
+        self._stream = picture.stream(question, **self._options)
+        if self._closed:  # perhaps before there was a stream to close
+            self._stream.close()
+        for event in self._stream:
+            if isinstance(event, Finished):
+                return event.answer
+        return None

@@ -1,0 +1,366 @@
+"""A watch over scripted sources and a model that speaks from a script."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sources import BLACK, BrokenRaster, CameraSource, ClipSource, clip, frame
+
+from vpt_edge.live.seen import Failure, Seen, StateChange
+from vpt_edge.live.watch import Watch, awatch, watch
+from vpt_edge.runtime import Bundle, Pipeline, VptError
+from vpt_edge.runtime.errors import PromptError, SessionError, SourceError
+from vpt_edge.runtime.testing import Script, ScriptedSession, tiny_bundle
+
+LONG = "a" * 600
+REGION = "<|region_token_start|><|x_1|><|y_2|><|x_3|><|region_token_end|>"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return tiny_bundle(tmp_path_factory.mktemp("tiny"))
+
+
+def open_pipeline(bundle: Bundle, *turns: str) -> Pipeline:
+    return Pipeline(bundle, opener=Script(*turns))
+
+
+def varied(count: int, source: str = "test") -> list[Any]:
+    """Frames that differ, as a script needs them."""
+    frames = []
+    for number in range(count):
+        frames.append(frame(number, np.full_like(BLACK, 20 * number + 5), source=source))
+    return frames
+
+
+class SlowSession(ScriptedSession):
+    """Takes its time for a token, and says when it has begun."""
+
+    begun: threading.Event
+
+    def run(self, inputs: Any, outputs: Any) -> None:
+        if self._name == "decoder":
+            self.begun.set()
+            time.sleep(0.02)
+        super().run(inputs, outputs)
+
+
+class SlowScript(Script):
+    def __init__(self, *turns: str) -> None:
+        super().__init__(*turns)
+        self.begun = threading.Event()
+
+    def __call__(self, model: Any, name: str, /) -> Any:
+        session = super().__call__(model, name)
+        session.__class__ = SlowSession
+        session.begun = self.begun  # type: ignore[attr-defined]
+        return session
+
+
+def test_a_clip_is_asked_about_every_two_seconds(bundle: Bundle) -> None:
+    with open_pipeline(bundle, "yes", "no", "yes") as pipeline:
+        answers = watch(pipeline, ClipSource(varied(4)), "Open?", every=0.08)
+        seen = list(answers)
+    assert [(each.frame.number, each.answer.text) for each in seen] == [(0, "yes"), (2, "no")]
+    (counts,) = answers.counts
+    assert dataclasses.asdict(counts) == {
+        "source": "test",
+        "frames": 4,
+        "asked": 2,
+        "failures": 0,
+        "busy": 0,
+        "every": 2,
+        "gate": 0,
+        "reconnects": 0,
+    }
+
+
+def test_questions_share_one_encoding(bundle: Bundle) -> None:
+    script = Script("one", "two", "three", "four", "five", "six")
+    with Pipeline(bundle, opener=script) as pipeline:
+        seen = list(watch(pipeline, ClipSource(varied(2)), "A?", "B?", "C?", every=0))
+    assert [each.question for each in seen] == ["A?", "B?", "C?"] * 2
+    assert [each.answer.usage.vision_runs for each in seen] == [1, 0, 0] * 2
+    assert len(script.sessions["vision_encoder"].calls) == 2
+
+
+def test_sources_take_turns(bundle: Bundle) -> None:
+    """Whatever one has in store, the other is not kept waiting."""
+    sources = [ClipSource(varied(5, "a"), "a"), ClipSource(varied(3, "b"), "b")]
+    with open_pipeline(bundle, *"12345678") as pipeline:
+        answers = watch(pipeline, sources, "Open?", every=0)
+        order = [each.frame.source for each in answers]
+    assert order == ["a", "b", "a", "b", "a", "b", "a", "a"]
+    assert [each.asked for each in answers.counts] == [5, 3]
+
+
+def test_a_source_without_a_due_frame_leaves_its_turn(bundle: Bundle) -> None:
+    sources = [ClipSource(varied(12, "a"), "a"), ClipSource(varied(4, "b"), "b")]
+    with open_pipeline(bundle, *"123456") as pipeline:
+        order = [each.frame.source for each in watch(pipeline, sources, "Open?", every=0.12)]
+    assert order == ["a", "b", "a", "b", "a", "a"]
+
+
+def test_of_a_camera_the_newest_frame_is_asked_about(bundle: Bundle) -> None:
+    camera = CameraSource()
+    frames = varied(6)
+    with open_pipeline(bundle, "yes", "no") as pipeline:
+        answers = watch(pipeline, camera, "Open?", every=0)
+        camera.show(frames[0])
+        assert next(answers).frame is frames[0]
+        for each in frames[1:]:  # while nobody asks
+            camera.show(each)
+        assert next(answers).frame is frames[5]
+        camera.close()
+        assert list(answers) == []
+    assert answers.counts[0].busy == 4
+    assert answers.counts[0].frames == answers.counts[0].asked + answers.counts[0].busy
+
+
+def test_ages_are_those_of_the_frame(bundle: Bundle) -> None:
+    old = frame(0, monotonic=time.monotonic() - 5)
+    with Pipeline(bundle, opener=SlowScript("yes")) as pipeline:
+        (seen,) = watch(pipeline, ClipSource([old]), "Open?")
+    assert 5 <= seen.age_at_start < 6
+    assert seen.age_at_end >= seen.age_at_start + 0.02
+
+
+def test_a_broken_frame_is_not_the_end(bundle: Bundle) -> None:
+    thin = frame(1, np.zeros((1, 4000, 3), np.uint8))
+    frames = [frame(0, raster=BrokenRaster()), thin, frame(2)]
+    with open_pipeline(bundle, "yes") as pipeline:
+        answers = watch(pipeline, ClipSource(frames), "Open?", every=0, on_change=True)
+        events = list(answers.events())
+    kinds = [type(event) for event in events]
+    assert kinds == [StateChange, Failure, Failure, Seen, StateChange]
+    assert isinstance(events[1], Failure)
+    assert events[1].describe() == "test: frame 0 was not asked about: the picture is broken"
+    assert answers.counts[0].failures == 2
+    assert answers.counts[0].asked == 3
+
+
+def test_an_error_of_the_pipeline_is_the_end(bundle: Bundle) -> None:
+    pipeline = open_pipeline(bundle)  # nothing to say
+    with pipeline, pytest.raises(VptError, match="no turn left"):
+        next(watch(pipeline, ClipSource(clip(3)), "Open?"))
+
+
+def test_a_source_that_cannot_be_read_is_the_end(bundle: Bundle) -> None:
+    def frames() -> Iterator[Any]:
+        yield frame(0)
+        raise SourceError("clip.mp4 is cut off")
+
+    with open_pipeline(bundle, "yes") as pipeline:
+        answers = watch(pipeline, ClipSource(frames()), "Open?")
+        assert next(answers).answer.text == "yes"
+        with pytest.raises(SourceError, match="cut off"):
+            next(answers)
+
+
+def test_states_are_told_in_order(bundle: Bundle) -> None:
+    camera = CameraSource()
+    told = []
+    with open_pipeline(bundle, "yes") as pipeline:
+        answers = watch(pipeline, camera, "Open?")
+        events = answers.events()
+        told.append(next(events))
+        camera.enter("live")
+        told.append(next(events))
+        camera.show(frame(0))
+        assert isinstance(next(events), Seen)
+        camera.enter("lost")
+        told.append(next(events))
+        camera.enter("live")
+        told.append(next(events))
+        camera.close()
+        told += events
+    states = [event.state for event in told if isinstance(event, StateChange)]
+    assert states == ["connecting", "live", "lost", "live", "ended"]
+    assert answers.counts[0].reconnects == 1
+
+
+def test_an_outage_that_is_over_again_is_told(bundle: Bundle) -> None:
+    """It was shorter than an answer."""
+    camera = CameraSource()
+    camera.enter("live")
+    with open_pipeline(bundle) as pipeline:
+        events = watch(pipeline, camera, "Open?").events()
+        next(events)
+        camera.enter("lost")
+        camera.enter("live")
+        told = [next(events), next(events)]
+    assert [event.describe() for event in told if isinstance(event, StateChange)] == [
+        "camera: lost",
+        "camera: live",
+    ]
+
+
+def close_later(answers: Watch, begun: threading.Event) -> list[float]:
+    """Closes it from another thread once an answer is on its way; the list gets the time."""
+    closed = list[float]()
+
+    def close() -> None:
+        begun.wait()
+        time.sleep(0.1)
+        closed.append(time.monotonic())
+        answers.close()
+
+    threading.Thread(target=close).start()
+    return closed
+
+
+def test_close_ends_it_in_the_midst_of_an_answer(bundle: Bundle) -> None:
+    script = SlowScript(LONG)
+    with Pipeline(bundle, opener=script) as pipeline:
+        answers = watch(pipeline, ClipSource(clip(3)), "Open?", every=0)
+        closed = close_later(answers, script.begun)
+        assert list(answers) == []
+        assert time.monotonic() - closed[0] < 1
+    assert len(script.sessions["decoder"].calls) < 100
+
+
+def test_close_ends_the_wait_for_a_frame(bundle: Bundle) -> None:
+    waiting = threading.Event()
+    waiting.set()
+    with open_pipeline(bundle) as pipeline, watch(pipeline, CameraSource(), "Open?") as answers:
+        closed = close_later(answers, waiting)
+        assert list(answers) == []
+        assert time.monotonic() - closed[0] < 1
+    assert list(answers) == []
+
+
+def test_leaving_the_block_closes_it(bundle: Bundle) -> None:
+    source = ClipSource(varied(3))
+    with open_pipeline(bundle, "yes") as pipeline, watch(pipeline, source, "Open?") as answers:
+        next(answers)
+    assert list(answers) == []
+    assert not source.closed
+
+
+def test_a_decoder_is_not_kept_waiting(bundle: Bundle) -> None:
+    """It shows its frames from a thread of its own, all of them while one answer is computed."""
+    camera = CameraSource()
+    script = SlowScript("a" * 50)
+    asked = list[int]()
+
+    def decode() -> None:
+        camera.show(frame(0))
+        script.begun.wait()
+        for number in range(1, 100):
+            camera.show(frame(number))
+        asked.append(answers.counts[0].asked)
+        answers.close()
+
+    with Pipeline(bundle, opener=script) as pipeline:
+        answers = watch(pipeline, camera, "Open?", every=0)
+        threading.Thread(target=decode).start()
+        assert list(answers) == []
+    assert asked == [1]
+    assert answers.counts[0].busy == 98
+
+
+def test_what_cannot_be_watched(bundle: Bundle) -> None:
+    with open_pipeline(bundle) as pipeline:
+        with pytest.raises(PromptError, match="there is no question"):
+            watch(pipeline, ClipSource(clip(1)))
+        with pytest.raises(VptError, match="there is no source"):
+            watch(pipeline, [], "Open?")
+        with pytest.raises(SourceError, match=r"a str is not a source; open it first: live.open"):
+            watch(pipeline, "clip.mp4", "Open?")  # type: ignore[arg-type]
+        with pytest.raises(SourceError, match="a ndarray is not a source"):
+            watch(pipeline, [BLACK], "Open?")  # type: ignore[list-item]
+        with pytest.raises(PromptError, match="max_new_tokens is 'x'"):
+            watch(pipeline, ClipSource(clip(1)), "Open?", max_new_tokens="x")  # type: ignore[arg-type]
+        with pytest.raises(VptError, match="every is -1"):
+            watch(pipeline, ClipSource(clip(1)), "Open?", every=-1)
+
+
+def test_options_reach_the_question(bundle: Bundle) -> None:
+    with open_pipeline(bundle, "abcdef") as pipeline:
+        (seen,) = watch(pipeline, ClipSource(clip(1)), "Open?", max_new_tokens=3)
+    assert (seen.answer.text, seen.answer.finish_reason) == ("abc", "length")
+
+
+def test_a_pipeline_that_is_closed_ends_it(bundle: Bundle) -> None:
+    pipeline = open_pipeline(bundle, "yes", "no")
+    answers = watch(pipeline, ClipSource(varied(2)), "Open?", every=0)
+    next(answers)
+    pipeline.close()
+    with pytest.raises((VptError, SessionError)):
+        next(answers)
+
+
+def test_an_answer_is_one_line_of_json(bundle: Bundle) -> None:
+    shown = frame(7, truth={"Open?": "yes"}, source="rtsp://camera/stream")
+    with open_pipeline(bundle, REGION, "yes") as pipeline:
+        (seen,) = watch(pipeline, ClipSource([shown]), "Open?", perception="region")
+    data = json.loads(json.dumps(seen.to_dict()))
+    seconds = data.pop("seconds"), data.pop("age_at_start"), data.pop("age_at_end")
+    assert all(isinstance(value, float) for value in seconds)
+    usage = data.pop("usage")
+    assert usage["vision_runs"] == 2
+    assert data == {
+        "time": "1970-01-01T00:16:40.280+00:00",
+        "source": "rtsp://camera/stream",
+        "frame": 7,
+        "position": 0.28,
+        "question": "Open?",
+        "answer": "yes",
+        "finish_reason": "stop",
+        "looks": [{"kind": "region", "cells": [1, 2, 3, 2], "box": [0, 8, 60, 32], "tokens": 6}],
+        "truth": "yes",
+    }
+
+
+async def collect(pipeline: Pipeline, source: Any, **options: Any) -> list[str]:
+    return [seen.answer.text async for seen in awatch(pipeline, source, "Open?", **options)]
+
+
+def test_an_event_loop_goes_on_meanwhile(bundle: Bundle) -> None:
+    async def main() -> tuple[list[str], int]:
+        ticks = 0
+        task = asyncio.create_task(collect(pipeline, ClipSource(varied(2)), every=0))
+        while not task.done():
+            await asyncio.sleep(0.001)
+            ticks += 1
+        return await task, ticks
+
+    with Pipeline(bundle, opener=SlowScript("yes", "no")) as pipeline:
+        texts, ticks = asyncio.run(main())
+    assert texts == ["yes", "no"]
+    assert ticks > 3
+
+
+def test_a_cancelled_task_ends_it(bundle: Bundle) -> None:
+    script = SlowScript(LONG)
+
+    async def main() -> None:
+        task = asyncio.create_task(collect(pipeline, ClipSource(clip(3)), every=0))
+        while not script.begun.is_set():
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with Pipeline(bundle, opener=script) as pipeline:
+        start = time.monotonic()
+        asyncio.run(main())
+        assert time.monotonic() - start < 5
+        while threading.active_count() > 1 and time.monotonic() - start < 5:
+            time.sleep(0.01)
+        assert not [each for each in threading.enumerate() if "vpt-edge-watch" in each.name]
+    assert len(script.sessions["decoder"].calls) < 100
+
+
+def test_bad_options_are_told_before_the_first_answer(bundle: Bundle, tmp_path: Path) -> None:
+    with open_pipeline(bundle) as pipeline, pytest.raises(VptError, match="every is -1"):
+        awatch(pipeline, ClipSource(clip(1)), "Open?", every=-1)
