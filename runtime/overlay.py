@@ -46,11 +46,11 @@ def draw(image: Image.Image, regions: Sequence[Region], captions: Sequence[str])
     scale = SIDE / max(picture.size)
     picture = picture.resize(_scaled_size(picture, scale), Image.Resampling.LANCZOS)
     if any(region.cells is not None for region in regions):
-        _draw_grid(picture)
+        draw_grid(picture)
     insets = []
     for index, region in enumerate(regions):
         colour = COLOURS[index % len(COLOURS)]
-        _mark(picture, region, colour, image.size)
+        mark(picture, region, colour, image.size)
         insets.append(_inset(region.crop, colour, picture.height, len(regions)))
     return _sheet(picture, insets, captions)
 
@@ -83,17 +83,26 @@ def _scaled_size(picture: Image.Image, scale: float) -> tuple[int, int]:
     return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
 
 
-def _draw_grid(picture: Image.Image) -> None:
+def draw_grid(picture: Image.Image, width: int = 1) -> None:
+    """Draw the lines of the grid, so many pixels wide, into ``picture``."""
     pen = ImageDraw.Draw(picture, "RGBA")
     for index in range(1, GRID):
         x = index * picture.width / GRID
         y = index * picture.height / GRID
-        pen.line((x, 0, x, picture.height), fill=LINE)
-        pen.line((0, y, picture.width, y), fill=LINE)
+        pen.line((x, 0, x, picture.height), fill=LINE, width=width)
+        pen.line((0, y, picture.width, y), fill=LINE, width=width)
 
 
-def _mark(picture: Image.Image, region: Region, colour: Colour, size: tuple[int, int]) -> None:
-    """Draw cells and box into ``picture``, a resized copy of one of ``size`` (width, height)."""
+def mark(
+    picture: Image.Image,
+    region: Region,
+    colour: Colour,
+    size: tuple[int, int],
+    width: int = FRAME,
+) -> None:
+    """Draw cells and box, its line ``width`` pixels wide, into ``picture``, a resized copy of one
+    of ``size`` (width, height).
+    """
     pen = ImageDraw.Draw(picture, "RGBA")
     if region.cells is not None:
         across = picture.width / GRID
@@ -102,7 +111,7 @@ def _mark(picture: Image.Image, region: Region, colour: Colour, size: tuple[int,
         cells = (x0 * across, y0 * down, (x1 + 1) * across, (y1 + 1) * down)
         pen.rectangle(cells, fill=(*colour, 80))
     box = _scaled_box(region.box, picture.width / size[0], picture.height / size[1])
-    pen.rectangle(box, outline=colour, width=FRAME)
+    pen.rectangle(box, outline=colour, width=width)
 
 
 def _scaled_box(box: Box, across: float, down: float) -> Box:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vpt_edge.runtime.image import Box
+    from vpt_edge.runtime.overlay import Region
 
 
 @dataclass(frozen=True)
@@ -170,21 +171,27 @@ class Answer:
             "first_token_seconds": first_token_seconds,
         }
 
-    def plot(self) -> Image.Image:
-        """The picture with the grid, the chosen cells and box, and each crop as an inset."""
-        from vpt_edge.runtime.overlay import Region, draw
+    def regions(self) -> list[Region]:
+        """The crops that the model looked at, each with its place: what an overlay marks."""
+        from vpt_edge.runtime.overlay import Region
 
         regions = []
         for look in self.looks:
             if isinstance(look.action, Crop) and look.crop is not None:
                 regions.append(Region(look.action.cells, look.action.box, look.crop))
+        return regions
+
+    def plot(self) -> Image.Image:
+        """The picture with the grid, the chosen cells and box, and each crop as an inset."""
+        from vpt_edge.runtime.overlay import draw
+
         looks = "; ".join(look.describe() for look in self.looks)
         captions = [
             f"Q  {self.question}",
             f"    {looks or 'answered at the first look'}",
             f"A  {self.text}",
         ]
-        return draw(self.image, regions, captions)
+        return draw(self.image, self.regions(), captions)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write answer.json, overlay.png and crop_N.png, in RGB as shown, into a new ``folder``.

@@ -1,0 +1,31 @@
+"""What takes answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from vpt_edge.live.frame import Frame
+    from vpt_edge.live.seen import Event
+
+Item: TypeAlias = "Event | Frame"
+
+
+class Sink(Protocol):
+    """A file, a picture, a service: one thread calls it, which it may keep waiting.
+
+    ``wants``: the classes of what it takes: ``Seen``, ``Failure``, ``StateChange``, ``Frame``.
+    """
+
+    wants: tuple[type, ...]
+
+    def put(self, item: Item) -> None:
+        """Deliver it. Raises SinkError and OSError where that cannot be; the next may go through.
+
+        BrokenPipeError says that nothing ever will.
+        """
+        ...
+
+    def close(self) -> None:
+        """Bring what was delivered to its end."""
+        ...
