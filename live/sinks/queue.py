@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from vpt_edge.live.frame import Frame
-from vpt_edge.runtime.errors import SinkError
+from vpt_edge.runtime.errors import VptError
 
 if TYPE_CHECKING:
     from vpt_edge.live.sinks.sink import Item, Sink
@@ -108,7 +108,7 @@ class SinkQueue:
                 self._broken = error
                 self._over = True
                 self._changed.notify_all()
-        except (SinkError, OSError) as error:
+        except (VptError, OSError) as error:
             self.failed += 1
             self._failures += 1
             if self._failures == 1:
@@ -123,5 +123,5 @@ class SinkQueue:
             self._sink.close()
         except BrokenPipeError as error:
             self._broken = error
-        except (SinkError, OSError) as error:
+        except (VptError, OSError) as error:
             log.warning("%s: %s", self.name, error)
