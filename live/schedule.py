@@ -45,7 +45,8 @@ class Schedule:
         self._gate = None
         if self._threshold is not None:
             self._gate = ChangeGate(self._threshold)
-        self._last: float | None = None  # position of the last frame that was asked about
+        self._first = 0.0  # position of the first frame that was asked about
+        self._last: float | None = None  # and of the last one
         self._next = 0.0
 
     def _check_silence(self) -> None:
@@ -80,11 +81,13 @@ class Schedule:
 
     def ask(self, frame: Frame) -> None:
         """``frame`` is asked about."""
+        if self._last is None or frame.position < self._last:
+            self._first = frame.position
         self._last = frame.position
         self._next = frame.position
         if self._every:  # on a grid, so that frames that come late do not add up
-            ticks = math.floor((frame.position + ROUNDING) / self._every)
-            self._next = (ticks + 1) * self._every
+            ticks = math.floor((frame.position - self._first + ROUNDING) / self._every)
+            self._next = self._first + (ticks + 1) * self._every
         if self._gate is not None:
             self._gate.remember(frame)
 

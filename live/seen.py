@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from vpt_edge.live.frame import Frame
     from vpt_edge.live.source import State
-    from vpt_edge.runtime.errors import VptError
+    from vpt_edge.runtime.errors import SourceError, VptError
     from vpt_edge.runtime.result import Answer
 
 DIGITS = 3  # of seconds
@@ -68,15 +68,22 @@ class Failure:
 
 @dataclass(frozen=True)
 class StateChange:
-    """``source`` got into another ``state``, noticed at ``time``, in seconds since 1970."""
+    """``source`` got into another ``state``, noticed at ``time``, in seconds since 1970.
+
+    ``problem``: why, where that is known.
+    """
 
     source: str
     state: State
     time: float
+    problem: SourceError | None = None
 
     def describe(self) -> str:
-        """In words, such as ``rtsp://camera/stream: lost``."""
-        return f"{self.source}: {self.state}"
+        """In words, such as ``rtsp://camera/stream: lost: …``."""
+        text = f"{self.source}: {self.state}"
+        if self.problem is not None:
+            text += f": {self.problem}"
+        return text
 
 
 Event: TypeAlias = "Seen | Failure | StateChange"

@@ -51,9 +51,10 @@ class Subject:
 
     def poll(self) -> Frame | None:
         """The source's next frame, if there is one; ``ended`` says that none will come."""
-        is_last = self.source.state == "ended"  # before the look: what comes in between counts
         frame = self.source.poll()
-        self.ended = frame is None and is_last
+        if frame is None and self.source.state == "ended":
+            frame = self.source.poll()  # what came between the two
+            self.ended = frame is None
         return frame
 
     def is_due(self, frame: Frame) -> bool:
@@ -83,7 +84,10 @@ class Subject:
         self._losses = losses
 
     def _change(self, state: State) -> StateChange:
-        return StateChange(self.source.name, state, time.time())
+        problem = self.source.problem
+        if state in ("live", "ended"):
+            problem = None
+        return StateChange(self.source.name, state, time.time(), problem)
 
     @property
     def counts(self) -> WatchCounts:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vpt_edge.live.frame import ArrayRaster, Frame
 from vpt_edge.live.source import Counts, State
 from vpt_edge.runtime.errors import SourceError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 RATE = 25.0  # frames a second
 BLACK = np.zeros((64, 96, 3), np.uint8)
@@ -39,7 +42,22 @@ def clip(count: int, pixels: Any = BLACK, source: str = "test") -> list[Frame]:
     return [frame(number, pixels, source=source) for number in range(count)]
 
 
-class ClipSource:
+class OpenSource:
+    """What is the same for all."""
+
+    problem: SourceError | None = None
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class ClipSource(OpenSource):
     """Gives each of its frames, as a file does."""
 
     live = False
@@ -56,7 +74,6 @@ class ClipSource:
         found = next(self._frames, None)
         if found is None:
             self.state = "ended"
-            self._notify()
             return None
         self.counts.frames += 1
         return found
@@ -70,7 +87,7 @@ class ClipSource:
         self._notify()
 
 
-class CameraSource:
+class CameraSource(OpenSource):
     """Keeps its newest frame, which a test shows it from any thread."""
 
     live = True
@@ -89,7 +106,8 @@ class CameraSource:
         self._newest = newest
         self._notify()
 
-    def enter(self, state: State) -> None:
+    def enter(self, state: State, problem: SourceError | None = None) -> None:
+        self.problem = problem
         if state == "live":
             self.counts.opens += 1
         if state == "lost":

@@ -64,9 +64,8 @@ def test_the_commands_exist(wheel: ZipFile) -> None:
     config = configparser.ConfigParser()
     config.read_string(wheel.read(entry_points).decode())
     commands = dict(config["console_scripts"])
-    assert {f"vpt-{name}" for name in ("bench", "build", "doctor", "eval", "export", "run")} == set(
-        commands
-    )
+    names = ("bench", "build", "doctor", "eval", "export", "run", "watch")
+    assert set(commands) == {f"vpt-{name}" for name in names}
     for place in commands.values():
         module, _, function = place.partition(":")
         assert f"def {function}(" in wheel.read(module.replace(".", "/") + ".py").decode()

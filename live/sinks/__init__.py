@@ -1,1 +1,74 @@
-"""Where answers go: one file a sink."""
+"""Where answers go: one file a sink, and the options of ``vpt-watch`` that open them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from vpt_edge.live.sinks.jsonl import JsonLines, JsonStream
+from vpt_edge.live.sinks.outputs import Outputs
+from vpt_edge.live.sinks.snapshots import Snapshots
+from vpt_edge.live.sinks.terminal import Terminal
+from vpt_edge.live.sinks.video import Video
+
+if TYPE_CHECKING:
+    from vpt_edge.live.sinks.sink import Sink
+
+STANDARD_OUTPUT = "-"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a sink may have to know: the ``sources`` by their names, the ``questions``, and at most
+    how many frames a second are recorded; None: all.
+    """
+
+    sources: Sequence[str]
+    questions: Sequence[str]
+    rate: float | None = None
+
+
+def open_outputs(targets: Mapping[str, str], setting: Setting) -> Outputs:
+    """The sinks of ``targets``, by the names in SINKS, and the terminal's.
+
+    Raises SinkError and VptError for a target where nothing can be written.
+    """
+    sinks = list[tuple[str, "Sink"]]()
+    if targets.get("jsonl") != STANDARD_OUTPUT:
+        terminal = Terminal(sys.stdout, len(setting.sources), len(setting.questions))
+        sinks.append(("terminal", terminal))
+    for name, target in targets.items():
+        for sink in SINKS[name](target, setting):
+            sinks.append((name, sink))
+    return Outputs(sinks)
+
+
+def _open_jsonl(target: str, setting: Setting) -> Iterator[Sink]:
+    if target == STANDARD_OUTPUT:
+        yield JsonStream(sys.stdout.buffer)
+    else:
+        yield JsonLines(target)
+
+
+def _open_videos(target: str, setting: Setting) -> Iterator[Sink]:
+    """One a source: out.mp4, out.2.mp4, …"""
+    path = Path(target)
+    for number, source in enumerate(setting.sources, 1):
+        if number > 1:
+            path = Path(target).with_suffix(f".{number}{Path(target).suffix}")
+        yield Video(path, source, setting.rate)
+
+
+def _open_snapshots(target: str, setting: Setting) -> Iterator[Sink]:
+    yield Snapshots(target)
+
+
+Opener: TypeAlias = "Callable[[str, Setting], Iterator[Sink]]"
+SINKS: dict[str, Opener] = {
+    "jsonl": _open_jsonl,
+    "output": _open_videos,
+    "snapshots": _open_snapshots,
+}

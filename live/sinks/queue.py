@@ -53,10 +53,10 @@ class SinkQueue:
             return
         with self._changed:
             if wait:
-                self._changed.wait_for(lambda: self._over or len(self._items) < self._size)
+                self._changed.wait_for(lambda: self._ends() or len(self._items) < self._size)
             if self._broken is not None:
                 raise self._broken
-            if self._over or (len(self._items) >= self._size and isinstance(item, Frame)):
+            if self._is_refused(item):
                 self.dropped += 1
                 return
             if len(self._items) >= self._size:
@@ -65,14 +65,30 @@ class SinkQueue:
             self._items.append(item)
             self._changed.notify_all()
 
+    def _ends(self) -> bool:
+        return self._over or self._deadline is not None
+
+    def _is_refused(self, item: Item) -> bool:
+        is_full = len(self._items) >= self._size
+        return self._ends() or (is_full and isinstance(item, Frame))
+
     def close(self, seconds: float = FLUSH) -> None:
         """Deliver what is left, for at most so many ``seconds``, and end the sink."""
+        deadline = time.monotonic() + seconds
+        self.finish(deadline)
+        self.join(deadline)
+
+    def finish(self, deadline: float) -> None:
+        """Take no more; until the ``deadline`` on the monotonic clock deliver what is left."""
         with self._changed:
-            self._deadline = time.monotonic() + seconds
+            self._deadline = deadline
             self._changed.notify_all()
-        self._thread.join(seconds + END)
+
+    def join(self, deadline: float) -> None:
+        """Wait until the sink has ended."""
+        self._thread.join(max(0.0, deadline + END - time.monotonic()))
         if self._thread.is_alive():
-            log.warning("%s: did not end within %g s", self.name, seconds + END)
+            log.warning("%s: did not come to its end in time", self.name)
 
     def _run(self) -> None:
         try:
@@ -98,7 +114,7 @@ class SinkQueue:
             return item
 
     def _has_work(self) -> bool:
-        return bool(self._items) or self._over or self._deadline is not None
+        return bool(self._items) or self._ends()
 
     def _deliver(self, item: Item) -> None:
         try:

@@ -12,12 +12,12 @@ Item: TypeAlias = "Event | Frame"
 
 
 class Sink(Protocol):
-    """A file, a picture, a service: one thread calls it, which it may keep waiting.
+    """A file, a picture, a service: one thread calls it, which it may keep waiting."""
 
-    ``wants``: the classes of what it takes: ``Seen``, ``Failure``, ``StateChange``, ``Frame``.
-    """
-
-    wants: tuple[type, ...]
+    @property
+    def wants(self) -> tuple[type, ...]:
+        """The classes of what it takes: ``Seen``, ``Failure``, ``StateChange``, ``Frame``."""
+        ...
 
     def put(self, item: Item) -> None:
         """Deliver it. Raises SinkError and OSError where that cannot be; the next may go through.

@@ -21,7 +21,7 @@ from vpt_edge.commands import bench, console
 from vpt_edge.device.bench import QUESTION, RUNS
 from vpt_edge.runtime.errors import VptError
 
-COMMANDS = ("bench", "build", "doctor", "eval", "export", "run")
+COMMANDS = ("bench", "build", "doctor", "eval", "export", "run", "watch")
 ESCAPE = "\x1b]0;owned\x07"
 
 
@@ -62,7 +62,7 @@ def test_help_imports_nothing_heavy() -> None:
         f"for name in {COMMANDS}:\n"
         "    with contextlib.suppress(SystemExit):\n"
         "        importlib.import_module(f'vpt_edge.commands.{name}').main(['--help'])\n"
-        "heavy = {'numpy', 'PIL', 'tokenizers', 'onnxruntime', 'torch', 'onnx', 'tensorrt'}\n"
+        "heavy = {'numpy', 'av', 'PIL', 'tokenizers', 'onnxruntime', 'torch', 'onnx', 'tensorrt'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

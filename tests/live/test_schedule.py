@@ -79,6 +79,11 @@ def test_a_clip_that_begins_anew_is_asked_about_again() -> None:
     assert asked == [0, 25, 0, 25]
 
 
+def test_the_first_two_questions_are_as_far_apart_as_others() -> None:
+    late = [frame(number, position=1.97 + number / 100) for number in range(300)]
+    assert numbers(Schedule(every=2), late)[0] == [0, 200]
+
+
 def test_the_numbers_of_a_camera_do_not_matter() -> None:
     late = [frame(0, position=7.0), frame(1, position=7.9), frame(2, position=8.1)]
     assert numbers(Schedule(every=1), late)[0] == [0, 2]

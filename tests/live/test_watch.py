@@ -168,7 +168,7 @@ def test_a_source_that_cannot_be_read_is_the_end(bundle: Bundle) -> None:
 
 def test_states_are_told_in_order(bundle: Bundle) -> None:
     camera = CameraSource()
-    told = []
+    told = list[Any]()
     with open_pipeline(bundle, "yes") as pipeline:
         answers = watch(pipeline, camera, "Open?")
         events = answers.events()
@@ -177,7 +177,7 @@ def test_states_are_told_in_order(bundle: Bundle) -> None:
         told.append(next(events))
         camera.show(frame(0))
         assert isinstance(next(events), Seen)
-        camera.enter("lost")
+        camera.enter("lost", SourceError("the camera does not answer"))
         told.append(next(events))
         camera.enter("live")
         told.append(next(events))
@@ -185,6 +185,7 @@ def test_states_are_told_in_order(bundle: Bundle) -> None:
         told += events
     states = [event.state for event in told if isinstance(event, StateChange)]
     assert states == ["connecting", "live", "lost", "live", "ended"]
+    assert told[2].describe() == "camera: lost: the camera does not answer"
     assert answers.counts[0].reconnects == 1
 
 

@@ -1,0 +1,276 @@
+"""vpt-watch as a person uses it, with a model that speaks from a script."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from sources import frame
+
+from vpt_edge.commands import watch as watch_command
+from vpt_edge.live.sinks.mp4 import Mp4
+from vpt_edge.runtime import Pipeline
+from vpt_edge.runtime.testing import Script, tiny_bundle
+
+CHILD = """
+import functools, sys
+import vpt_edge.runtime.pipeline as module
+from vpt_edge.runtime.testing import Script
+module.Pipeline = functools.partial(module.Pipeline, opener=Script(*["yes"] * 10000))
+from vpt_edge.commands.watch import main
+sys.exit(main(sys.argv[1:]))
+"""
+CAMERA = "testsrc://?width=160&height=120"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_bundle(tmp_path_factory.mktemp("tiny")).path)
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Three seconds at 25 frames a second, brighter from frame to frame."""
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    mp4 = Mp4(path, (96, 64))
+    for number in range(75):
+        pixels = np.full((64, 96, 3), 3 * number, np.uint8)
+        mp4.write(frame(number, pixels).image, number / 25)
+    mp4.close()
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = Script(*(f"answer {number}" for number in range(200)))
+    opened = functools.partial(Pipeline, opener=script)
+    monkeypatch.setattr("vpt_edge.runtime.pipeline.Pipeline", opened)
+
+
+def fails(capsys: pytest.CaptureFixture[str], code: int) -> str:
+    """The one line of a command that ended badly."""
+    printed = capsys.readouterr()
+    assert code == 2
+    assert printed.out == ""
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    return printed.err
+
+
+def read(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def play(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    return [round(float(each.time), 3) for each in frames if each.time is not None]
+
+
+def test_a_clip_is_watched_to_its_end(
+    bundle: str, clip: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert watch_command.main([bundle, clip, "Open?", "--every", "1"]) == 0
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    assert [line.split("  ")[1] for line in lines] == ["answer 0", "answer 1", "answer 2"]
+    assert printed.err == (
+        "75 frames, 3 asked about; dropped: 0 busy, 72 every, 0 gate; 0 failed; 0 reconnects\n"
+    )
+
+
+def test_each_frame_and_a_count(bundle: str, clip: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert watch_command.main([bundle, clip, "Open?", "--each", "--count", "4"]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 4
+    assert "4 frames, 4 asked about" in printed.err
+
+
+def test_on_change(bundle: str, clip: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """0.06 of 255 is about five frames of three steps."""
+    assert watch_command.main([bundle, clip, "Open?", "--each", "--on-change"]) == 0
+    numbers = [int(word) for word in re.findall(r"\d+", capsys.readouterr().err)]
+    frames, asked, busy, every, gate, *_ = numbers
+    assert (frames, busy, every, asked + gate) == (75, 0, 0, 75)
+    assert 12 < asked < 16
+    arguments = ["--each", "--on-change=0.9", "--longest-silence", "1"]
+    assert watch_command.main([bundle, clip, "Open?", *arguments]) == 0
+    assert "75 frames, 3 asked about; dropped: 0 busy, 0 every, 72" in capsys.readouterr().err
+
+
+def test_lines_for_programs(
+    bundle: str, clip: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    assert watch_command.main([bundle, clip, "A?", "B?", "--jsonl", "-", "--count", "2"]) == 0
+    lines = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert [line["question"] for line in lines] == ["A?", "B?"]
+    assert [line["usage"]["vision_runs"] for line in lines] == [1, 0]
+
+
+def test_several_sources_and_questions(
+    bundle: str, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.mp4"
+    other.write_bytes(Path(clip).read_bytes())
+    arguments = [bundle, clip, "A?", "B?", "--source", str(other), "--every", "1.5"]
+    assert watch_command.main([*arguments, "--output", str(tmp_path / "out.mp4")]) == 0
+    printed = capsys.readouterr()
+    words = [line.split("  ")[1:3] for line in printed.out.splitlines()]
+    assert words == [[clip, "A?"], [clip, "B?"], [str(other), "A?"], [str(other), "B?"]] * 2
+    assert "150 frames, 4 asked about" in printed.err
+    times = [round(number / 25, 3) for number in range(75)]
+    assert play(tmp_path / "out.mp4") == times
+    assert play(tmp_path / "out.2.mp4") == times
+
+
+def test_every_output_of_a_clip_is_complete(bundle: str, clip: str, tmp_path: Path) -> None:
+    """A clip waits for its outputs: nothing of it is dropped."""
+    arguments = ["--each", "--jsonl", str(tmp_path / "a.jsonl")]
+    arguments += ["--output", str(tmp_path / "o.mp4")]
+    arguments += ["--snapshots", str(tmp_path / "shots"), "--output-rate", "5"]
+    assert watch_command.main([bundle, clip, "Open?", *arguments]) == 0
+    assert [line["frame"] for line in read(tmp_path / "a.jsonl")] == list(range(75))
+    assert len(play(tmp_path / "o.mp4")) == 15
+    assert len(list((tmp_path / "shots").iterdir())) == 75
+
+
+def test_options_reach_the_source(bundle: str, clip: str, tmp_path: Path) -> None:
+    arguments = ["--each", "--input-loop", "1", "--input-flip", "clockwise", "--count", "80"]
+    path = tmp_path / "a.jsonl"
+    assert watch_command.main([bundle, clip, "Open?", *arguments, "--jsonl", str(path)]) == 0
+    assert len(read(path)) == 80
+
+
+def test_a_broken_frame_is_told_once(
+    bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from PIL import Image
+
+    for number, size in enumerate([(90, 60), (4000, 1), (4000, 1), (90, 60), (4000, 1)]):
+        Image.new("RGB", size).save(tmp_path / f"{number}.png")
+    assert watch_command.main([bundle, str(tmp_path), "Open?", "--each"]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 3
+    assert "frame 1 was not asked about" in told[0]
+    assert "frame 4 was not asked about" in told[1]
+    assert "5 frames, 5 asked about" in told[2] and "3 failed" in told[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--every", "-1"], "every is -1.0, expected seconds"),
+        (["--every", "soon"], "argument --every: invalid float value: 'soon'"),
+        (["--every", "1", "--each"], "not allowed with argument"),
+        (["--on-change", "7"], "on_change is 7.0, expected a share"),
+        (["--longest-silence", "7"], "a longest silence needs on_change"),
+        (["--max-new-tokens", "0"], "found max_new_tokens 0"),
+        (["--count", "0"], "--count is 0, expected at least 1"),
+        (["--output-rate", "0"], "--output-rate is 0.0"),
+        (["--output", "out.avi"], "expected a name that ends with .mp4"),
+        (["--output", "no/such/out.mp4"], "its folder does not exist"),
+        (["--jsonl", "no/such/a.jsonl"], "its folder does not exist"),
+        (["--snapshots", "pyproject.toml"], "is not a folder"),
+        (["--input-flip", "sideways"], "flip is 'sideways'"),
+        (["--input-codec", "mjpeg"], "does not take codec"),
+        (["--source", "no/such/clip.mp4"], "no file at no/such/clip.mp4"),
+        (["--source", "foo://bar"], "foo:// is not known as a source"),
+    ],
+)
+def test_bad_input_is_one_line_before_the_model_is_opened(
+    arguments: list[str],
+    text: str,
+    clip: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vpt_edge.runtime.pipeline.Pipeline", None)
+    assert text in fails(capsys, watch_command.main(["bundle", clip, "Open?", *arguments]))
+
+
+def test_a_source_is_not_given_twice(
+    clip: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vpt_edge.runtime.pipeline.Pipeline", None)
+    line = fails(capsys, watch_command.main(["bundle", clip, "Open?", "--source", clip]))
+    assert f"the source {clip} is given twice" in line
+
+
+def test_a_bad_bundle_leaves_no_output(
+    clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--jsonl", str(tmp_path / "a.jsonl"), "--output", str(tmp_path / "o.mp4")]
+    arguments += ["--snapshots", str(tmp_path / "shots")]
+    line = fails(capsys, watch_command.main(["no/bundle", clip, "Open?", *arguments]))
+    assert "is not a bundle" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def start(bundle: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CHILD, bundle, *arguments]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )
+
+
+def start_recording(bundle: str, folder: Path) -> tuple[subprocess.Popen[str], list[str]]:
+    """Of a camera; and what was printed until the fifth answer."""
+    arguments = ["--every", "0.2", "--jsonl", str(folder / "a.jsonl")]
+    arguments += ["--output", str(folder / "o.mp4"), "--snapshots", str(folder / "shots")]
+    process = start(bundle, CAMERA, "Open?", *arguments)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(5)]
+    return process, lines
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_everything_whole(number: int, bundle: str, tmp_path: Path) -> None:
+    process, lines = start_recording(bundle, tmp_path)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    told = err.splitlines()
+    assert told[-1] == "stopped"
+    assert told[-2].split(" frames, ")[1].startswith(f"{len(lines) + len(out.splitlines())} asked")
+    assert len(read(tmp_path / "a.jsonl")) == len(lines) + len(out.splitlines())
+    assert len(list((tmp_path / "shots").iterdir())) == len(lines) + len(out.splitlines())
+    times = play(tmp_path / "o.mp4")
+    assert times == sorted(times) and len(times) > 20
+    assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
+def test_after_kill_9_what_was_written_is_valid(bundle: str, tmp_path: Path) -> None:
+    process, _ = start_recording(bundle, tmp_path)
+    assert process.stdout is not None
+    for _ in range(5):
+        process.stdout.readline()
+    process.kill()
+    process.communicate()
+    whole = (tmp_path / "a.jsonl").read_bytes().rpartition(b"\n")[0].splitlines()
+    assert len([json.loads(line) for line in whole]) >= 8
+    assert len(play(tmp_path / "o.mp4")) > 20
+    for folder in (tmp_path / "shots").glob("[0-9]*"):
+        assert {file.name for file in folder.iterdir()} == {"answer.json", "picture.jpg"}
+
+
+def test_a_reader_that_has_seen_enough_ends_it(bundle: str) -> None:
+    process = start(bundle, CAMERA, "Open?", "--every", "0.1")
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    told = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=30) == 0
+    assert "Traceback" not in told
