@@ -19,7 +19,8 @@ from vpt_edge.runtime.result import Usage
 from vpt_edge.runtime.sessions.plan import Platform
 
 PAGE = (ROOT / "docs" / "commands.md").read_text("utf-8")
-NAMES = ("export", "run", "eval", "build", "doctor", "bench")
+WITH_JSON = ("export", "run", "eval", "build", "doctor", "bench")
+NAMES = (*WITH_JSON, "watch")
 ROW = re.compile(r"^\| (`.+?) \| (.*) \|$", re.MULTILINE)
 QUOTED = re.compile(r"`([^`]+)`")
 
@@ -110,7 +111,7 @@ def known_keys(name: str) -> set[str]:
     return keys
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", WITH_JSON)
 def test_every_key_of_json_is_named_and_no_other(name: str) -> None:
     _, text = parts(name)
     quoted = set(QUOTED.findall(text))

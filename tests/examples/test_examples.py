@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from random import Random
@@ -90,6 +91,12 @@ def check_batch_to_jsonl(printed: str, world: World) -> None:
     assert scene["text"] == world.answer
 
 
+def check_watch(printed: str, world: World) -> None:
+    answer, counts = printed.splitlines()
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d {world.answer} after [\d.]+ s", answer)
+    assert counts == "1 frames, 1 asked about"
+
+
 def check_own_test(printed: str, world: World) -> None:
     assert "2 passed" in printed
 
@@ -100,6 +107,7 @@ CHECKS = {
     "event_loop": (["BUNDLE", "PICTURE", "QUESTION", "OTHER"], check_event_loop),
     "many_questions": (["BUNDLE", "PICTURE", "QUESTION", "OTHER"], check_many_questions),
     "batch_to_jsonl": (["BUNDLE", "FOLDER", "QUESTION"], check_batch_to_jsonl),
+    "watch": (["BUNDLE", "PICTURE", "QUESTION"], check_watch),
     "own_test": ([], check_own_test),
 }
 

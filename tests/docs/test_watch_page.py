@@ -1,0 +1,47 @@
+"""The page on watching has every key of a line, every counter and every sink."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from answers import seen
+from golden import ROOT
+
+from vpt_edge.live.schedule import EVERY, Schedule
+from vpt_edge.live.sinks import SINKS, jsonl, snapshots
+from vpt_edge.live.sinks.queue import FLUSH
+from vpt_edge.live.subject import WatchCounts
+
+PAGE = (ROOT / "docs" / "watch.md").read_text("utf-8")
+
+
+def section(title: str) -> str:
+    return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_every_key_of_a_line_is_named_and_no_other() -> None:
+    named = re.findall(r"^\| `(\w+)` \|", section("A line of JSON"), re.MULTILINE)
+    line = seen(truth={"Open?": "yes"}).to_dict()
+    assert named == list(line)
+    for key in line["usage"]:
+        assert f"`{key}`" in section("A line of JSON")
+
+
+def test_every_counter_is_named() -> None:
+    names = {field.name for field in dataclasses.fields(WatchCounts)} - {"source"}
+    assert names <= set(re.findall(r"`(\w+)`", section("What is counted")))
+
+
+def test_every_sink_is_described() -> None:
+    described = re.findall(r"^\*\*`--(\w+) .*?`\*\*", section("Where answers go"), re.MULTILINE)
+    assert described == list(SINKS)
+
+
+def test_the_bounds_are_those_of_the_code() -> None:
+    text = " ".join(section("Where answers go").split())
+    assert f"At {jsonl.ROTATE >> 20} MiB" in text and f"up to FILE.{jsonl.KEEP}" in text
+    assert f"newest {snapshots.COUNT} are kept" in text
+    assert f"at most {snapshots.BYTES >> 30} GiB" in text
+    assert FLUSH == 5 and "five seconds" in text
+    assert (EVERY, Schedule().name) == (2, "every 2 s")
