@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
 from vpt_edge.commands.console import Parser, UsageError, exit_code, warn
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
     from contextlib import ExitStack
 
+    from vpt_edge.live.pulse import Pulse
     from vpt_edge.live.sinks.outputs import Outputs
     from vpt_edge.live.source import Source
-    from vpt_edge.live.subject import WatchCounts
-    from vpt_edge.live.watch import Watch
     from vpt_edge.runtime.options import AskOptions
 
 TARGETS = ("jsonl", "output", "snapshots")
+UNWELL = 1  # the exit code of --check
 INPUTS = ("width", "height", "rate", "codec", "flip", "loop", "latency")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns its exit code: 0, 2 for bad input, 130 after Ctrl-C or SIGTERM."""
-    return exit_code(lambda: _run(_parser().parse_args(arguments)))
+    """Run the command; returns its exit code: 0, 1 where --check finds a problem, 2 for bad input,
+    130 after Ctrl-C or SIGTERM.
+    """
+    problems = list[str]()
+
+    def run() -> None:
+        options = _parser().parse_args(arguments)
+        if options.check is None:
+            _run(options)
+        else:
+            problems.extend(_check_health(options))
+
+    code = exit_code(run)
+    if problems:
+        return UNWELL
+    return code
 
 
 def _parser() -> Parser:
@@ -42,7 +56,47 @@ def _parser() -> Parser:
     _add_ask_options(parser)
     _add_outputs(parser)
     _add_inputs(parser)
+    _add_health(parser)
     return parser
+
+
+class _Check(argparse.Action):
+    """A check asks for nothing else."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        for action in parser._actions:
+            action.required = False
+
+
+def _add_health(parser: Parser) -> None:
+    parser.add_argument("--status", metavar="FILE", help="keep how it goes in FILE")
+    parser.add_argument(
+        "--check", action=_Check, metavar="FILE", help="only say whether the watch of FILE is well"
+    )
+    parser.add_argument(
+        "--silence",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="with --check: for how long it, and a camera, may be silent (default 30)",
+    )
+
+
+def _check_health(options: argparse.Namespace) -> list[str]:
+    """What is wrong with another watch, said too."""
+    from vpt_edge.live.health import check_health
+
+    problems = check_health(options.check, options.silence)
+    for problem in problems:
+        warn(f"error: {problem}")
+    return problems
 
 
 def _add_schedule(parser: Parser) -> None:
@@ -116,6 +170,7 @@ def _add_inputs(parser: Parser) -> None:
 def _run(options: argparse.Namespace) -> None:
     from contextlib import ExitStack
 
+    from vpt_edge.live.relay import Relay, summarize
     from vpt_edge.live.watch import watch
     from vpt_edge.runtime.pipeline import Pipeline
 
@@ -130,18 +185,18 @@ def _run(options: argparse.Namespace) -> None:
     }
     _check(options, schedule, asked)
     with ExitStack() as stack:
+        pulse = _open_pulse(options, stack)
         sources = _open_sources(options, stack)
         outputs = stack.enter_context(_open_outputs(options, sources))
         pipeline = stack.enter_context(Pipeline(options.bundle, options.device))
-        sources = _record(sources, outputs)
-        answers = watch(pipeline, sources, *options.question, **schedule, **asked)
+        relay = Relay(sources, outputs, pulse, warn)
+        answers = watch(pipeline, relay.sources, *options.question, **schedule, **asked)
         try:
-            _follow(answers, {source.name: source for source in sources}, outputs, options.count)
+            relay.follow(answers, options.count)
         finally:
-            for source in sources:
-                source.close()
-            outputs.close()
-            warn(_summarize(answers.counts, outputs.losses))
+            pulse.end()
+            relay.close()
+            warn(summarize(answers.counts, outputs.losses))
 
 
 def _check(options: argparse.Namespace, schedule: dict[str, Any], asked: AskOptions) -> None:
@@ -157,14 +212,28 @@ def _check(options: argparse.Namespace, schedule: dict[str, Any], asked: AskOpti
         raise UsageError(f"--output-rate is {options.output_rate}, expected pictures a second")
 
 
+def _open_pulse(options: argparse.Namespace, stack: ExitStack) -> Pulse:
+    """It is closed with ``stack``."""
+    from vpt_edge.live.health import Health
+    from vpt_edge.live.pulse import Pulse
+
+    health = None
+    if options.status is not None:
+        health = Health(options.status)
+    pulse = Pulse(health)
+    stack.callback(pulse.close)
+    return pulse
+
+
 def _open_sources(options: argparse.Namespace, stack: ExitStack) -> list[Source]:
     """Each is closed with ``stack``."""
     from vpt_edge import live
+    from vpt_edge.live.secret_file import read_address
 
     inputs = {name: getattr(options, f"input_{name}") for name in INPUTS}
     sources = list["Source"]()
     for address in [options.source, *(options.sources or [])]:
-        source = stack.enter_context(live.open(address, **inputs))
+        source = stack.enter_context(live.open(read_address(address), **inputs))
         if source.name in [other.name for other in sources]:
             raise UsageError(f"the source {source.name} is given twice")
         sources.append(source)
@@ -179,55 +248,6 @@ def _open_outputs(options: argparse.Namespace, sources: Sequence[Source]) -> Out
     targets = {name: getattr(options, name) for name in TARGETS}
     given = {name: target for name, target in targets.items() if target is not None}
     return open_outputs(given, setting)
-
-
-def _record(sources: Sequence[Source], outputs: Outputs) -> list[Source]:
-    """``sources``, with every frame to the outputs where one of them wants that."""
-    from functools import partial
-
-    from vpt_edge.live.tee import Tee
-
-    if not outputs.wants_frames:
-        return list(sources)
-    return [Tee(source, partial(outputs.put, wait=not source.live)) for source in sources]
-
-
-def _follow(
-    answers: Watch, sources: dict[str, Source], outputs: Outputs, count: int | None
-) -> None:
-    """Hand on what happens, until the sources have ended or ``count`` answers were given."""
-    from vpt_edge.live.seen import Failure, Seen, StateChange
-
-    failed = set[str]()  # sources whose last frame did: of a row of failures the first is told
-    given = 0
-    for event in answers.events():
-        if isinstance(event, Seen):
-            failed.discard(event.frame.source)
-            outputs.put(event, wait=not sources[event.frame.source].live)
-            given += 1
-            if given == count:
-                return
-        elif isinstance(event, Failure) and event.frame.source not in failed:
-            failed.add(event.frame.source)
-            warn(event.describe())
-        elif isinstance(event, StateChange) and sources[event.source].live:
-            warn(event.describe())
-
-
-def _summarize(counts: Sequence[WatchCounts], losses: dict[str, int]) -> str:
-    """One line: what became of the frames of all sources."""
-
-    def total(name: str) -> int:
-        return sum(getattr(each, name) for each in counts)
-
-    text = (
-        f"{total('frames')} frames, {total('asked')} asked about; dropped: "
-        f"{total('busy')} busy, {total('every')} every, {total('gate')} gate; "
-        f"{total('failures')} failed; {total('reconnects')} reconnects"
-    )
-    for name, lost in losses.items():
-        text += f"; {name} lost {lost}"
-    return text
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.pipeline import EncodedPicture, Pipeline
     from vpt_edge.runtime.queue import EventStream
     from vpt_edge.runtime.result import Answer
+
+PULSE = 1.0  # seconds between two signs of life at most
 
 
 def watch(
@@ -105,7 +107,11 @@ async def _follow(answers: Watch) -> AsyncGenerator[Seen, None]:
 
 
 class Watch(Iterator[Seen]):
-    """The answers, as ``watch`` gives them; one thread at a time takes the next."""
+    """The answers, as ``watch`` gives them; one thread at a time takes the next.
+
+    ``pulse`` is called by that thread as long as it does not hang: at least once a second while it
+    waits for a frame, and at each piece of an answer. It is there for a watchdog.
+    """
 
     def __init__(
         self,
@@ -120,6 +126,7 @@ class Watch(Iterator[Seen]):
         self._subjects = subjects
         self._questions = questions
         self._options = options
+        self.pulse: Callable[[], object] = lambda: None
         self._closed = False
         self._changed = threading.Event()
         self._stream: EventStream | None = None
@@ -163,6 +170,7 @@ class Watch(Iterator[Seen]):
         """A frame of each source in turn, asked about where it is due."""
         while not self._closed:
             self._changed.clear()
+            self.pulse()
             quiet = True
             for subject in self._subjects:
                 yield from subject.state_changes()
@@ -175,7 +183,7 @@ class Watch(Iterator[Seen]):
             if all(subject.ended for subject in self._subjects):
                 break
             if quiet:
-                self._changed.wait()
+                self._changed.wait(PULSE)
         for subject in self._subjects:
             yield from subject.state_changes()
 
@@ -205,6 +213,7 @@ class Watch(Iterator[Seen]):
         if self._closed:  # perhaps before there was a stream to close
             self._stream.close()
         for event in self._stream:
+            self.pulse()
             if isinstance(event, Finished):
                 return event.answer
         return None

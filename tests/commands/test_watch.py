@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -214,6 +215,70 @@ def test_a_bad_bundle_leaves_no_output(
     line = fails(capsys, watch_command.main(["no/bundle", clip, "Open?", *arguments]))
     assert "is not a bundle" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_may_lie_in_a_file(
+    bundle: str, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "address"
+    place.write_text(f"{clip}\n")
+    assert watch_command.main([bundle, f"@{place}", "Open?", "--count", "1"]) == 0
+    assert "1 asked about" in capsys.readouterr().err
+    place.write_text("rtsp://me:secret@camera\nrtsp://me:secret@other\n")
+    line = fails(capsys, watch_command.main([bundle, clip, "Open?", "--source", f"@{place}"]))
+    assert f"{place} has 2 lines, expected one address" in line
+    assert "secret" not in line
+
+
+def test_a_status_file_is_kept_and_checked(
+    bundle: str, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = tmp_path / "status.json"
+    assert watch_command.main([bundle, clip, "Open?", "--status", str(status)]) == 0
+    data = json.loads(status.read_text())
+    assert [source["name"] for source in data["sources"]] == [clip]
+    capsys.readouterr()
+    assert watch_command.main(["--check", str(status)]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert watch_command.main(["--silence", "0", "--check", str(status)]) == 1
+    assert capsys.readouterr().err.startswith("error: process ")
+    assert watch_command.main(["--check", str(tmp_path / "none.json")]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_without_a_check_everything_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["bundle"], ["bundle", "clip.mp4"], ["--silence", "3"]):
+        line = fails(capsys, watch_command.main(arguments))
+        assert "the following arguments are required: " in line
+
+
+def test_a_check_loads_neither_a_decoder_nor_a_library_of_inference(tmp_path: Path) -> None:
+    code = (
+        "import sys; from vpt_edge.commands.watch import main\n"
+        "main(['--check', sys.argv[1]])\n"
+        "print(sorted({'av', 'onnxruntime', 'paho', 'torch'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "status.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")
+def test_systemd_hears_of_it(bundle: str, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+        process = start(bundle, CAMERA, "Open?", "--every", "0.2", env={**os.environ, **told})
+        heard = [manager.recv(4096).decode()]
+        while heard.count("WATCHDOG=1") < 3 or "STATUS=1 of 1 sources live, 3 answers" not in heard:
+            heard.append(manager.recv(4096).decode())
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        while heard[-1] != "STOPPING=1":
+            heard.append(manager.recv(4096).decode())
+    assert heard[0] == "READY=1"
+    assert process.returncode == 130
 
 
 def start(bundle: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:

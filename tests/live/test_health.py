@@ -16,9 +16,11 @@ import pytest
 
 from vpt_edge.live.health import INTERVAL, Health, check_health
 from vpt_edge.live.source import Counts, Source, State
-from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.errors import SourceError, VptError
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from vpt_edge.live.frame import Frame
 
 
@@ -30,6 +32,13 @@ class Camera:
     live: bool = True
     state: State = "live"
     counts: Counts = field(default_factory=Counts)
+    problem: SourceError | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def poll(self) -> Frame | None:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -267,6 +268,33 @@ def test_a_decoder_is_not_kept_waiting(bundle: Bundle) -> None:
         assert list(answers) == []
     assert asked == [1]
     assert answers.counts[0].busy == 98
+
+
+def test_a_pulse_beats_at_each_piece_of_an_answer(bundle: Bundle) -> None:
+    beats = list[int]()
+    with open_pipeline(bundle, "a" * 40) as pipeline:
+        answers = watch(pipeline, ClipSource(clip(1)), "Open?")
+        answers.pulse = lambda: beats.append(1)
+        list(answers)
+    assert len(beats) > 40
+
+
+def test_a_pulse_beats_while_there_is_nothing_to_do(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["vpt_edge.live.watch"], "PULSE", 0.01)
+    beats = list[int]()
+
+    def beat() -> None:
+        beats.append(1)
+        if len(beats) == 5:
+            answers.close()
+
+    with open_pipeline(bundle) as pipeline:
+        answers = watch(pipeline, CameraSource(), "Open?")
+        answers.pulse = beat
+        assert list(answers) == []
+    assert len(beats) == 5
 
 
 def test_what_cannot_be_watched(bundle: Bundle) -> None:
