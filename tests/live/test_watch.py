@@ -94,6 +94,22 @@ def test_questions_share_one_encoding(bundle: Bundle) -> None:
     assert len(script.sessions["vision_encoder"].calls) == 2
 
 
+def test_encoded_pixels_are_let_go_with_the_last_question(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_pipeline(bundle, "yes", "no") as pipeline:
+        encode = pipeline.encode
+        pictures = list[Any]()
+
+        def keep(image: Any) -> Any:
+            pictures.append(encode(image))
+            return pictures[-1]
+
+        monkeypatch.setattr(pipeline, "encode", keep)
+        list(watch(pipeline, ClipSource(varied(2)), "Open?", every=0))
+    assert [picture.closed for picture in pictures] == [True, True]
+
+
 def test_sources_take_turns(bundle: Bundle) -> None:
     """Whatever one has in store, the other is not kept waiting."""
     sources = [ClipSource(varied(5, "a"), "a"), ClipSource(varied(3, "b"), "b")]
