@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vpt_edge.live.seen import Failure, Seen, StateChange
+from vpt_edge.live.sinks.queue import FLUSH
 from vpt_edge.live.tee import Tee
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from vpt_edge.live.source import Source
     from vpt_edge.live.subject import WatchCounts
     from vpt_edge.live.watch import Watch
+
+PATIENCE = 60.0  # seconds for what is left at an end that nobody is in a hurry for
 
 
 class Relay:
@@ -36,6 +39,7 @@ class Relay:
         self._pulse = pulse
         self._tell = tell
         self._live = {source.name for source in sources if source.live}
+        self._flush = FLUSH
         self._failed = set[str]()  # sources whose last frame did
         if outputs.wants_frames:
             self.sources = [self._tee(source) for source in sources]
@@ -48,9 +52,13 @@ class Relay:
 
         Raises what the watch raises, and BrokenPipeError where nobody reads any more.
         """
-        given = 0
         answers.pulse = self._pulse.beat
         self._pulse.begin(self.sources)
+        self._follow(answers, count)
+        self._flush = PATIENCE
+
+    def _follow(self, answers: Watch, count: int | None) -> None:
+        given = 0
         for event in answers.events():
             if isinstance(event, Seen):
                 self._hand_on(event)
@@ -83,10 +91,12 @@ class Relay:
             self._tell(change.describe())
 
     def close(self) -> None:
-        """Close the sources, then the outputs with what is left for them."""
+        """Close the sources, then the outputs with what is left for them: in a hurry, unless the
+        watch came to its end by itself.
+        """
         for source in self.sources:
             source.close()
-        self._outputs.close()
+        self._outputs.close(self._flush)
 
 
 def summarize(counts: Sequence[WatchCounts], losses: dict[str, int]) -> str:

@@ -8,6 +8,7 @@ import re
 from answers import seen
 from golden import ROOT
 
+from vpt_edge.live.relay import PATIENCE
 from vpt_edge.live.schedule import EVERY, Schedule
 from vpt_edge.live.sinks import SINKS, jsonl, snapshots
 from vpt_edge.live.sinks.queue import FLUSH
@@ -43,5 +44,5 @@ def test_the_bounds_are_those_of_the_code() -> None:
     assert f"At {jsonl.ROTATE >> 20} MiB" in text and f"up to FILE.{jsonl.KEEP}" in text
     assert f"newest {snapshots.COUNT} are kept" in text
     assert f"at most {snapshots.BYTES >> 30} GiB" in text
-    assert FLUSH == 5 and "five seconds" in text
+    assert (FLUSH, PATIENCE) == (5, 60) and "five seconds" in text and "a minute" in text
     assert (EVERY, Schedule().name) == (2, "every 2 s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,34 @@ def test_a_count_ends_it(bundle: Bundle) -> None:
     assert told == [
         "2 frames, 2 asked about; dropped: 0 busy, 0 every, 0 gate; 0 failed; 0 reconnects"
     ]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_only_who_is_interrupted_leaves_in_a_hurry(
+    interrupted: bool, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a clip its slow sinks get all that waits for them."""
+    monkeypatch.setattr("vpt_edge.live.relay.FLUSH", 0.05)
+    sink = ListSink(Seen)
+
+    def put(item: Any) -> None:
+        time.sleep(0.03)
+        sink.items.append(item)
+
+    monkeypatch.setattr(sink, "put", put)
+    outputs = Outputs([("slow", sink)])
+    relay = Relay([ClipSource(varied(12))], outputs, Pulse(), print)
+    script = Script(*(str(number) for number in range(12)))
+    with Pipeline(bundle, opener=script) as pipeline:
+        answers = watch(pipeline, relay.sources, "Open?", every=0)
+        if interrupted:
+            for event in answers.events():
+                outputs.put(event)
+        else:
+            relay.follow(answers)
+        relay.close()
+    assert len(sink.items) + outputs.losses.get("slow", 0) == 12
+    assert ("slow" in outputs.losses) == interrupted
 
 
 def test_of_a_row_of_failures_the_first_is_told(bundle: Bundle) -> None:
