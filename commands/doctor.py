@@ -29,13 +29,15 @@ def _parser() -> Parser:
 def _run(options: argparse.Namespace) -> None:
     import dataclasses
 
+    from vpt_edge.device.cameras import list_cameras
     from vpt_edge.device.doctor import examine
     from vpt_edge.runtime.errors import SessionError
 
     findings, devices = examine(options.bundle)
     if options.json:
         rows = [dataclasses.asdict(finding) for finding in findings]
-        say_json({"findings": rows, "devices": devices})
+        cameras = [dataclasses.asdict(camera) for camera in list_cameras()]
+        say_json({"findings": rows, "devices": devices, "cameras": cameras})
     else:
         _print_findings(findings)
         say(f"runs here: {', '.join(devices) or 'nothing'}")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from vpt_edge.device import libraries, machine
+from vpt_edge.device import cameras, libraries, machine, video
 from vpt_edge.device.machine import GIB, Finding
 from vpt_edge.runtime import host
 from vpt_edge.runtime.bundle import Bundle
@@ -30,7 +30,10 @@ CHECKS: dict[str, Check] = {
     "TensorRT-RTX": lambda: libraries.check_tensorrt("TensorRT-RTX", "tensorrt-rtx"),
     "ONNX Runtime": libraries.check_onnxruntime,
     "OpenCV": libraries.check_opencv,
-    "cameras": machine.check_cameras,
+    "PyAV": video.check_pyav,
+    "GStreamer": video.check_gstreamer,
+    "video decoding": video.check_decoding,
+    "cameras": cameras.check_cameras,
 }
 NEEDS = {  # the check that must be ok for a device to run; all but the CPU need a GPU as well
     "cpu": "CPUExecutionProvider",

@@ -177,10 +177,11 @@ def check_opencv() -> Finding:
     hidden = _system_module("cv2")
     fix = "sudo apt install nvidia-opencv" if jetson else "pip install opencv-python-headless"
     if not is_installed("cv2"):
+        found = "not installed; only a cv2.VideoCapture of your own needs it"
         if hidden and jetson:
             fix = _with_system_packages(hidden)
-        found = "not installed; only cameras and videos need it"
-        return Finding(check, "missing", found, fix)
+            return Finding(check, "missing", found, fix)
+        return Finding(check, "ok", found)
     try:
         version, file, gstreamer = in_subprocess("opencv_facts")
     except VptError as error:
@@ -194,7 +195,7 @@ def check_opencv() -> Finding:
     if hidden:
         fix = "pip uninstall -y opencv-python opencv-python-headless opencv-contrib-python"
         found += f", shadows JetPack's {hidden}"
-    return Finding(check, "warning", f"{found}; CSI cameras need GStreamer", fix)
+    return Finding(check, "warning", f"{found}; a cv2.VideoCapture of a CSI camera needs it", fix)
 
 
 def is_installed(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""The machine as vpt-doctor finds it: board, power mode, processor, memory, cameras."""
+"""The machine as vpt-doctor finds it: board, power mode, processor, memory."""
 
 from __future__ import annotations
 
@@ -147,22 +147,6 @@ def check_memory() -> Finding:
         found += ": a build takes 3 to 4 times a graph's weights"
         return Finding(check, "warning", found, ADD_SWAP)
     return Finding(check, "ok", found)
-
-
-def check_cameras() -> Finding:
-    check = "cameras"
-    devices = list((host.ROOT / "dev").glob("video*"))
-    devices.sort(key=lambda path: (len(path.name), path.name))
-    closed = [path.name for path in devices if not os.access(path, os.R_OK | os.W_OK)]
-    found = ", ".join(_camera(path.name) for path in devices) or "none is connected"
-    if closed:
-        found += f"; no permission for {', '.join(closed)}"
-        return Finding(check, "warning", found, "sudo usermod -aG video $USER, then log in again")
-    return Finding(check, "ok", found)
-
-
-def _camera(device: str) -> str:
-    return f"{device} ({text_of(f'sys/class/video4linux/{device}/name') or 'no name'})"
 
 
 def _output(*command: str) -> str:

@@ -92,6 +92,13 @@ def opencv_facts() -> tuple[str, str, bool]:
     )
 
 
+def pyav_facts() -> tuple[str, str, list[str]]:
+    """Version of PyAV and of its FFmpeg, and the hardware that it was built for."""
+    av = importlib.import_module("av")
+    hwaccel = importlib.import_module("av.codec.hwaccel")
+    return str(av.__version__), str(av.ffmpeg_version_info), list(hwaccel.hwdevices_available())
+
+
 def onnxruntime_providers() -> tuple[str, list[str]]:
     """Version and names of the providers."""
     import onnxruntime

@@ -161,13 +161,13 @@ def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     total = int(re.findall(r"MemTotal: +(\d+)", Path("/proc/meminfo").read_text())[0])
     assert f"of {total / GIB:.1f} GiB available" in found["memory"]
     assert found["CPUExecutionProvider"] == "loads, and ran a graph"
-    assert (found["cameras"] == "none is connected") == (not list(Path("/dev").glob("video*")))
+    assert ("cameras" in found) == (not list(Path("/dev").glob("video*")))
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--json"]) == 0
     data = json.loads(capsys.readouterr().out)
-    assert set(data) == {"findings", "devices"}
+    assert set(data) == {"findings", "devices", "cameras"}
     assert data["devices"][0] == "cpu"
     assert all(set(finding) == {"check", "state", "found", "fix"} for finding in data["findings"])
     assert {finding["state"] for finding in data["findings"]} <= {"ok", "warning", "missing"}
@@ -177,7 +177,7 @@ def test_a_plain_machine_lacks_nothing(place: Machine, monkeypatch: pytest.Monke
     """What it has no use for is no fault."""
     hide(monkeypatch, "tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings", "cv2")
     findings, devices = doctor.examine()
-    assert {check for check, state in states(findings).items() if state != "ok"} == {"OpenCV"}
+    assert {check for check, state in states(findings).items() if state != "ok"} == set()
     assert "power mode" not in states(findings)
     assert devices == ["cpu"]
 
@@ -436,19 +436,6 @@ def test_without_onnxruntime_nothing_runs(
     assert "-> pip install onnxruntime\n" in printed.out
     assert printed.out.endswith("runs here: nothing\n")
     assert printed.err.startswith("error: ")
-
-
-def test_cameras(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    place.write("dev/video10", "")
-    place.write("dev/video2", "")
-    place.write("sys/class/video4linux/video2/name", "USB Camera\n")
-    assert machine.check_cameras() == Finding(
-        "cameras", "ok", "video2 (USB Camera), video10 (no name)"
-    )
-    monkeypatch.setattr(os, "access", lambda path, mode: path.name == "video2")
-    finding = machine.check_cameras()
-    assert finding.found.endswith("; no permission for video10")
-    assert finding.fix.startswith("sudo usermod -aG video ")
 
 
 def test_a_check_that_fails_does_not_end_the_report(

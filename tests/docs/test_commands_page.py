@@ -15,6 +15,7 @@ from golden import ROOT
 from vpt_edge.calibration.evaluation import Agreement, Latency
 from vpt_edge.device.machine import Finding
 from vpt_edge.device.tables import TITLES, Figure, Report
+from vpt_edge.device.v4l2 import Camera, Mode
 from vpt_edge.runtime.result import Usage
 from vpt_edge.runtime.sessions.plan import Platform
 
@@ -103,7 +104,7 @@ def known_keys(name: str) -> set[str]:
         keys |= field_names(Platform) | dict_keys(ROOT / "engines" / "build.py", {"build"})
         keys -= {"task", "job"}  # what the process is told
     elif name == "doctor":
-        keys |= field_names(Finding)
+        keys |= field_names(Finding, Camera, Mode)
     elif name == "bench":
         described = {"_describe_bundle", "_describe_request", "_count_tokens"}
         keys |= dict_keys(ROOT / "device" / "bench.py", described)
