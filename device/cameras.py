@@ -13,7 +13,7 @@ from vpt_edge.device.v4l2 import Camera, Mode, read_camera
 from vpt_edge.runtime import host
 from vpt_edge.runtime.host import text_of
 
-SHOWN = 4  # sizes of a codec in a line; --json has all
+SHOWN = 4  # codecs, and sizes of each, in a line; --json has all
 # What a sensor gives before anything has made colours of it: 8 bits, 10 to 16, and packed.
 RAW_COLOURS = re.compile(
     r"RGGB|GRBG|GBRG|BA81|BYR2|(?:RG|BG|GB|BA|GR)1[0246]|p[RrGgBb][0-9A-Za-z]{2}"
@@ -81,8 +81,11 @@ def _judge(camera: Camera, node: str) -> Finding:
         return Finding(check, "warning", f"{found}, offers no mode", PLUG_IN)
     if all(RAW_COLOURS.fullmatch(codec) for codec in codecs):
         return _judge_sensor(check, f"{found}, raw colours of a sensor ({', '.join(codecs)})")
-    parts = [_describe(codec, camera.modes) for codec in codecs]
-    return Finding(check, "ok", f"{found}: {'; '.join(parts)}")
+    parts = [_describe(codec, camera.modes) for codec in codecs[:SHOWN]]
+    found += f": {'; '.join(parts)}"
+    if len(codecs) > SHOWN:
+        found += f"; and {len(codecs) - SHOWN} codecs more"
+    return Finding(check, "ok", found)
 
 
 def _judge_sensor(check: str, found: str) -> Finding:

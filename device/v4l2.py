@@ -37,7 +37,8 @@ ENUMERATE_INTERVALS = _request(READ | WRITE, 75, INTERVAL)
 
 @dataclass(frozen=True)
 class Mode:
-    """Pictures that a camera offers: ``codec`` as its four characters, MJPG; ``rates`` a second,
+    """Pictures that a camera offers: ``codec`` as its four characters, MJPG, behind
+    them -BE where it is big-endian; ``rates`` a second,
     the highest first, without any where the driver does not tell. Of a camera that takes any size,
     or rate, between two, those two.
     """
@@ -93,7 +94,7 @@ def _modes(handle: int, planes: int) -> Iterator[Mode]:
             return
         codec: bytes = FORMAT.unpack(answer)[4]
         for width, height in _sizes(handle, codec):
-            yield Mode(_text(codec), width, height, _rates(handle, codec, width, height))
+            yield Mode(_codec_name(codec), width, height, _rates(handle, codec, width, height))
 
 
 def _sizes(handle: int, codec: bytes) -> Iterator[tuple[int, int]]:
@@ -146,6 +147,14 @@ def _ask(handle: int, request: int, question: bytes) -> bytes:
     from fcntl import ioctl  # of Unix alone
 
     return ioctl(handle, request, question)
+
+
+def _codec_name(codec: bytes) -> str:
+    """The highest bit of the last character stands for big-endian, as v4l2-ctl writes it too."""
+    last = codec[3]
+    if last & 0x80:
+        return f"{_text(codec[:3] + bytes([last & 0x7F]))}-BE"
+    return _text(codec)
 
 
 def _text(data: bytes) -> str:

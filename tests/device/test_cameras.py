@@ -71,12 +71,12 @@ class Driver:
         assert kind == (9 if self.capabilities & MPLANE else 1)
         codec = pick(list(self.formats), index)
         text = struct.pack("III32s", index, kind, 0, b"Motion-JPEG")
-        return text + codec.encode() + bytes(16)
+        return text + codec.encode("latin-1") + bytes(16)
 
     def size(self, data: bytes) -> bytes:
         assert len(data) == 44
         (index,) = struct.unpack_from("I", data)
-        codec = data[4:8].decode()
+        codec = data[4:8].decode("latin-1")
         if self.steps:
             pick([0], index)
             return data[:8] + struct.pack("I6I", 3, *self.steps) + bytes(8)
@@ -90,7 +90,7 @@ class Driver:
         if self.steps:
             pick([0], index)
             return data[:16] + struct.pack("I6I", 2, 1, 60, 1, 1, 0, 1) + bytes(8)
-        known = self.formats[data[4:8].decode()][width, height]
+        known = self.formats[data[4:8].decode("latin-1")][width, height]
         seconds, parts = pick(known, index)
         return data[:16] + struct.pack("III", 1, seconds, parts) + bytes(24)
 
@@ -229,6 +229,22 @@ def test_a_driver_that_never_ends_is_left(
 def test_a_name_cannot_move_the_cursor(connect: Connect) -> None:
     connect(video0=Driver(card="Cam\x1b[2J\n", formats={"MJPG": {(8, 8): []}}))
     assert list_cameras()[0].name == "Cam[2J"
+
+
+def test_a_codec_of_big_endian_is_readable(connect: Connect) -> None:
+    """As of vivid, the kernel's test driver: its highest bit made it a broken character."""
+    connect(video0=Driver(formats={"Y16\xa0": {(8, 8): []}, "Y16 ": {(8, 8): []}}))
+    assert [mode.codec for mode in list_cameras()[0].modes] == ["Y16-BE", "Y16"]
+
+
+def test_a_camera_of_many_codecs_is_one_line(connect: Connect) -> None:
+    """As vivid, which has 83; all are in --json."""
+    codecs = [f"C{number:03}" for number in range(83)]
+    connect(video0=Driver(formats={codec: {(8, 8): []} for codec in codecs}))
+    assert findings()[0].found.endswith(
+        ": C000 8x8; C001 8x8; C002 8x8; C003 8x8; and 79 codecs more"
+    )
+    assert len(list_cameras()[0].modes) == 83
 
 
 def test_a_sensor_is_opened_by_csi(connect: Connect, tmp_path: Path) -> None:
