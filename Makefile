@@ -107,6 +107,16 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --no-deps $(RTX)
 	touch $@
 
+# The image for a CPU, step by step in a chroot where there is no docker: as root, on Debian.
+IMAGE_BASE := build/bookworm
+
+.PHONY: image-steps
+image-steps: $(BUNDLE)-fp32 $(IMAGE_BASE)
+	$(BENCH) $(BIN)/python -m images deploy/docker/cpu.Dockerfile --base $(IMAGE_BASE) --bundle $(BUNDLE)-fp32
+
+$(IMAGE_BASE):
+	debootstrap --variant=minbase bookworm $@
+
 # Requests of all kinds, for so long: what grows or differs ends it with 1.
 MINUTES ?= 10
 

@@ -1,0 +1,1 @@
+"""Walks a Dockerfile step by step where there is no docker."""
