@@ -23,8 +23,9 @@ ELEMENTS = {
     "fdsink": "libgstreamer1.0-0",
     "queue": "libgstreamer1.0-0",
     "videoconvert": "gstreamer1.0-plugins-base",
+    "videoscale": "gstreamer1.0-plugins-base",
 }
-JETSON_ELEMENTS = {"nvarguscamerasrc": L4T, "nvvidconv": L4T, HARDWARE: L4T}
+JETSON_ELEMENTS = {"nvarguscamerasrc": L4T, "nvvidconv": L4T}
 
 
 def check_pyav() -> Finding:
@@ -68,15 +69,16 @@ def check_gstreamer() -> Finding:
 
 
 def check_decoding() -> Finding:
-    """Whether a Jetson's decoder can be had; elsewhere the CPU decodes."""
+    """What decodes streams and clips, and whether a Jetson's own decoder can be had."""
     check = "video decoding"
     if machine.is_jetson():
         if HARDWARE in _elements():
-            return Finding(check, "ok", f"in hardware by {HARDWARE}, on the CPU by PyAV")
-        found = f"on the CPU alone: GStreamer has no {HARDWARE}"
+            found = f"on the CPU by PyAV; in hardware by {HARDWARE} in a gst:// of your own"
+            return Finding(check, "ok", found)
+        found = f"on the CPU by PyAV alone: GStreamer has no {HARDWARE}"
         fix = f"{_install((L4T,))}; in a container: docker run --runtime nvidia ..."
         return Finding(check, "warning", found, fix)
-    return Finding(check, "ok", f"on the CPU{_built_in()}")
+    return Finding(check, "ok", f"on the CPU by PyAV{_built_in()}")
 
 
 def _built_in() -> str:
@@ -89,7 +91,7 @@ def _built_in() -> str:
         return ""
     if not kinds:
         return ""
-    return f"; PyAV was built for {', '.join(kinds)} too, which vpt-edge does not use"
+    return f"; it was built for {', '.join(kinds)} too, which vpt-edge does not use"
 
 
 def _elements() -> set[str]:

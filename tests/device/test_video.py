@@ -14,6 +14,7 @@ from vpt_edge.runtime import host
 DESKTOP = """coreelements:  fdsink: Filedescriptor Sink
 coreelements:  queue: Queue
 video-convert:  videoconvert: Colorspace converter
+video-convert:  videoscale: Video scaler
 libav:  avdec_h264: libav H.264 decoder
 
 Total count: 3 plugins, 4 features"""
@@ -79,7 +80,7 @@ def test_a_desktop_needs_no_gstreamer(place: Machine) -> None:
 def test_a_desktop_with_gstreamer(place: Machine) -> None:
     place.gstreamer(DESKTOP)
     assert video.check_gstreamer() == Finding(
-        "GStreamer", "ok", "1.20.3, with fdsink, queue, videoconvert"
+        "GStreamer", "ok", "1.20.3, with fdsink, queue, videoconvert, videoscale"
     )
 
 
@@ -96,7 +97,9 @@ def test_a_jetson_that_has_all(place: Machine) -> None:
     place.gstreamer(DESKTOP + NVIDIA)
     assert video.check_gstreamer().state == "ok"
     assert video.check_decoding() == Finding(
-        "video decoding", "ok", "in hardware by nvv4l2decoder, on the CPU by PyAV"
+        "video decoding",
+        "ok",
+        "on the CPU by PyAV; in hardware by nvv4l2decoder in a gst:// of your own",
     )
 
 
@@ -106,7 +109,6 @@ def test_a_jetson_that_has_all(place: Machine) -> None:
         ("videoconvert", "sudo apt install gstreamer1.0-plugins-base"),
         ("nvarguscamerasrc", f"sudo apt install nvidia-l4t-gstreamer; {HERE}"),
         ("nvvidconv", f"sudo apt install nvidia-l4t-gstreamer; {HERE}"),
-        ("nvv4l2decoder", f"sudo apt install nvidia-l4t-gstreamer; {HERE}"),
     ],
 )
 def test_an_element_that_is_missing(place: Machine, lacking: str, fix: str) -> None:
@@ -122,8 +124,17 @@ def test_a_jetson_whose_decoder_is_missing(place: Machine) -> None:
     place.gstreamer(DESKTOP)
     finding = video.check_decoding()
     assert finding.state == "warning"
-    assert finding.found == "on the CPU alone: GStreamer has no nvv4l2decoder"
+    assert finding.found == "on the CPU by PyAV alone: GStreamer has no nvv4l2decoder"
     assert finding.fix == f"sudo apt install nvidia-l4t-gstreamer; {HERE}"
+
+
+def test_the_elements_are_those_of_the_pipelines() -> None:
+    gstreamer = pytest.importorskip("vpt_edge.live.gstreamer")
+    csi = gstreamer.csi_pipeline(0, (1280, 720), 30.0)
+    of_a_user = gstreamer.gst_pipeline("videotestsrc", (1280, 720))
+    parts = [part.split()[0] for part in " ".join([*csi, "!", *of_a_user]).split(" ! ")]
+    used = {part for part in parts if "/" not in part} - {"videotestsrc"}
+    assert used == set(video.ELEMENTS) | set(video.JETSON_ELEMENTS)
 
 
 def test_a_gstreamer_that_says_nothing(place: Machine) -> None:
@@ -137,7 +148,7 @@ def test_pyav(place: Machine) -> None:
     place.av("__version__ = '17.1.0'\nffmpeg_version_info = '8.1.2'\n")
     assert video.check_pyav() == Finding("PyAV", "ok", "17.1.0, FFmpeg 8.1.2")
     assert video.check_decoding().found == (
-        "on the CPU; PyAV was built for cuda, drm too, which vpt-edge does not use"
+        "on the CPU by PyAV; it was built for cuda, drm too, which vpt-edge does not use"
     )
 
 
@@ -147,11 +158,11 @@ def test_a_pyav_that_does_not_load(place: Machine) -> None:
     assert finding.state == "missing"
     assert "libavcodec.so.62: cannot open" in finding.found
     assert finding.fix == "pip install --force-reinstall av"
-    assert video.check_decoding() == Finding("video decoding", "ok", "on the CPU")
+    assert video.check_decoding() == Finding("video decoding", "ok", "on the CPU by PyAV")
 
 
 def test_without_pyav(place: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     hide_av(monkeypatch)
     finding = video.check_pyav()
     assert (finding.state, finding.fix) == ("missing", "pip install 'vpt-edge[live]'")
-    assert video.check_decoding() == Finding("video decoding", "ok", "on the CPU")
+    assert video.check_decoding() == Finding("video decoding", "ok", "on the CPU by PyAV")
