@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -86,6 +87,19 @@ def test_its_health_is_read_where_it_is_written(path: Path) -> None:
     assert check.text == f'CMD ["vpt-watch", "--check", "{STATUS}"]'
     assert entry.words == ["vpt-watch", "--status", STATUS]
     assert f"install --directory --owner=vpt /data {Path(STATUS).parent}" in run_text(image)
+
+
+@each_file
+def test_the_command_takes_what_is_given(path: Path) -> None:
+    watch = pytest.importorskip("vpt_edge.commands.watch")
+    _, image = read(path)
+    (entry,) = image.all("ENTRYPOINT")
+    words = [*entry.words[1:], "/bundle", "@/run/secrets/source", "Is it open?", "--every", "2"]
+    parsed = watch._parser().parse_args(words)
+    assert (parsed.bundle, parsed.question, parsed.status) == ("/bundle", ["Is it open?"], STATUS)
+    (check,) = image.all("HEALTHCHECK")
+    words = json.loads(check.text.removeprefix("CMD "))
+    assert watch._parser().parse_args(words[1:]).check == STATUS
 
 
 @each_file

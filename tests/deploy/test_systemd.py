@@ -89,6 +89,18 @@ def test_a_question_of_many_words_is_one_argument() -> None:
     assert {"${BUNDLE}", "${QUESTION}", "$OPTIONS"} <= set(words)
 
 
+@pytest.mark.parametrize("options", ["", "--device tensorrt --every 2", "--jsonl a --on-change"])
+def test_the_command_takes_it(options: str) -> None:
+    """Options stand last: one whose value may be left out would take the bundle for it."""
+    watch = pytest.importorskip("vpt_edge.commands.watch")
+    _, *words = value("ExecStart").replace("${QUESTION}", "Is-it-open?").split()
+    assert words.pop() == "$OPTIONS"
+    parsed = watch._parser().parse_args([*words, *options.split()])
+    assert (parsed.bundle, parsed.question) == ("${BUNDLE}", ["Is-it-open?"])
+    assert parsed.source == "@/run/credentials/%n/source"
+    assert parsed.status == "/run/vpt-watch-%i/status.json"
+
+
 def test_cameras_can_be_reached() -> None:
     """Of a Jetson's CSI cameras by a socket in /tmp, which a private one would hide."""
     assert "video" in value("SupplementaryGroups").split()
