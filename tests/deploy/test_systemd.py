@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from golden import ROOT
 
+from vpt_edge.commands.console import INTERRUPTED
+
 UNIT = ROOT / "deploy" / "systemd" / "vpt-watch@.service"
 TEXT = UNIT.read_text("utf-8")
 PAGE = ROOT / "docs" / "camera-on-a-jetson.md"
@@ -67,6 +69,7 @@ def test_it_comes_back_for_ever() -> None:
     assert value("Type") == "notify"
     assert value("Restart") == "always"
     assert value("StartLimitIntervalSec") == "0"
+    assert value("SuccessExitStatus") == str(INTERRUPTED)
     for name in ("WatchdogSec", "TimeoutStartSec", "TimeoutStopSec", "MemoryMax"):
         assert value(name)
 
