@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from vpt_edge.live.seen import Seen
 from vpt_edge.runtime.errors import SinkError, printable
@@ -19,9 +20,9 @@ KEEP = 4  # older files: FILE.1 is the newest of them
 BLOCK = 1 << 16
 
 
-def format_line(seen: Seen) -> bytes:
-    """``seen`` as it stands in a file, its newline included."""
-    text = json.dumps(seen.to_dict(), ensure_ascii=False)
+def format_line(data: Mapping[str, Any]) -> bytes:
+    """``data`` as it stands in a file, its newline included."""
+    text = json.dumps(data, ensure_ascii=False)
     return printable(text).encode() + b"\n"
 
 
@@ -35,7 +36,7 @@ class JsonStream:
 
     def put(self, item: Item) -> None:
         assert isinstance(item, Seen)
-        self._stream.write(format_line(item))
+        self._stream.write(format_line(item.to_dict()))
         self._stream.flush()
 
     def close(self) -> None:
@@ -76,7 +77,11 @@ class JsonLines:
 
     def put(self, item: Item) -> None:
         assert isinstance(item, Seen)
-        line = format_line(item)
+        self.append(item.to_dict())
+
+    def append(self, data: Mapping[str, Any]) -> None:
+        """A line of its own for ``data``, of JSON types."""
+        line = format_line(data)
         handle = self._open()
         size = os.fstat(handle).st_size
         if size and size + len(line) > self._rotate:

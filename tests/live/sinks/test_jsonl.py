@@ -19,7 +19,7 @@ from golden import ROOT
 from vpt_edge.live.sinks.jsonl import JsonLines, JsonStream, format_line
 from vpt_edge.runtime.errors import SinkError, VptError
 
-LENGTH = len(format_line(seen()))
+LENGTH = len(format_line(seen().to_dict()))
 WRITE = """
 import sys
 sys.path[:0] = [{tests!r}]
