@@ -34,6 +34,7 @@ TARGETS ?=
 
 demo: $(BUNDLE)-fp32
 	$(BIN)/python demo/run.py $(BUNDLE)-fp32 --out build/demo
+	$(BIN)/python demo/live.py $(BUNDLE)-fp32 --out build/demo
 
 eval-demo: $(BUNDLE)-$(PRECISION)
 	$(BIN)/python demo/evaluate.py $(BUNDLE)-$(PRECISION) --count 1000

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vpt_edge.live.scenes import CELL, TAG, answers, draw_items, ground, layout
+from vpt_edge.live.scenes import CELL, COLOURS, TAG, answers, draw_items, ground, layout
+from vpt_edge.runtime.errors import SourceError
+from vpt_edge.runtime.schema import brief
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,11 +29,15 @@ class MovingScenes:
     """Drawn pictures of 512x512 pixels at any moment, the same for the same ``seed``.
 
     Each scene lasts ``hold`` seconds. The right answers to what may be asked come with it.
+    ``tag``: a colour that one of the tags has in every scene. Raises SourceError for another word.
     """
 
-    def __init__(self, seed: int = 0, hold: float = 4.0) -> None:
+    def __init__(self, seed: int = 0, hold: float = 4.0, tag: str = "") -> None:
+        if tag and tag not in COLOURS:
+            raise SourceError(f"no tag is {brief(tag)}, expected one of {', '.join(COLOURS)}")
         self._seed = seed
         self._hold = hold
+        self._tag = tag
 
     def pixels(self, position: float) -> NDArray[np.uint8]:
         """(512, 512, 3) uint8 RGB, ``position`` seconds after the beginning."""
@@ -47,13 +53,17 @@ class MovingScenes:
         return answers(scene)
 
     def _scene(self, position: float) -> tuple[Layout, Image.Image]:
-        return _begin_scene(self._seed, int(position // self._hold))
+        return _begin_scene(self._seed, int(position // self._hold), self._tag)
 
 
 @lru_cache(maxsize=4)
-def _begin_scene(seed: int, index: int) -> tuple[Layout, Image.Image]:
-    """The layout of a scene, and its ground, which does not move."""
+def _begin_scene(seed: int, index: int, colour: str) -> tuple[Layout, Image.Image]:
+    """The layout of a scene with a tag of ``colour``, and its ground, which does not move."""
     scene = layout(Random(f"{seed}/{index}"))
+    if colour and colour not in [tag.name for tag in scene.tags]:
+        first, *others = scene.tags
+        painted = dataclasses.replace(first, name=colour)
+        scene = dataclasses.replace(scene, tags=(painted, *others))
     return scene, ground(scene.ground)
 
 

@@ -39,7 +39,7 @@ DRAWN_RATE = 30.0
 DRAWN_SIZE = (640, 360)
 LONGEST_HOLD = 1e6  # seconds of a scene
 PATTERN_KINDS = {"pattern": str, "width": int, "height": int, "rate": float}
-SCENE_KINDS = {"seed": int, "hold": float, "rate": float}
+SCENE_KINDS = {"seed": int, "hold": float, "rate": float, "tag": str}
 
 
 @dataclass(frozen=True)

@@ -59,13 +59,15 @@ class Overlay:
         width = max(1, round(min(picture.size) * BORDER))
         if any(region.cells is not None for region in regions):
             draw_grid(picture, max(1, width // 3))
+        on_the_left = _lie_on_the_right(regions, picture.width)
         top = width
         for index, region in enumerate(regions):
             colour = COLOURS[index % len(COLOURS)]
             mark(picture, region, colour, picture.size, width)
             inset = self._inset(index, region, colour, picture.size)
+            left = width if on_the_left else picture.width - inset.width - width
             if top + inset.height <= picture.height:
-                picture.paste(inset, (picture.width - inset.width - width, top))
+                picture.paste(inset, (left, top))
             top += inset.height + width
 
     def _inset(
@@ -77,6 +79,13 @@ class Overlay:
             inset = _frame_crop(region.crop, colour, size)
             self._insets[index] = inset
         return inset
+
+
+def _lie_on_the_right(regions: Sequence[Region], width: int) -> bool:
+    """Whether what was looked at leaves more room on the left of a picture of ``width``."""
+    lefts = [region.box[0] for region in regions]
+    rights = [region.box[2] for region in regions]
+    return bool(regions) and min(lefts) > width - max(rights)
 
 
 def _frame_crop(crop: Image.Image, colour: Colour, size: tuple[int, int]) -> Image.Image:

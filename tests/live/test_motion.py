@@ -6,9 +6,11 @@ import itertools
 from random import Random
 
 import numpy as np
+import pytest
 
 from vpt_edge.live.motion import MovingScenes
 from vpt_edge.live.scenes import ASK, CELL, FORMS, SIDE, TAG, answers, draw, layout
+from vpt_edge.runtime.errors import SourceError
 
 
 def test_a_scene_is_the_same_for_the_same_seed() -> None:
@@ -32,6 +34,16 @@ def test_another_scene_comes() -> None:
     scenes = MovingScenes(seed=5, hold=4.0)
     assert scenes.truth(3.9) != scenes.truth(4.1)
     assert np.mean(scenes.pixels(3.9) != scenes.pixels(4.1)) > 0.5
+
+
+def test_a_tag_of_a_colour_is_always_there() -> None:
+    scenes = MovingScenes(seed=2, hold=1.0, tag="red")
+    questions = {tuple(scenes.truth(index + 0.5)) for index in range(30)}
+    assert all("Where is the red tag?" in asked for asked in questions)
+    others = [MovingScenes(seed=2, hold=1.0).truth(index + 0.5) for index in range(30)]
+    assert not all("Where is the red tag?" in asked for asked in others)
+    with pytest.raises(SourceError, match="'pink', expected one of red"):
+        MovingScenes(tag="pink")
 
 
 def test_a_tag_stays_in_its_cell() -> None:

@@ -118,3 +118,18 @@ def test_the_smallest_picture_is_no_error(width: int, height: int) -> None:
     shown = frame(50, pixels)
     overlay.add(Seen(shown, "Open?", answer("yes", pixels, (0, 0, 0, 0)), 0.1, 0.4))
     drawn(overlay, width, height)
+
+
+@pytest.mark.parametrize(("left", "on_the_left"), [(10, False), (400, True)])
+def test_an_inset_leaves_alone_what_was_looked_at(left: int, on_the_left: bool) -> None:
+    width = 640
+    height = 480
+    pixels = grey(width, height)
+    overlay = Overlay()
+    said = answer("closed", pixels, (left, 20, left + 200, 220))
+    overlay.add(Seen(frame(50, pixels), "Is the gate open?", said, 0.1, 0.4))
+    picture = drawn(overlay, width, height)
+    lines = (picture[:120] == COLOURS[0]).all(2)
+    at_the_left = lines[:, :8].any()
+    at_the_right = lines[:, -8:].any()
+    assert (bool(at_the_left), bool(at_the_right)) == (on_the_left, not on_the_left)
