@@ -265,6 +265,10 @@ class Bar:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the line away, for another that stays."""
         if self._shown:
             self._write("")
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.commands.console import Parser, UsageError, exit_code, warn
+from vpt_edge.commands.console import Bar, Parser, UsageError, exit_code, say, warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vpt_edge.live.source import Source
     from vpt_edge.runtime.options import AskOptions
 
-TARGETS = ("jsonl", "output", "snapshots")
+TARGETS = ("jsonl", "output", "snapshots", "record")
 UNWELL = 1  # the exit code of --check
 INPUTS = ("width", "height", "rate", "codec", "flip", "loop", "latency")
 
@@ -30,10 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def run() -> None:
         options = _parser().parse_args(arguments)
-        if options.check is None:
-            _run(options)
-        else:
+        if options.check is not None:
             problems.extend(_check_health(options))
+        elif options.replay is not None:
+            _replay(options)
+        else:
+            _run(options)
 
     code = exit_code(run)
     if problems:
@@ -60,8 +62,8 @@ def _parser() -> Parser:
     return parser
 
 
-class _Check(argparse.Action):
-    """A check asks for nothing else."""
+class _Alone(argparse.Action):
+    """An option that asks for nothing else."""
 
     def __call__(
         self,
@@ -78,7 +80,7 @@ class _Check(argparse.Action):
 def _add_health(parser: Parser) -> None:
     parser.add_argument("--status", metavar="FILE", help="keep how it goes in FILE")
     parser.add_argument(
-        "--check", action=_Check, metavar="FILE", help="only say whether the watch of FILE is well"
+        "--check", action=_Alone, metavar="FILE", help="only say whether the watch of FILE is well"
     )
     parser.add_argument(
         "--silence",
@@ -97,6 +99,27 @@ def _check_health(options: argparse.Namespace) -> list[str]:
     for problem in problems:
         warn(f"error: {problem}")
     return problems
+
+
+def _replay(options: argparse.Namespace) -> None:
+    """Ask a recording again; says what differs."""
+    from vpt_edge.live.recording import read_recording
+    from vpt_edge.live.replay import Tally, replay
+    from vpt_edge.runtime.pipeline import Pipeline
+
+    given = [name for name in ("source", *TARGETS) if getattr(options, name) is not None]
+    if given or options.bundle is None:
+        raise UsageError("--replay takes a bundle and nothing else, see vpt-watch --help")
+    count = sum(1 for _ in read_recording(options.replay))
+    tally = Tally()
+    with Pipeline(options.bundle, options.device) as pipeline, Bar() as bar:
+        for replayed in replay(pipeline, options.replay):
+            tally.add(replayed)
+            bar.show("asking again", tally.asked / count)
+            if not replayed.same_answer:
+                bar.clear()
+                say(replayed.describe())
+    say(tally.describe())
 
 
 def _add_schedule(parser: Parser) -> None:
@@ -155,6 +178,13 @@ def _add_outputs(parser: Parser) -> None:
         "--output-rate", type=float, metavar="N", help="at most N pictures a second (default: all)"
     )
     parser.add_argument("--snapshots", metavar="DIR", help="a folder an answer: picture and looks")
+    parser.add_argument("--record", metavar="DIR", help="keep what is asked, to ask it again")
+    parser.add_argument(
+        "--replay",
+        action=_Alone,
+        metavar="DIR",
+        help="only ask the bundle again what was recorded, and say what differs",
+    )
 
 
 def _add_inputs(parser: Parser) -> None:
@@ -187,7 +217,7 @@ def _run(options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         pulse = _open_pulse(options, stack)
         sources = _open_sources(options, stack)
-        outputs = stack.enter_context(_open_outputs(options, sources))
+        outputs = stack.enter_context(_open_outputs(options, sources, asked))
         pipeline = stack.enter_context(Pipeline(options.bundle, options.device))
         relay = Relay(sources, outputs, pulse, warn)
         answers = watch(pipeline, relay.sources, *options.question, **schedule, **asked)
@@ -240,11 +270,16 @@ def _open_sources(options: argparse.Namespace, stack: ExitStack) -> list[Source]
     return sources
 
 
-def _open_outputs(options: argparse.Namespace, sources: Sequence[Source]) -> Outputs:
+def _open_outputs(
+    options: argparse.Namespace, sources: Sequence[Source], asked: AskOptions
+) -> Outputs:
+    from pathlib import Path
+
     from vpt_edge.live.sinks import Setting, open_outputs
 
     names = [source.name for source in sources]
-    setting = Setting(names, options.question, options.output_rate)
+    bundle = Path(options.bundle)
+    setting = Setting(names, options.question, bundle, asked, options.output_rate)
     targets = {name: getattr(options, name) for name in TARGETS}
     given = {name: target for name, target in targets.items() if target is not None}
     return open_outputs(given, setting)

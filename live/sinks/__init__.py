@@ -10,24 +10,29 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from vpt_edge.live.sinks.jsonl import JsonLines, JsonStream
 from vpt_edge.live.sinks.outputs import Outputs
+from vpt_edge.live.sinks.recorder import Recorder
 from vpt_edge.live.sinks.snapshots import Snapshots
 from vpt_edge.live.sinks.terminal import Terminal
 from vpt_edge.live.sinks.video import Video
+from vpt_edge.runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
     from vpt_edge.live.sinks.sink import Sink
+    from vpt_edge.runtime.options import AskOptions
 
 STANDARD_OUTPUT = "-"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a sink may have to know: the ``sources`` by their names, the ``questions``, and at most
-    how many frames a second are recorded; None: all.
+    """What a sink may have to know: the ``sources`` by their names, the ``questions``, at most how
+    many frames a second are recorded (None: all), the ``bundle`` and the ``options`` of a question.
     """
 
     sources: Sequence[str]
     questions: Sequence[str]
+    bundle: Path
+    options: AskOptions
     rate: float | None = None
 
 
@@ -66,9 +71,14 @@ def _open_snapshots(target: str, setting: Setting) -> Iterator[Sink]:
     yield Snapshots(target)
 
 
+def _open_recording(target: str, setting: Setting) -> Iterator[Sink]:
+    yield Recorder(target, read_manifest(setting.bundle), setting.options)
+
+
 Opener: TypeAlias = "Callable[[str, Setting], Iterator[Sink]]"
 SINKS: dict[str, Opener] = {
     "jsonl": _open_jsonl,
     "output": _open_videos,
     "snapshots": _open_snapshots,
+    "record": _open_recording,
 }

@@ -339,3 +339,40 @@ def test_a_reader_that_has_seen_enough_ends_it(bundle: str) -> None:
     process.stderr.close()
     assert process.wait(timeout=30) == 0
     assert "Traceback" not in told
+
+
+def test_a_recording_is_asked_again(
+    bundle: str, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept"
+    arguments = [bundle, clip, "Open?", "Who?", "--every", "1", "--record", str(kept)]
+    assert watch_command.main(arguments) == 0
+    lines = read(kept / "recording.jsonl")
+    assert len(lines) == 6
+    assert {line["options"]["max_new_tokens"] for line in lines} == {1024}
+    capsys.readouterr()
+    assert watch_command.main([bundle, "--replay", str(kept)]) == 0
+    same = "6 questions: 6 answers the same, 0 differ; 6 looked alike\n"
+    assert capsys.readouterr().out == same
+    lines[2]["answer"] = "something else"
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (kept / "recording.jsonl").write_text(text, "utf-8")
+    assert watch_command.main([bundle, "--replay", str(kept)]) == 0
+    difference, tally = capsys.readouterr().out.splitlines()
+    assert difference == "000001.png  Open?  something else -> answer 2"
+    assert tally == "6 questions: 5 answers the same, 1 differ; 6 looked alike"
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        ["--replay", "no-such"],
+        ["clip.mp4", "--replay", "kept"],
+        ["--replay", "kept", "--jsonl", "-"],
+    ],
+)
+def test_a_replay_of_nothing_or_of_more_is_refused(
+    bundle: str, rest: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = fails(capsys, watch_command.main([bundle, *rest]))
+    assert "--replay takes a bundle" in error or "no-such is not a recording" in error

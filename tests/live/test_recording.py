@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from sources import BLACK, ClipSource, frame
 
-from vpt_edge.live.recording import LINES, Recorder, read_recording
+from vpt_edge.live.recording import LINES, read_recording
 from vpt_edge.live.replay import Tally, replay
+from vpt_edge.live.sinks.recorder import Recorder
 from vpt_edge.live.watch import watch
 from vpt_edge.runtime import Bundle, Pipeline, VptError
 from vpt_edge.runtime.errors import PromptError, SinkError

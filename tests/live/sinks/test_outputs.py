@@ -17,7 +17,7 @@ from vpt_edge.runtime.errors import SinkError
 if TYPE_CHECKING:
     import pytest
 
-ONE = Setting(("test",), ("Open?",))
+ONE = Setting(("test",), ("Open?",), Path("bundle"), {})
 
 
 class ListSink:
@@ -73,7 +73,7 @@ def test_all_targets_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_each_source_has_its_video(tmp_path: Path) -> None:
-    two = Setting(("a", "b"), ("Open?",))
+    two = Setting(("a", "b"), ("Open?",), Path("bundle"), {})
     with open_outputs({"output": str(tmp_path / "out.mp4")}, two) as outputs:
         outputs.put(frame(0, source="a"))
         outputs.put(frame(0, source="b"))
