@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from vpt_edge.live.sinks.jsonl import JsonLines, JsonStream
+from vpt_edge.live.sinks.mqtt import Mqtt
 from vpt_edge.live.sinks.outputs import Outputs
 from vpt_edge.live.sinks.recorder import Recorder
 from vpt_edge.live.sinks.snapshots import Snapshots
@@ -75,9 +76,14 @@ def _open_recording(target: str, setting: Setting) -> Iterator[Sink]:
     yield Recorder(target, read_manifest(setting.bundle), setting.options)
 
 
+def _open_mqtt(target: str, setting: Setting) -> Iterator[Sink]:
+    yield Mqtt(target, len(setting.sources))
+
+
 Opener: TypeAlias = "Callable[[str, Setting], Iterator[Sink]]"
 SINKS: dict[str, Opener] = {
     "jsonl": _open_jsonl,
+    "mqtt": _open_mqtt,
     "output": _open_videos,
     "snapshots": _open_snapshots,
     "record": _open_recording,

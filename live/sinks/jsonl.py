@@ -30,6 +30,7 @@ class JsonStream:
     """Lines of JSON into an open ``stream``, such as the standard output's."""
 
     wants = (Seen,)
+    dropped = 0
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -54,6 +55,7 @@ class JsonLines:
     """
 
     wants = (Seen,)
+    dropped = 0
 
     def __init__(
         self, path: str | os.PathLike[str], rotate: int = ROTATE, keep: int = KEEP

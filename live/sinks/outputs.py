@@ -55,6 +55,6 @@ class Outputs:
         """Items that did not reach a sink, by its name; none of a sink that got all."""
         losses = {}
         for queue in self._queues:
-            if queue.dropped + queue.failed:
-                losses[queue.name] = queue.dropped + queue.failed
+            if queue.lost:
+                losses[queue.name] = queue.lost
         return losses

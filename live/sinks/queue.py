@@ -65,6 +65,11 @@ class SinkQueue:
             self._items.append(item)
             self._changed.notify_all()
 
+    @property
+    def lost(self) -> int:
+        """Items that do not reach who they are for, for whatever reason."""
+        return self.dropped + self.failed + self._sink.dropped
+
     def _ends(self) -> bool:
         return self._over or self._deadline is not None
 

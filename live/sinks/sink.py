@@ -19,6 +19,11 @@ class Sink(Protocol):
         """The classes of what it takes: ``Seen``, ``Failure``, ``StateChange``, ``Frame``."""
         ...
 
+    @property
+    def dropped(self) -> int:
+        """How many items it took and lost on their way, such as to a service that is away."""
+        ...
+
     def put(self, item: Item) -> None:
         """Deliver it. Raises SinkError and OSError where that cannot be; the next may go through.
 

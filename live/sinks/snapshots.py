@@ -37,6 +37,7 @@ class Snapshots:
     """
 
     wants = (Seen,)
+    dropped = 0
 
     def __init__(
         self, path: str | os.PathLike[str], count: int = COUNT, limit: int = BYTES

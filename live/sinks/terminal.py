@@ -18,6 +18,7 @@ class Terminal:
     """Prints to ``stream``: time, source and question where there are several, answer, age."""
 
     wants = (Seen,)
+    dropped = 0
 
     def __init__(self, stream: TextIO, sources: int = 1, questions: int = 1) -> None:
         self._stream = stream

@@ -28,6 +28,7 @@ class Video:
     """
 
     wants = (Frame, Seen)
+    dropped = 0
 
     def __init__(
         self, path: str | os.PathLike[str], source: str, rate: float | None = None

@@ -22,6 +22,7 @@ ONE = Setting(("test",), ("Open?",), Path("bundle"), {})
 
 class ListSink:
     wants: tuple[type, ...] = (Seen,)
+    dropped = 0
 
     def __init__(self) -> None:
         self.items = list[Any]()

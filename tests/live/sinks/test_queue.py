@@ -20,6 +20,7 @@ class HeldSink:
     """Takes nothing before it is let go; fails where it is told to."""
 
     wants: tuple[type, ...] = (Seen, Frame)
+    dropped = 0
 
     def __init__(self) -> None:
         self.free = threading.Event()
@@ -154,6 +155,16 @@ def test_a_failure_costs_its_item_alone_and_is_told_once(
         "sink: [Errno 28] No space left on device",
         "sink: goes on, 1 were not delivered",
     ]
+
+
+def test_what_a_sink_drops_by_itself_counts_too(sink: HeldSink) -> None:
+    queue, _ = open_full(sink, 3)
+    queue.put(seen())
+    sink.errors = [SinkError("no broker")]
+    sink.dropped = 5
+    sink.free.set()
+    queue.close()
+    assert (queue.dropped, queue.failed, queue.lost) == (1, 1, 7)
 
 
 def test_a_pipe_that_nobody_reads_is_the_end(sink: HeldSink) -> None:

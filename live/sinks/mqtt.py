@@ -1,0 +1,173 @@
+"""Messages to an MQTT broker, which may be away for a while."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from vpt_edge.live.reader import delays
+from vpt_edge.live.seen import Seen
+from vpt_edge.live.sinks.broker import (
+    Connection,
+    Message,
+    RefusalError,
+    check_client,
+    describe_loss,
+    parse_broker,
+)
+from vpt_edge.live.sinks.discovery import Entity, make_entity
+from vpt_edge.live.sinks.jsonl import format_line
+from vpt_edge.live.sinks.outbox import Outbox
+
+if TYPE_CHECKING:
+    from vpt_edge.live.sinks.outbox import Parcel
+    from vpt_edge.live.sinks.sink import Item
+
+COUNT = 1000  # answers that wait while the broker is away
+BYTES = 1 << 24
+CONFIRMATION = 10.0  # seconds for the broker's word that it has a message
+TRIES = 5  # of an answer at which the broker hangs up
+CLOSE = 4.0  # seconds for what is left at the end
+
+log = logging.getLogger("vpt_edge.live")
+
+
+class Mqtt:
+    """Publishes to the broker ``url``, mqtt(s)://user:password@host:port/topic.
+
+    Each answer is JSON at topic/answer, a line as of ``JsonLines``, delivered at least once: while
+    the broker is away at most ``count`` of them, with ``limit`` bytes, wait, and the oldest are
+    ``dropped``. topic/status says "online" or "offline". Home Assistant is told of each question,
+    with the source's name where there are several ``sources``.
+
+    A broker that is away is tried again for ever; with one that refuses the client it is over.
+    Raises SinkError for an address that is not one, and without paho-mqtt.
+    """
+
+    wants = (Seen,)
+
+    def __init__(self, url: str, sources: int = 1, count: int = COUNT, limit: int = BYTES) -> None:
+        self._broker = parse_broker(url)
+        check_client(self._broker)
+        self._with_source = sources > 1
+        self.dropped = 0
+        self._outbox = Outbox(count, limit)
+        self._entities: dict[tuple[str, str], Entity] = {}
+        self._is_away = False
+        self._is_refused = False
+        self._is_full = False
+        self._tried = -1  # the parcel that was sent last
+        self._tries = 0  # of it, in vain
+        self._deadline = 0.0  # of what is left at the end
+        name = f"vpt-edge-{self._broker.host}"
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def put(self, item: Item) -> None:
+        assert isinstance(item, Seen)
+        if self._is_refused:
+            self.dropped += 1
+            return
+        line = format_line(item).rstrip(b"\n")
+        messages = [Message(f"{self._broker.topic}/answer", line)]
+        if self._broker.discovery is not None:
+            messages += self._tell_home_assistant(item)
+        dropped = self._outbox.append(tuple(messages))
+        if dropped and not self._is_full:
+            log.warning("%s: no more answers can wait, the oldest are dropped", self._broker)
+            self._is_full = True
+        self.dropped += dropped
+
+    def _tell_home_assistant(self, seen: Seen) -> list[Message]:
+        key = (seen.frame.source, seen.question)
+        messages = []
+        if key not in self._entities:
+            self._entities[key] = make_entity(self._broker, *key)
+            messages.append(self._entities[key].announce(self._broker, self._with_source))
+        messages.append(self._entities[key].report(seen.answer.text))
+        return messages
+
+    def close(self) -> None:
+        """Deliver what is left, if that can be done soon, and say "offline"."""
+        self._deadline = time.monotonic() + CLOSE
+        self._outbox.close()
+        self._thread.join(CLOSE)
+        left = len(self._outbox)
+        if left:
+            self.dropped += left
+            log.warning("%s: %d answers were not delivered", self._broker, left)
+
+    def _run(self) -> None:
+        """Connect, again and again."""
+        pauses = delays()
+        while not self._outbox.is_closing:
+            try:
+                self._stay_connected()
+            except RefusalError as error:
+                self._give_up(error)
+                return
+            except OSError as error:
+                if not self._is_away:
+                    log.warning("%s: %s; answers wait", self._broker, describe_loss(error))
+                    if not self._tries:  # it was there, and no answer was the reason
+                        pauses = delays()
+                self._is_away = True
+                self._outbox.pause(next(pauses))
+
+    def _stay_connected(self) -> None:
+        """Until the end; raises OSError where the connection is lost before."""
+        connection = Connection(self._broker, self._outbox.wake)
+        try:
+            self._greet(connection)
+            self._serve(connection)
+        except BaseException:
+            connection.cut()
+            raise
+        connection.close()
+
+    def _greet(self, connection: Connection) -> None:
+        """What every broker is told first: one that was restarted may know nothing more."""
+        connection.publish(Message(self._broker.status, b"online", True), CONFIRMATION)
+        for entity in list(self._entities.values()):
+            message = entity.announce(self._broker, self._with_source)
+            connection.publish(message, CONFIRMATION)
+        if self._is_away:
+            log.warning("%s: connected, %d answers wait", self._broker, len(self._outbox))
+        self._is_away = False
+        self._is_full = False
+
+    def _serve(self, connection: Connection) -> None:
+        while True:
+            parcel = self._outbox.head(lambda: connection.is_lost)
+            if connection.is_lost:
+                raise ConnectionError("the connection was closed")
+            if parcel is None:
+                break
+            if self._outbox.is_closing and time.monotonic() >= self._deadline:
+                break
+            self._send(connection, parcel)
+        connection.publish(Message(self._broker.status, b"offline", True), CONFIRMATION)
+
+    def _send(self, connection: Connection, parcel: Parcel) -> None:
+        if parcel.number != self._tried:
+            self._tries = 0
+        self._tried = parcel.number
+        try:
+            for message in parcel.messages:
+                connection.publish(message, CONFIRMATION)
+        except ConnectionError:
+            self._tries += 1
+            if self._tries == TRIES and self._outbox.remove(parcel):
+                self.dropped += 1
+                text = "%s: closed the connection %d times at an answer, which is dropped"
+                log.warning(text, self._broker, TRIES)
+            raise
+        self._tries = 0
+        self._outbox.remove(parcel)
+
+    def _give_up(self, error: RefusalError) -> None:
+        self._is_refused = True
+        self.dropped += self._outbox.clear()
+        log.error("%s; answers are dropped from now on", error)
