@@ -42,12 +42,12 @@ class Patience:
     retries: int | None = None
 
 
-def delays() -> Iterator[float]:
-    """Seconds before each try to come back."""
+def delays(longest: float | None = None) -> Iterator[float]:
+    """Seconds before each try to come back, without jitter at most ``longest`` or LONGEST_DELAY."""
     delay = FIRST_DELAY
     while True:
         yield delay * (1 + random.uniform(0, JITTER))
-        delay = min(2 * delay, LONGEST_DELAY)
+        delay = min(2 * delay, longest or LONGEST_DELAY)
 
 
 class Reader:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from vpt_edge.live.sinks.endpoint import read_secret
 from vpt_edge.live.sinks.jsonl import JsonLines, JsonStream
 from vpt_edge.live.sinks.mqtt import Mqtt
 from vpt_edge.live.sinks.outputs import Outputs
@@ -16,6 +17,7 @@ from vpt_edge.live.sinks.snapshots import Snapshots
 from vpt_edge.live.sinks.terminal import Terminal
 from vpt_edge.live.sinks.video import Video
 from vpt_edge.runtime.manifest import read_manifest
+from vpt_edge.live.sinks.webhook import Webhook
 
 if TYPE_CHECKING:
     from vpt_edge.live.sinks.sink import Sink
@@ -80,6 +82,10 @@ def _open_mqtt(target: str, setting: Setting) -> Iterator[Sink]:
     yield Mqtt(target, len(setting.sources))
 
 
+def _open_webhook(target: str, setting: Setting) -> Iterator[Sink]:
+    yield Webhook(target, read_secret())
+
+
 Opener: TypeAlias = "Callable[[str, Setting], Iterator[Sink]]"
 SINKS: dict[str, Opener] = {
     "jsonl": _open_jsonl,
@@ -87,4 +93,5 @@ SINKS: dict[str, Opener] = {
     "output": _open_videos,
     "snapshots": _open_snapshots,
     "record": _open_recording,
+    "webhook": _open_webhook,
 }

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from vpt_edge.live.address import parse_address
+from vpt_edge.live.sinks.loss import describe_loss
 from vpt_edge.runtime.errors import SinkError, SourceError, printable
 
 if TYPE_CHECKING:
@@ -160,17 +161,6 @@ def _tls_context(broker: Broker) -> ssl.SSLContext:
     except OSError as error:  # an SSLError is one
         fix = "expected a file of certificates in PEM"
         raise SinkError(f"cannot read {broker.ca}: {describe_loss(error)}", fix) from None
-
-
-def describe_loss(error: OSError) -> str:
-    """Why a connection failed, without what it was told."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted: {error.verify_message}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {error.reason or 'failed'}"
-    if isinstance(error, TimeoutError):
-        return "it does not answer"
-    return error.strerror or str(error) or type(error).__name__
 
 
 class Connection:

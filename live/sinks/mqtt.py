@@ -14,11 +14,11 @@ from vpt_edge.live.sinks.broker import (
     Message,
     RefusalError,
     check_client,
-    describe_loss,
     parse_broker,
 )
 from vpt_edge.live.sinks.discovery import Entity, make_entity
 from vpt_edge.live.sinks.jsonl import format_line
+from vpt_edge.live.sinks.loss import describe_loss
 from vpt_edge.live.sinks.outbox import Outbox
 
 if TYPE_CHECKING:
