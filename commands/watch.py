@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vpt_edge.live.source import Source
     from vpt_edge.runtime.options import AskOptions
 
-TARGETS = ("jsonl", "output", "snapshots", "record")
+TARGETS = ("jsonl", "output", "snapshots", "record", "mqtt", "webhook")
 UNWELL = 1  # the exit code of --check
 INPUTS = ("width", "height", "rate", "codec", "flip", "loop", "latency")
 
@@ -184,6 +184,12 @@ def _add_outputs(parser: Parser) -> None:
         action=_Alone,
         metavar="DIR",
         help="only ask the bundle again what was recorded, and say what differs",
+    )
+    parser.add_argument(
+        "--mqtt", metavar="URL", help="a broker, as mqtts://user:password@host/topic"
+    )
+    parser.add_argument(
+        "--webhook", metavar="URL", help="a program that is posted answers; set VPT_WEBHOOK_SECRET"
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from vpt_edge.live.secret_file import read_address
 from vpt_edge.live.sinks.endpoint import read_secret
 from vpt_edge.live.sinks.jsonl import JsonLines, JsonStream
 from vpt_edge.live.sinks.mqtt import Mqtt
@@ -79,19 +80,19 @@ def _open_recording(target: str, setting: Setting) -> Iterator[Sink]:
 
 
 def _open_mqtt(target: str, setting: Setting) -> Iterator[Sink]:
-    yield Mqtt(target, len(setting.sources))
+    yield Mqtt(read_address(target), setting.sources, setting.questions)
 
 
 def _open_webhook(target: str, setting: Setting) -> Iterator[Sink]:
-    yield Webhook(target, read_secret())
+    yield Webhook(read_address(target), read_secret())
 
 
 Opener: TypeAlias = "Callable[[str, Setting], Iterator[Sink]]"
 SINKS: dict[str, Opener] = {
     "jsonl": _open_jsonl,
-    "mqtt": _open_mqtt,
     "output": _open_videos,
     "snapshots": _open_snapshots,
     "record": _open_recording,
+    "mqtt": _open_mqtt,
     "webhook": _open_webhook,
 }

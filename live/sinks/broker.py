@@ -178,9 +178,9 @@ class Connection:
         self._acknowledged = set[int]()
         self._over = False
         self._client = self._make_client()
-        self._client.connect(broker.host, broker.port, KEEPALIVE)
-        self._client.loop_start()
         try:
+            self._client.connect(broker.host, broker.port, KEEPALIVE)
+            self._client.loop_start()
             self._await_greeting()
         except BaseException:
             self.cut()
@@ -275,3 +275,7 @@ class Connection:
             with contextlib.suppress(OSError):  # gone already
                 line.shutdown(socket.SHUT_RDWR)
         self._client.loop_stop()
+        # It closes its sockets when it is freed: now, and not when a circle is found.
+        self._client.on_connect = None
+        self._client.on_publish = None
+        self._client.on_disconnect = None

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from vpt_edge.live.reader import delays
-from vpt_edge.live.seen import Seen
+from vpt_edge.live.seen import Seen, StateChange
 from vpt_edge.live.sinks.broker import (
     Connection,
     Message,
@@ -16,19 +16,21 @@ from vpt_edge.live.sinks.broker import (
     check_client,
     parse_broker,
 )
-from vpt_edge.live.sinks.discovery import Entity, make_entity
+from vpt_edge.live.sinks.discovery import HomeAssistant
 from vpt_edge.live.sinks.jsonl import format_line
 from vpt_edge.live.sinks.loss import describe_loss
 from vpt_edge.live.sinks.outbox import Outbox
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vpt_edge.live.sinks.outbox import Parcel
     from vpt_edge.live.sinks.sink import Item
 
-COUNT = 1000  # answers that wait while the broker is away
+COUNT = 1000  # messages that wait while the broker is away
 BYTES = 1 << 24
 CONFIRMATION = 10.0  # seconds for the broker's word that it has a message
-TRIES = 5  # of an answer at which the broker hangs up
+TRIES = 5  # of a message at which the broker hangs up
 CLOSE = 4.0  # seconds for what is left at the end
 
 log = logging.getLogger("vpt_edge.live")
@@ -39,22 +41,30 @@ class Mqtt:
 
     Each answer is JSON at topic/answer, a line as of ``JsonLines``, delivered at least once: while
     the broker is away at most ``count`` of them, with ``limit`` bytes, wait, and the oldest are
-    ``dropped``. topic/status says "online" or "offline". Home Assistant is told of each question,
-    with the source's name where there are several ``sources``.
+    ``dropped``. topic/status says "online" or "offline". Home Assistant is told of the
+    ``questions`` about ``sources``, by their names, and of others when they are answered.
 
     A broker that is away is tried again for ever; with one that refuses the client it is over.
     Raises SinkError for an address that is not one, and without paho-mqtt.
     """
 
-    wants = (Seen,)
+    wants = (Seen, StateChange)
 
-    def __init__(self, url: str, sources: int = 1, count: int = COUNT, limit: int = BYTES) -> None:
+    def __init__(
+        self,
+        url: str,
+        sources: Sequence[str] = (),
+        questions: Sequence[str] = (),
+        count: int = COUNT,
+        limit: int = BYTES,
+    ) -> None:
         self._broker = parse_broker(url)
         check_client(self._broker)
-        self._with_source = sources > 1
+        self._home: HomeAssistant | None = None
+        if self._broker.discovery is not None:
+            self._home = HomeAssistant(self._broker, sources, questions)
         self.dropped = 0
         self._outbox = Outbox(count, limit)
-        self._entities: dict[tuple[str, str], Entity] = {}
         self._is_away = False
         self._is_refused = False
         self._is_full = False
@@ -66,28 +76,22 @@ class Mqtt:
         self._thread.start()
 
     def put(self, item: Item) -> None:
-        assert isinstance(item, Seen)
         if self._is_refused:
             self.dropped += 1
             return
-        line = format_line(item).rstrip(b"\n")
-        messages = [Message(f"{self._broker.topic}/answer", line)]
-        if self._broker.discovery is not None:
-            messages += self._tell_home_assistant(item)
+        messages = []
+        if isinstance(item, Seen):
+            line = format_line(item).rstrip(b"\n")
+            messages.append(Message(f"{self._broker.topic}/answer", line))
+        if self._home is not None:
+            messages += self._home.tell(item)
+        if not messages:
+            return
         dropped = self._outbox.append(tuple(messages))
         if dropped and not self._is_full:
-            log.warning("%s: no more answers can wait, the oldest are dropped", self._broker)
+            log.warning("%s: no more messages can wait, the oldest are dropped", self._broker)
             self._is_full = True
         self.dropped += dropped
-
-    def _tell_home_assistant(self, seen: Seen) -> list[Message]:
-        key = (seen.frame.source, seen.question)
-        messages = []
-        if key not in self._entities:
-            self._entities[key] = make_entity(self._broker, *key)
-            messages.append(self._entities[key].announce(self._broker, self._with_source))
-        messages.append(self._entities[key].report(seen.answer.text))
-        return messages
 
     def close(self) -> None:
         """Deliver what is left, if that can be done soon, and say "offline"."""
@@ -97,7 +101,7 @@ class Mqtt:
         left = len(self._outbox)
         if left:
             self.dropped += left
-            log.warning("%s: %d answers were not delivered", self._broker, left)
+            log.warning("%s: %d messages were not delivered", self._broker, left)
 
     def _run(self) -> None:
         """Connect, again and again."""
@@ -110,7 +114,7 @@ class Mqtt:
                 return
             except OSError as error:
                 if not self._is_away:
-                    log.warning("%s: %s; answers wait", self._broker, describe_loss(error))
+                    log.warning("%s: %s; messages wait", self._broker, describe_loss(error))
                     if not self._tries:  # it was there, and no answer was the reason
                         pauses = delays()
                 self._is_away = True
@@ -130,11 +134,11 @@ class Mqtt:
     def _greet(self, connection: Connection) -> None:
         """What every broker is told first: one that was restarted may know nothing more."""
         connection.publish(Message(self._broker.status, b"online", True), CONFIRMATION)
-        for entity in list(self._entities.values()):
-            message = entity.announce(self._broker, self._with_source)
-            connection.publish(message, CONFIRMATION)
+        if self._home is not None:
+            for message in self._home.greet():
+                connection.publish(message, CONFIRMATION)
         if self._is_away:
-            log.warning("%s: connected, %d answers wait", self._broker, len(self._outbox))
+            log.warning("%s: connected, %d messages wait", self._broker, len(self._outbox))
         self._is_away = False
         self._is_full = False
 
@@ -161,7 +165,7 @@ class Mqtt:
             self._tries += 1
             if self._tries == TRIES and self._outbox.remove(parcel):
                 self.dropped += 1
-                text = "%s: closed the connection %d times at an answer, which is dropped"
+                text = "%s: closed the connection %d times at a message, which is dropped"
                 log.warning(text, self._broker, TRIES)
             raise
         self._tries = 0
@@ -170,4 +174,4 @@ class Mqtt:
     def _give_up(self, error: RefusalError) -> None:
         self._is_refused = True
         self.dropped += self._outbox.clear()
-        log.error("%s; answers are dropped from now on", error)
+        log.error("%s; messages are dropped from now on", error)

@@ -10,7 +10,7 @@ from golden import ROOT
 
 from vpt_edge.live.relay import PATIENCE
 from vpt_edge.live.schedule import EVERY, Schedule
-from vpt_edge.live.sinks import SINKS, jsonl, snapshots
+from vpt_edge.live.sinks import SINKS, jsonl, mqtt, snapshots, webhook
 from vpt_edge.live.sinks.queue import FLUSH
 from vpt_edge.live.subject import WatchCounts
 
@@ -44,5 +44,11 @@ def test_the_bounds_are_those_of_the_code() -> None:
     assert f"At {jsonl.ROTATE >> 20} MiB" in text and f"up to FILE.{jsonl.KEEP}" in text
     assert f"newest {snapshots.COUNT} are kept" in text
     assert f"at most {snapshots.BYTES >> 30} GiB" in text
+    assert f"up to {mqtt.COUNT} of them, with {mqtt.BYTES >> 20} MiB, wait" in text
+    assert f"up to {webhook.COUNT:,} answers with {webhook.BYTES >> 20} MiB" in text
+    assert f"no answer within {webhook.SECONDS:.0f} seconds" in text
+    assert f"5xx are tried {webhook.TRIES} times" in text
+    for status in webhook.AWAY:
+        assert str(status) in text
     assert (FLUSH, PATIENCE) == (5, 60) and "five seconds" in text and "a minute" in text
     assert (EVERY, Schedule().name) == (2, "every 2 s")

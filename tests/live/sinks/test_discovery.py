@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from answers import seen
 
+from vpt_edge.live.seen import StateChange
 from vpt_edge.live.sinks.broker import Broker
-from vpt_edge.live.sinks.discovery import is_yes_no, make_entity
+from vpt_edge.live.sinks.discovery import HomeAssistant, is_yes_no, make_entity
 
 BROKER = Broker("h", 1883, "door", user="me", password="s3cret")
 
@@ -36,22 +38,47 @@ def test_a_question_for_a_text(question: str) -> None:
     assert is_yes_no(question) == (question == "Have-not?")
 
 
-def test_an_entity_is_announced_as_what_its_question_asks() -> None:
-    gate = make_entity(BROKER, "rtsp://cam/1", "Is the gate open?")
-    sign = make_entity(BROKER, "rtsp://cam/1", "What does the sign say?")
-    message = gate.announce(BROKER, with_source=False)
-    config = json.loads(message.payload)
-    assert message.topic == f"homeassistant/binary_sensor/{gate.id}/config"
-    assert message.retain
+def test_questions_are_announced_as_what_they_ask() -> None:
+    home = HomeAssistant(BROKER, ["rtsp://cam/1"], ["Is the gate open?", "What does it say?"])
+    gate, sign = home.greet()
+    config = json.loads(gate.payload)
+    number = config["unique_id"]
+    assert gate.topic == f"homeassistant/binary_sensor/{number}/config"
+    assert gate.retain
     assert config["name"] == "Is the gate open?"
-    assert config["unique_id"] == gate.id
-    assert config["state_topic"] == gate.topic == f"door/state/{gate.id}"
-    assert config["availability_topic"] == "door/status"
-    other = sign.announce(BROKER, with_source=True)
-    assert other.topic == f"homeassistant/sensor/{sign.id}/config"
-    assert json.loads(other.payload)["name"] == "What does the sign say? (rtsp://cam/1)"
-    assert json.loads(other.payload)["device"] == config["device"]
-    assert b"s3cret" not in message.payload + other.payload
+    assert config["state_topic"] == f"door/state/{number}"
+    other = json.loads(sign.payload)
+    assert sign.topic == f"homeassistant/sensor/{other['unique_id']}/config"
+    assert other["device"] == config["device"]
+    assert b"s3cret" not in gate.payload + sign.payload
+
+
+def test_several_sources_are_told_apart() -> None:
+    home = HomeAssistant(BROKER, ["a", "b"], ["Is it?"])
+    names = [json.loads(message.payload)["name"] for message in home.greet()]
+    assert names == ["Is it? (a)", "Is it? (b)"]
+
+
+def test_an_entity_is_available_while_its_source_is_live() -> None:
+    home = HomeAssistant(BROKER, ["a"], ["Is it?"])
+    (message,) = home.greet()
+    status, source = json.loads(message.payload)["availability"]
+    assert status == {"topic": "door/status"}
+    assert source["value_template"] == "{{ 'online' if value == 'live' else 'offline' }}"
+    (lost,) = home.tell(StateChange("a", "lost", 0.0))
+    assert lost == (source["topic"], b"lost", True)
+    assert home.greet() == [message, lost]
+
+
+def test_what_nobody_announced_is_announced_with_its_answer() -> None:
+    home = HomeAssistant(BROKER, [], [])
+    assert home.greet() == []
+    announcement, state, answer = home.tell(seen(0, "yes", "Is it?"))
+    assert json.loads(announcement.payload)["availability"][1]["topic"] == state.topic
+    assert state.payload == b"live"
+    assert answer.payload == b"ON"
+    assert home.tell(seen(1, "no", "Is it?")) == [(answer.topic, b"OFF", True)]
+    assert home.greet() == [announcement, state]
 
 
 def test_an_id_stays_and_is_nobody_elses() -> None:
