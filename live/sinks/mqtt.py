@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from vpt_edge.live.reader import delays
@@ -70,7 +69,7 @@ class Mqtt:
         self._is_full = False
         self._tried = -1  # the parcel that was sent last
         self._tries = 0  # of it, in vain
-        self._deadline = 0.0  # of what is left at the end
+        self._over = threading.Event()  # no more time
         name = f"vpt-edge-{self._broker.host}"
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -95,9 +94,9 @@ class Mqtt:
 
     def close(self) -> None:
         """Deliver what is left, if that can be done soon, and say "offline"."""
-        self._deadline = time.monotonic() + CLOSE
         self._outbox.close()
         self._thread.join(CLOSE)
+        self._over.set()
         left = len(self._outbox)
         if left:
             self.dropped += left
@@ -106,9 +105,10 @@ class Mqtt:
     def _run(self) -> None:
         """Connect, again and again."""
         pauses = delays()
-        while not self._outbox.is_closing:
+        while True:
             try:
                 self._stay_connected()
+                return
             except RefusalError as error:
                 self._give_up(error)
                 return
@@ -118,7 +118,16 @@ class Mqtt:
                     if not self._tries:  # it was there, and no answer was the reason
                         pauses = delays()
                 self._is_away = True
-                self._outbox.pause(next(pauses))
+                if not self._pause(next(pauses)):
+                    return
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait, but at the end try once more without; whether another try is of any use."""
+        if not self._outbox.is_closing:
+            self._outbox.pause(seconds)
+        elif len(self._outbox):
+            self._over.wait(seconds)
+        return not self._outbox.is_closing or (len(self._outbox) > 0 and not self._over.is_set())
 
     def _stay_connected(self) -> None:
         """Until the end; raises OSError where the connection is lost before."""
@@ -149,7 +158,7 @@ class Mqtt:
                 raise ConnectionError("the connection was closed")
             if parcel is None:
                 break
-            if self._outbox.is_closing and time.monotonic() >= self._deadline:
+            if self._over.is_set():
                 break
             self._send(connection, parcel)
         connection.publish(Message(self._broker.status, b"offline", True), CONFIRMATION)

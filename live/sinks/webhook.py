@@ -67,11 +67,11 @@ class Webhook:
         self._problem: str | None = None  # why nothing is delivered
         self._refused = 0  # in a row
         self._is_full = False
-        self._end = 0.0  # of what is left at the end
         self._deadline = Deadline(SECONDS)  # of the try on its way
         self._arrived = threading.Event()
         self._arrived.set()  # what an earlier watch has left
         self._closing = threading.Event()
+        self._over = threading.Event()  # no more time
         self._thread = threading.Thread(target=self._run, name="vpt-edge-webhook", daemon=True)
         self._thread.start()
 
@@ -86,10 +86,10 @@ class Webhook:
 
     def close(self) -> None:
         """Deliver what is left, if that can be done soon; the rest stays for the next watch."""
-        self._end = time.monotonic() + CLOSE
         self._closing.set()
         self._arrived.set()
         self._thread.join(CLOSE)
+        self._over.set()
         self._deadline.cut()
         self._thread.join(CUT)
         left = len(self._spool.letters())
@@ -107,7 +107,7 @@ class Webhook:
                     self._deliver_all()
                 except (OSError, VptError) as error:  # of the disk
                     self._tell(str(error))
-                    self._closing.wait(LONGEST_DELAY)
+                    self._pause(LONGEST_DELAY)
         finally:
             self._spool.close()
 
@@ -115,8 +115,7 @@ class Webhook:
         if not self._spool.may_send():
             return
         for letter in self._spool.letters():
-            is_hopeless = self._problem is not None or time.monotonic() >= self._end
-            if self._closing.is_set() and is_hopeless:
+            if self._over.is_set():
                 return
             self._deliver(letter)
 
@@ -136,8 +135,15 @@ class Webhook:
                 self._drop(letter, reply.problem)
                 return
             self._tell(reply.problem)
-            if self._closing.wait(max(next(pauses), min(reply.retry_after, LONGEST_WISH))):
+            if not self._pause(max(next(pauses), min(reply.retry_after, LONGEST_WISH))):
                 return
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait, but at the end try once more without; whether there is time for another try."""
+        if self._closing.is_set():
+            return not self._over.wait(seconds)
+        self._closing.wait(seconds)
+        return True
 
     def _try(self, letter: Letter, body: bytes) -> Reply:
         """One POST; status 0 where there was no answer."""

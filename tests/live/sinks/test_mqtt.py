@@ -126,6 +126,21 @@ def test_what_is_too_much_is_dropped_from_the_oldest_on_and_counted(
 
 
 @needs_mosquitto
+def test_the_end_waits_for_another_try(start: Callable[..., Mosquitto]) -> None:
+    broker = start(ANONYMOUS)
+    listener = Listener(broker.port)
+    broker.kill()
+    sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/door")
+    sink.put(seen(1))
+    wait_until(lambda: sink._is_away)
+    threading.Timer(0.3, broker.start).start()
+    sink.close()
+    assert sink.dropped == 0
+    wait_until(lambda: frames(listener) == [1])
+    listener.close()
+
+
+@needs_mosquitto
 def test_home_assistant_is_told_before_the_first_answer_and_again_when_the_broker_forgot(
     start: Callable[..., Mosquitto],
 ) -> None:
@@ -199,7 +214,10 @@ def test_a_password(
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @needs_mosquitto
 def test_tls(
-    start: Callable[..., Mosquitto], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    start: Callable[..., Mosquitto],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     key, certificate = make_certificate(tmp_path)
     broker = start(ANONYMOUS, f"certfile {certificate}", f"keyfile {key}")
@@ -209,6 +227,7 @@ def test_tls(
     wait_until(lambda: frames(listener) == [1])
     sink.close()
 
+    monkeypatch.setattr("vpt_edge.live.sinks.mqtt.CLOSE", 0.1)
     for host, ca in (("localhost", ""), ("127.0.0.1", f"?ca={certificate}")):
         stranger = Mqtt(f"mqtts://{host}:{broker.port}/door{ca}")
         stranger.put(seen(2))
@@ -286,6 +305,7 @@ def test_a_broker_that_accepts_and_never_answers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("vpt_edge.live.sinks.broker.GREETING", 0.1)
+    monkeypatch.setattr("vpt_edge.live.sinks.mqtt.CLOSE", 0.1)
     broker = BadBroker(lambda topic: False)
     queue = SinkQueue("mqtt", Mqtt(broker.url))
     queue.put(seen())

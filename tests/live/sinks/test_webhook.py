@@ -158,7 +158,7 @@ def test_the_other_sides_wish_is_heard_within_bounds(
 
     server = serve(reply)
     sink = Webhook(server.url, KEY, tmp_path / "spool")
-    monkeypatch.setattr(sink._closing, "wait", lambda pause: pauses.append(pause))
+    monkeypatch.setattr(sink._closing, "wait", pauses.append)
     put(sink, 1)
     wait_until(lambda: is_empty(sink))
     sink.close()
@@ -261,6 +261,15 @@ def test_the_end_does_not_wait_for_a_hanging_answer(
     assert is_empty(sink)
 
 
+def test_the_end_waits_for_another_try(serve: Callable[..., WebServer], tmp_path: Path) -> None:
+    server: WebServer = serve(lambda _: 200 if len(server.calls) > 3 else 503)
+    sink = Webhook(server.url, KEY, tmp_path / "spool")
+    put(sink, 1, 2)
+    sink.close()
+    assert frames(server) == [1, 1, 1, 1, 2]
+    assert is_empty(sink)
+
+
 def test_a_redirect_to_another_host_gets_nothing(
     serve: Callable[..., WebServer], tmp_path: Path
 ) -> None:
@@ -289,6 +298,7 @@ def test_tls_is_checked(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr("vpt_edge.live.sinks.webhook.CLOSE", 0.1)
     key, certificate = make_certificate(tmp_path)
     server = serve(lambda _: 200, 0, (certificate, key))
     sink = Webhook(server.url, KEY, tmp_path / "spool")
@@ -297,6 +307,7 @@ def test_tls_is_checked(
     sink.close()
     assert server.calls == []
     assert "its certificate is not trusted: self-signed" in capsys.readouterr().err
+    monkeypatch.setattr("vpt_edge.live.sinks.webhook.CLOSE", 4.0)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     sink = Webhook(server.url, KEY, tmp_path / "spool")
     wait_until(lambda: is_empty(sink))
@@ -421,6 +432,7 @@ def test_no_thread_and_no_descriptor_is_left(
     serve: Callable[..., WebServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vpt_edge.live.sinks.webhook.SECONDS", 0.1)
+    monkeypatch.setattr("vpt_edge.live.sinks.webhook.CLOSE", 0.1)
     server: WebServer = serve(lambda handler: server.stopped.wait(0.3) or 200)
     refused = f"http://127.0.0.1:{free_port()}/"
     Webhook(refused, KEY, tmp_path / "a").close()
