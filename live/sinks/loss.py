@@ -6,6 +6,8 @@ import http.client
 import ssl
 import urllib.error
 
+from vpt_edge.runtime.errors import VptError
+
 
 def describe_loss(error: Exception) -> str:
     """Without what the other side was told, and without what it said."""
@@ -21,6 +23,7 @@ def describe_loss(error: Exception) -> str:
         return "it closed the connection without an answer"
     if isinstance(error, http.client.HTTPException):
         return f"its answer is not HTTP ({type(error).__name__})"
-    if isinstance(error, OSError):
-        return error.strerror or str(error) or type(error).__name__
-    return type(error).__name__
+    if isinstance(error, VptError):
+        return error.problem
+    strerror = getattr(error, "strerror", None)  # of an OSError
+    return strerror or str(error) or type(error).__name__

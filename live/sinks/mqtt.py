@@ -19,6 +19,7 @@ from vpt_edge.live.sinks.discovery import HomeAssistant
 from vpt_edge.live.sinks.jsonl import format_line
 from vpt_edge.live.sinks.loss import describe_loss
 from vpt_edge.live.sinks.outbox import Outbox
+from vpt_edge.runtime.errors import SinkError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +113,7 @@ class Mqtt:
             except RefusalError as error:
                 self._give_up(error)
                 return
-            except OSError as error:
+            except (OSError, SinkError) as error:  # such as a ca file that is being replaced
                 if not self._is_away:
                     log.warning("%s: %s; messages wait", self._broker, describe_loss(error))
                     if not self._tries:  # it was there, and no answer was the reason

@@ -5,29 +5,42 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
+import time
 import uuid
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from vpt_edge.runtime.errors import SinkError
 from vpt_edge.runtime.files import resolve, write_file
 from vpt_edge.runtime.lock import NO_LOCKS, try_lock
 from vpt_edge.runtime.partial import PARTIAL, sweep_files
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 FOLDER_MODE = 0o700  # answers are nobody else's business
-NAME = re.compile(r"(\d{12})-([0-9a-f]{32})\.json")
+END = ".json"
+NAME = re.compile(r"\d{12}-\d+-[0-9a-f]{32}\.json")
+NEW = "new"  # a folder for what is being written: a small one is listed soon
 LOCK = "sender"
+FRESH = 10.0  # seconds until a list may miss what other processes did
 
 
 class Letter(NamedTuple):
-    """``id`` tells it from any other, for ever."""
+    """A file by its name, which says all: thousands of them are listed at once."""
 
-    path: Path
-    id: str
-    bytes: int
+    name: str
+
+    @property
+    def number(self) -> int:
+        """Its place in the order."""
+        return int(self.name.split("-")[0])
+
+    @property
+    def bytes(self) -> int:
+        return int(self.name.split("-")[1])
+
+    @property
+    def id(self) -> str:
+        """It tells the letter from any other, for ever."""
+        return self.name.split("-")[2].removesuffix(END)
 
 
 class Spool:
@@ -41,22 +54,35 @@ class Spool:
         self.path = resolve(path)
         self._count = count
         self._limit = limit
-        self._lock: int | None = None
+        self._sender: int | None = None  # the handle of the lock
+        self._lock = threading.Lock()  # of what follows
+        self._bytes: dict[Letter, int] = {}  # of those that are known, in order
+        self._listed = 0.0  # when they were
         try:
-            self.path.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-            self._sweep()
+            self._make_folders()
+            self._settle()
         except OSError as error:
             reason = error.strerror or type(error).__name__
             raise SinkError(f"cannot keep messages in {path}: {reason}") from None
-        if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK):
-            raise SinkError(f"cannot keep messages in {path}: no permission")
 
-    def _sweep(self) -> None:
-        """Remove what processes that were killed had half written."""
-        for entry in os.scandir(self.path):
-            name = entry.name.removeprefix(".").split(".json.")[0] + ".json"
-            if entry.name.endswith(PARTIAL) and NAME.fullmatch(name):
-                sweep_files(self.path / name)
+    def _make_folders(self) -> None:
+        (self.path / NEW).mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        self.path.chmod(FOLDER_MODE)
+
+    def _settle(self) -> None:
+        """What killed processes have written goes into its place, and what is half goes away."""
+        for file in (self.path / NEW).iterdir():
+            name = file.name.removeprefix(".").partition(END)[0] + END
+            if not NAME.fullmatch(name):
+                continue
+            if file.name.endswith(PARTIAL):
+                sweep_files(file.with_name(name))
+            elif file.name == name:
+                self._publish(name)
+
+    def _publish(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            (self.path / NEW / name).replace(self.path / name)
 
     def append(self, data: bytes) -> int:
         """Keep ``data``; how many letters, the oldest, were dropped for it.
@@ -65,64 +91,78 @@ class Spool:
         """
         if len(data) > self._limit:
             raise SinkError(f"an answer has {len(data)} bytes, of at most {self._limit} that wait")
-        self.path.mkdir(FOLDER_MODE, parents=True, exist_ok=True)  # somebody tidied up, perhaps
-        letters = self.letters()
+        if time.monotonic() - self._listed > FRESH:
+            self._make_folders()  # somebody tidied up, perhaps
+            self.letters()
         number = 0
-        if letters:
-            number = int(letters[-1].path.name.partition("-")[0]) + 1
-        write_file(self.path / f"{number:012}-{uuid.uuid4().hex}.json", data)
-        total = len(data) + sum(letter.bytes for letter in letters)
-        excess = 0
-        while len(letters) - excess >= self._count or total > self._limit:
-            total -= letters[excess].bytes
-            self.remove(letters[excess])
-            excess += 1
+        with self._lock:
+            if self._bytes:
+                number = next(reversed(self._bytes)).number + 1
+        letter = Letter(f"{number:012}-{len(data)}-{uuid.uuid4().hex}{END}")
+        write_file(self.path / NEW / letter.name, data)
+        with self._lock:
+            self._bytes[letter] = len(data)
+        self._publish(letter.name)
+        excess = self._find_excess()
+        for oldest in excess:
+            self.remove(oldest)
+        return len(excess)
+
+    def _find_excess(self) -> list[Letter]:
+        """The oldest, as many as are too many."""
+        excess = []
+        with self._lock:
+            count = len(self._bytes)
+            total = sum(self._bytes.values())
+            for letter, size in self._bytes.items():
+                if count <= self._count and total <= self._limit:
+                    break
+                count -= 1
+                total -= size
+                excess.append(letter)
         return excess
 
     def letters(self) -> list[Letter]:
         """All, the oldest first."""
-        letters = list(self._scan())
-        return sorted(letters)
-
-    def _scan(self) -> Iterator[Letter]:
-        with os.scandir(self.path) as entries:
-            for entry in entries:
-                match = NAME.fullmatch(entry.name)
-                if match is None:
-                    continue
-                with contextlib.suppress(FileNotFoundError):  # sent by another process
-                    yield Letter(Path(entry.path), match[2], entry.stat().st_size)
+        with self._lock:
+            names = [entry.name for entry in os.scandir(self.path)]
+            letters = [Letter(name) for name in sorted(names) if NAME.fullmatch(name)]
+            self._bytes = {letter: letter.bytes for letter in letters}
+            self._listed = time.monotonic()
+        return letters
 
     def read(self, letter: Letter) -> bytes | None:
         """What it says; None where it is gone, sent by another process or dropped."""
         try:
-            return letter.path.read_bytes()
+            return (self.path / letter.name).read_bytes()
         except FileNotFoundError:
             return None
 
     def remove(self, letter: Letter) -> None:
         """It was sent, or is given up."""
-        letter.path.unlink(missing_ok=True)
+        (self.path / letter.name).unlink(missing_ok=True)
+        with self._lock:
+            self._bytes.pop(letter, None)
 
     def may_send(self) -> bool:
         """Whether this process is the one that sends, from now on until it ends."""
-        if self._lock is not None:
+        if self._sender is not None:
             return True
         handle = os.open(self.path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             if try_lock(handle):
-                self._lock = handle
+                self._sender = handle
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            self._lock = handle  # no locks there: whoever sends one more than once tells its id
+            self._sender = handle  # without locks: who is sent a letter twice tells it by its id
         finally:
-            if self._lock is None:
+            if self._sender is None:
                 os.close(handle)
-        return self._lock is not None
+        return self._sender is not None
 
     def close(self) -> None:
         """Let another process send."""
-        if self._lock is not None:
-            os.close(self._lock)
-        self._lock = None
+        if self._sender is not None:
+            os.close(self._sender)
+        self._sender = None

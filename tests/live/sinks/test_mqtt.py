@@ -349,6 +349,21 @@ def test_an_answer_that_is_not_confirmed_is_sent_again(monkeypatch: pytest.Monke
     assert sink.dropped == 0
 
 
+def test_a_certificate_that_is_being_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vpt_edge.live.sinks.mqtt.CLOSE", 0.1)
+    _, certificate = make_certificate(tmp_path)
+    sink = Mqtt(f"mqtts://127.0.0.1:{free_port()}/door?ca={certificate}")
+    wait_until(lambda: sink._is_away)
+    sink.put(seen(1))
+    certificate.unlink()
+    sink._outbox.pause(0.5)
+    assert sink._thread.is_alive()
+    sink.close()
+    assert "1 messages were not delivered" in capsys.readouterr().err
+
+
 def test_no_thread_and_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vpt_edge.live.sinks.mqtt.CONFIRMATION", 0.1)
     descriptors = len(list(Path("/proc/self/fd").iterdir()))

@@ -17,9 +17,9 @@ import os, sys
 from vpt_edge.live.sinks.spool import Spool
 spool = Spool(sys.argv[1], 10, 100)
 spool.append(b"whole")
-rename = os.fsync
-os.fsync = lambda handle: os.kill(os.getpid(), 9)
-spool.append(b"half")
+module, name = sys.argv[2:]
+setattr({"os": os, "Spool": Spool}[module], name, lambda *_: os.kill(os.getpid(), 9))
+spool.append(b"more")
 """
 
 
@@ -65,13 +65,30 @@ def test_an_order_that_was_kept_after_all_were_sent(tmp_path: Path) -> None:
     assert contents(spool) == [b"2", b"3"]
 
 
-def test_half_a_letter_is_swept_and_nothing_else(tmp_path: Path) -> None:
-    process = subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
-    assert process.returncode == -9
-    (tmp_path / "notes.txt").touch()
-    assert len(list(tmp_path.iterdir())) == 3
-    assert contents(Spool(tmp_path, 10, 100)) == [b"whole"]
-    assert len(list(tmp_path.iterdir())) == 2
+@pytest.mark.parametrize(
+    ("moment", "expected"), [("os fsync", [b"whole"]), ("Spool _publish", [b"whole", b"more"])]
+)
+def test_a_killed_writer_leaves_whole_letters(
+    moment: str, expected: list[bytes], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path), *moment.split()]
+    assert subprocess.run(command, check=False).returncode == -9
+    for folder in (tmp_path, tmp_path / "new"):
+        (folder / "notes.txt").touch()
+    assert len(list((tmp_path / "new").iterdir())) == 2
+    spool = Spool(tmp_path, 10, 100)
+    assert contents(spool) == expected
+    assert [file.name for file in (tmp_path / "new").iterdir()] == ["notes.txt"]
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_what_another_process_keeps_counts_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vpt_edge.live.sinks.spool.FRESH", 0.0)
+    spools = [Spool(tmp_path, 3, 100) for _ in range(2)]
+    assert [spools[number % 2].append(b"%d" % number) for number in range(5)] == [0, 0, 0, 1, 1]
+    assert contents(spools[0]) == [b"2", b"3", b"4"]
 
 
 def test_one_sends_at_a_time(tmp_path: Path) -> None:
@@ -87,6 +104,7 @@ def test_one_sends_at_a_time(tmp_path: Path) -> None:
 
 def test_a_folder_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "a", 10, 100)
+    (tmp_path / "a/new").rmdir()
     (tmp_path / "a").rmdir()
     spool.append(b"1")
     assert contents(spool) == [b"1"]

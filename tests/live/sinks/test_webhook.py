@@ -360,7 +360,8 @@ def test_what_waits_outlives_kill_9(serve: Callable[..., WebServer], tmp_path: P
     count = len(frames(server)) - 1
     assert count >= 30 + len(rest)
     assert frames(server) == [*range(count), 99_999]
-    assert [file.name for file in (tmp_path / "spool").iterdir()] == ["sender"]
+    left = [file.name for file in (tmp_path / "spool").rglob("*")]
+    assert sorted(left) == ["new", "sender"]
 
 
 def test_two_watches_share_a_spool(serve: Callable[..., WebServer], tmp_path: Path) -> None:
@@ -417,6 +418,29 @@ def test_a_full_disk_costs_its_answers_alone(
     assert frames(server) == [2]
     assert queue.lost == 2
     assert "No space left on device" in capsys.readouterr().err
+
+
+def test_what_was_sent_and_cannot_be_removed_is_not_sent_at_once_again(
+    serve: Callable[..., WebServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+    sink = Webhook(server.url, KEY, tmp_path / "spool")
+    pauses = list[float]()
+    remove = sink._spool.remove
+
+    def fail(letter: Any) -> None:
+        if len(pauses) < 2:
+            raise OSError(30, "Read-only file system")
+        remove(letter)
+
+    monkeypatch.setattr(sink._spool, "remove", fail)
+    monkeypatch.setattr(sink._closing, "wait", pauses.append)
+    put(sink, 1)
+    wait_until(lambda: is_empty(sink))
+    sink.close()
+    assert frames(server) == [1, 1, 1]
+    assert len({call.headers["webhook-id"] for call in server.calls}) == 1
+    assert pauses == [0.05, 0.05]  # the longest
 
 
 def test_where_nothing_can_be_kept(tmp_path: Path) -> None:
