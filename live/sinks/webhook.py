@@ -192,9 +192,11 @@ def judge(reply: Reply) -> Verdict:
 
 
 def default_spool(endpoint: Endpoint) -> Path:
-    """Where the system wants such things: in systemd's StateDirectory=, XDG_STATE_HOME or ~."""
+    """Where the system wants such things: in a unit's StateDirectory=, XDG_STATE_HOME or ~."""
     service = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    state = service or os.environ.get("XDG_STATE_HOME", "")
+    if service:
+        return Path(service, "webhook", endpoint.id)
+    state = os.environ.get("XDG_STATE_HOME", "")
     try:
         root = Path(state) if state else Path.home() / ".local/state"
     except RuntimeError:

@@ -88,6 +88,6 @@ def test_where_answers_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert places == {
         tmp_path / "HOME/.local/state/vpt-edge/webhook" / one.id,
         tmp_path / "XDG_STATE_HOME/vpt-edge/webhook" / one.id,
-        tmp_path / "STATE_DIRECTORY/vpt-edge/webhook" / one.id,
+        tmp_path / "STATE_DIRECTORY/webhook" / one.id,
     }
     assert parse_endpoint("https://host/b", "key").id != one.id
