@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from vpt_edge.live.reader import delays
@@ -31,7 +32,9 @@ COUNT = 1000  # messages that wait while the broker is away
 BYTES = 1 << 24
 CONFIRMATION = 10.0  # seconds for the broker's word that it has a message
 TRIES = 5  # of a message at which the broker hangs up
-CLOSE = 4.0  # seconds for what is left at the end
+CLOSE = 4.0  # seconds for what is left at the end while the broker is away
+PATIENCE = 60.0  # and while it is there
+STEP = 0.1
 
 log = logging.getLogger("vpt_edge.live")
 
@@ -63,7 +66,7 @@ class Mqtt:
         self._home: HomeAssistant | None = None
         if self._broker.discovery is not None:
             self._home = HomeAssistant(self._broker, sources, questions)
-        self.dropped = 0
+        self._dropped = 0
         self._outbox = Outbox(count, limit)
         self._is_away = False
         self._is_refused = False
@@ -75,9 +78,16 @@ class Mqtt:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def dropped(self) -> int:
+        """Messages that did not reach the broker; at the end, what is left counts."""
+        if self._outbox.is_closing:
+            return self._dropped + len(self._outbox)
+        return self._dropped
+
     def put(self, item: Item) -> None:
         if self._is_refused:
-            self.dropped += 1
+            self._dropped += 1
             return
         messages = []
         if isinstance(item, Seen):
@@ -91,16 +101,18 @@ class Mqtt:
         if dropped and not self._is_full:
             log.warning("%s: no more messages can wait, the oldest are dropped", self._broker)
             self._is_full = True
-        self.dropped += dropped
+        self._dropped += dropped
 
     def close(self) -> None:
-        """Deliver what is left, if that can be done soon, and say "offline"."""
+        """Deliver what is left while the broker takes it, and say "offline"."""
+        deadline = time.monotonic() + PATIENCE
         self._outbox.close()
         self._thread.join(CLOSE)
+        while not self._is_away and self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(STEP)
         self._over.set()
         left = len(self._outbox)
         if left:
-            self.dropped += left
             log.warning("%s: %d messages were not delivered", self._broker, left)
 
     def _run(self) -> None:
@@ -174,7 +186,7 @@ class Mqtt:
         except ConnectionError:
             self._tries += 1
             if self._tries == TRIES and self._outbox.remove(parcel):
-                self.dropped += 1
+                self._dropped += 1
                 text = "%s: closed the connection %d times at a message, which is dropped"
                 log.warning(text, self._broker, TRIES)
             raise
@@ -183,5 +195,5 @@ class Mqtt:
 
     def _give_up(self, error: RefusalError) -> None:
         self._is_refused = True
-        self.dropped += self._outbox.clear()
+        self._dropped += self._outbox.clear()
         log.error("%s; messages are dropped from now on", error)

@@ -31,8 +31,9 @@ LONGEST_DELAY = 60.0  # seconds between two tries
 LONGEST_WISH = 3600.0  # of the other side's Retry-After
 TRIES = 10  # of an answer at which the other side fails
 LOOK = 1.0  # seconds until what another process has left is noticed
-CLOSE = 4.0  # seconds for what is left at the end
-CUT = 0.5
+CLOSE = 4.0  # seconds for what is left at the end while the other side is away
+PATIENCE = 60.0  # and while it is there
+STEP = 0.1
 AWAY = {408, 425, 429, 502, 503, 504}  # it says itself that another try may help
 
 Verdict: TypeAlias = Literal["delivered", "away", "failed", "refused"]
@@ -85,13 +86,16 @@ class Webhook:
         self._arrived.set()
 
     def close(self) -> None:
-        """Deliver what is left, if that can be done soon; the rest stays for the next watch."""
+        """Deliver what is left while the other side takes it; the rest stays for the next watch."""
         self._closing.set()
         self._arrived.set()
+        deadline = time.monotonic() + PATIENCE
         self._thread.join(CLOSE)
+        while self._problem is None and self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(STEP)
         self._over.set()
         self._deadline.cut()
-        self._thread.join(CUT)
+        self._thread.join(STEP)
         left = len(self._spool.letters())
         if left:
             log.warning("%s: %d answers wait in %s", self._endpoint, left, self._spool.path)

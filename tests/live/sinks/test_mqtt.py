@@ -337,6 +337,20 @@ def test_an_answer_at_which_the_broker_hangs_up_does_not_block_the_others(
     assert "closed the connection 5 times at a message" in capsys.readouterr().err
 
 
+def test_the_end_waits_as_long_as_answers_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vpt_edge.live.sinks.mqtt.CLOSE", 0.05)
+    slow = threading.Event()
+    broker = BadBroker(lambda topic: not slow.wait(0.02))
+    sink = Mqtt(f"{broker.url}?discovery=off")
+    for number in range(20):
+        sink.put(seen(number))
+    sink.close()
+    assert sink.dropped == 0
+    assert broker.topics.count("door/answer") == 20
+    assert broker.topics[-1] == "door/status"
+    broker.close()
+
+
 def test_an_answer_that_is_not_confirmed_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vpt_edge.live.sinks.mqtt.CONFIRMATION", 0.1)
     broker = BadBroker(lambda topic: topic != "door/answer" or broker.topics.count(topic) > 7)
