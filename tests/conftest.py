@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-from golden import DEMO, own_samples
+from exports import bundle_name, draw_samples, export_bundle
 
-from vpt_edge.live import scenes
 from vpt_edge.runtime import Bundle
 
 if TYPE_CHECKING:
@@ -20,38 +18,23 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("untimed", deadline=None)  # tests hold no times
 hypothesis.settings.load_profile("untimed")
 
+BROUGHT = os.environ.get("VPT_BUNDLES", "")  # a folder, where another machine exported
+
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve scenes of the demo with five questions each."""
-    folder = tmp_path_factory.mktemp("data")
-    rng = Random(31)
-    with (folder / "data.jsonl").open("w") as lines:
-        for index in range(12):
-            picture, samples = scenes.scene(rng)
-            picture.save(folder / f"{index}.png")
-            for sample in samples:
-                entry = {
-                    "image": f"{index}.png",
-                    "question": sample.question,
-                    "answer": sample.answer,
-                }
-                lines.write(json.dumps({**entry, "perception": sample.perception}) + "\n")
-    return folder / "data.jsonl"
+    return draw_samples(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Exporter:
     """Exports a checkpoint folder, quantized ones calibrated with ``data``; each combination once.
 
-    Blocks of 64 go into the golden models' widths.
+    Where VPT_BUNDLES is set it opens what another machine exported.
     """
-    from vpt_edge.export.exporter import export
-    from vpt_edge.export.quantization.options import Calibration
-    from vpt_edge.export.quantization.recipe import RECIPES
-
     root = tmp_path_factory.mktemp("bundles")
-    bundles = dict[tuple[str, ...], Bundle]()
+    bundles = dict[str, Bundle]()
 
     def make(
         checkpoint: Path,
@@ -59,19 +42,11 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Exporter:
         target: str = "onnxruntime",
         kv_cache: str = "float",
     ) -> Bundle:
-        key = (checkpoint.name, precision, target, kv_cache)
-        if key not in bundles:
-            samples = data if checkpoint == DEMO else own_samples(checkpoint, root)
-            calibration = None
-            if RECIPES[precision].quantized:
-                calibration = Calibration(str(samples), max_drop=100, kv_cache=kv_cache, block=64)
-            bundles[key] = export(
-                str(checkpoint),
-                root / "_".join(key),
-                precision=precision,
-                target=target,
-                calibration=calibration,
-            )
-        return bundles[key]
+        name = bundle_name(checkpoint, precision, target, kv_cache)
+        if name not in bundles and BROUGHT:
+            bundles[name] = Bundle.open(Path(BROUGHT) / name)
+        elif name not in bundles:
+            bundles[name] = export_bundle(root, data, checkpoint, precision, target, kv_cache)
+        return bundles[name]
 
     return make

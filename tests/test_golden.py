@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from golden import CASES, GOLDEN, Case, Exporter, check_decisions, needs_golden
+from golden import CASES, GOLDEN, Case, Exporter, check_decisions, needs_golden, needs_ort_131
 
 from vpt_edge import runtime
 from vpt_edge.runtime.image import open_picture
@@ -37,6 +37,14 @@ def test_answers(name: str, target: str, exported: Exporter) -> None:
 def test_answers_in_half_precision(name: str, exported: Exporter) -> None:
     case = Case(name)
     check_decisions(case.ask(exported(case.model, "fp16")), case)
+
+
+@pytest.mark.parametrize("kv_cache", ["float", pytest.param("int8", marks=needs_ort_131)])
+@pytest.mark.parametrize("name", CASES)
+def test_answers_in_int8(name: str, kv_cache: str, exported: Exporter) -> None:
+    """Calibrated on their own pictures: the models are over-fitted to them."""
+    case = Case(name)
+    check_decisions(case.ask(exported(case.model, "int8", kv_cache=kv_cache)), case)
 
 
 @pytest.mark.parametrize("model", ["clip", "clip_untied", "det", "seg"])

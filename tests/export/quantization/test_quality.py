@@ -13,7 +13,6 @@ import numpy as np
 import onnx
 import pytest
 from golden import (
-    CASES,
     DEMO,
     Case,
     Exporter,
@@ -88,17 +87,6 @@ def test_a_quantized_bundle_answers_as_its_float_self(
                 ]
                 equal, asked = equal + (answers[0].raw == answers[1].raw), asked + 1
     assert equal >= 0.85 * asked
-
-
-@needs_golden
-@pytest.mark.parametrize("kv_cache", ["float", pytest.param("int8", marks=needs_ort_131)])
-@pytest.mark.parametrize("name", CASES)
-def test_golden_models_keep_their_answers_in_int8(
-    name: str, kv_cache: str, exported: Exporter
-) -> None:
-    """Calibrated on their own pictures: they are over-fitted to them."""
-    case = Case(name)
-    check_decisions(case.ask(exported(case.model, "int8", kv_cache=kv_cache)), case)
 
 
 @needs_golden
