@@ -152,5 +152,14 @@ $(DOCS_VENV)/ready: pyproject.toml constraints.txt
 	$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable '.[docs]'
 	touch $@
 
+# As root, on Debian: the wheel in a Debian for AArch64 under an emulator; minutes, and longer the first time.
+.PHONY: arm64
+arm64: build/arm64/bundles/ready
+	$(BENCH) $(BIN)/python -m arm64 build/arm64
+
+build/arm64/bundles/ready: $(VENV)/ready demo/checkpoint/model.safetensors $(EXPORT) tests/exports.py tests/arm64/bundles.py
+	$(BENCH) $(BIN)/python -m arm64.bundles build/arm64/bundles
+	touch $@
+
 clean:
 	rm -rf build $(VENV)

@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 import configparser
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 from golden import ROOT
-
-PACKAGES = ["runtime", "live", "device", "engines", "calibration", "export", "commands"]
+from wheels import PACKAGES, build_wheel
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
-    """Built from a copy: setuptools would take up what an older build left in the tree."""
-    source = tmp_path_factory.mktemp("source")
-    target = tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copyfile(ROOT / name, source / name)
-    for name in PACKAGES:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    command += ["--no-index", "--disable-pip-version-check", "--quiet"]
-    command += ["--wheel-dir", str(target), str(source)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    (file,) = target.iterdir()
+    file = build_wheel(tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target"))
     assert file.name.endswith("-py3-none-any.whl")
     return ZipFile(file)
 
