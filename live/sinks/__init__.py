@@ -17,8 +17,8 @@ from vpt_edge.live.sinks.recorder import Recorder
 from vpt_edge.live.sinks.snapshots import Snapshots
 from vpt_edge.live.sinks.terminal import Terminal
 from vpt_edge.live.sinks.video import Video
-from vpt_edge.runtime.manifest import read_manifest
 from vpt_edge.live.sinks.webhook import Webhook
+from vpt_edge.runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
     from vpt_edge.live.sinks.sink import Sink

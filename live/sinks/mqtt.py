@@ -91,7 +91,7 @@ class Mqtt:
             return
         messages = []
         if isinstance(item, Seen):
-            line = format_line(item).rstrip(b"\n")
+            line = format_line(item.to_dict()).rstrip(b"\n")
             messages.append(Message(f"{self._broker.topic}/answer", line))
         if self._home is not None:
             messages += self._home.tell(item)

@@ -33,6 +33,7 @@ class Recorder:
     """
 
     wants = (Seen,)
+    dropped = 0
 
     def __init__(
         self, folder: str | os.PathLike[str], manifest: Manifest, options: AskOptions

@@ -78,7 +78,7 @@ class Webhook:
 
     def put(self, item: Item) -> None:
         assert isinstance(item, Seen)
-        dropped = self._spool.append(format_line(item).rstrip(b"\n"))
+        dropped = self._spool.append(format_line(item.to_dict()).rstrip(b"\n"))
         if dropped and not self._is_full:
             log.warning("%s: no more answers can wait, the oldest are dropped", self._endpoint)
             self._is_full = True

@@ -23,6 +23,8 @@ from vpt_edge.runtime.testing import Script, tiny_bundle
 
 
 class ListSink:
+    dropped = 0
+
     def __init__(self, *wants: type) -> None:
         self.wants = wants
         self.items = list[Any]()
