@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:
     """A key, and a certificate for localhost that it signed itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is missing: apt-get install openssl")
     key = folder / "key.pem"
     certificate = folder / "certificate.pem"
     kind = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pytest
 from answers import seen
 from sources import frame
 
@@ -13,9 +14,6 @@ from vpt_edge.live.seen import Seen
 from vpt_edge.live.sinks import SINKS, Setting, open_outputs
 from vpt_edge.live.sinks.outputs import Outputs
 from vpt_edge.runtime.errors import SinkError
-
-if TYPE_CHECKING:
-    import pytest
 
 ONE = Setting(("test",), ("Open?",), Path("bundle"), {})
 
@@ -49,6 +47,20 @@ def test_each_sink_gets_everything(capsys: pytest.CaptureFixture[str]) -> None:
         assert sink.closed
     assert outputs.losses == {"a": 1, "b": 1}
     assert "a: not this one" in capsys.readouterr().err
+
+
+def test_an_address_may_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VPT_WEBHOOK_SECRET", "key")
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    for name, scheme in (("mqtt", "mqtt"), ("webhook", "https")):
+        file = tmp_path / name
+        file.write_text(f"{scheme}://me:s3cret@host.invalid/x\n")
+        with open_outputs({name: f"@{file}"}, ONE) as outputs:
+            outputs.put(frame(0))
+        file.write_text("s3cret")
+        with pytest.raises(SinkError, match="has no scheme") as error:
+            open_outputs({name: f"@{file}"}, ONE)
+        assert "s3cret" not in str(error.value)
 
 
 def test_a_sink_of_frames_makes_them_wanted(tmp_path: Path) -> None:
