@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from vpt_edge.commands.console import Bar, Parser, exit_code, say, say_json
+from vpt_edge.commands.bar import Bar
+from vpt_edge.commands.console import Parser, exit_code, say, say_json
 
 if TYPE_CHECKING:
     import argparse

@@ -6,7 +6,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.commands.console import Bar, Parser, exit_code, say, say_json
+from vpt_edge.commands.bar import Bar
+from vpt_edge.commands.console import Parser, exit_code, say, say_json
 
 if TYPE_CHECKING:
     import argparse

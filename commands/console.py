@@ -13,14 +13,12 @@ import json
 import logging
 import os
 import re
-import shutil
 import sys
 import threading
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 from vpt_edge.commands.interrupt import interrupts
 
@@ -28,8 +26,6 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 NO_THREAD = "can't start new thread"  # Python, where memory or processes are used up
 METRICS = ("exact", "vqa", "anls", "yesno", "contains")  # of calibration.metrics
-WIDTH = 24  # of the bar, in characters
-SETTLED = 5.0  # seconds until an estimate of the time left is worth showing
 # What moves a terminal's cursor, or worse: all control characters but tab and newline, and what
 # shows a text in another order than it is read.
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -247,58 +243,3 @@ def say_json(data: object) -> None:
 def printable(text: str) -> str:
     """``text`` with its control characters as escapes that JSON takes too; tab and newline stay."""
     return CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-class Bar:
-    """The progress of a command: one line on a terminal, written over and over.
-
-    Nothing where the standard error is not a terminal. The line goes when the block ends.
-    """
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._shown = self._stream.isatty()
-        self._began = time.monotonic()
-
-    def __enter__(self) -> Bar:
-        self.begin()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.clear()
-
-    def clear(self) -> None:
-        """Take the line away, for another that stays."""
-        if self._shown:
-            self._write("")
-
-    def begin(self) -> None:
-        """Count the time from here."""
-        self._began = time.monotonic()
-
-    def show(self, stage: str, done: float, detail: str = "") -> None:
-        """``done``: the share of the whole, from 0 to 1. Raises KeyboardInterrupt where a library
-        has swallowed one.
-        """
-        interrupts.check()
-        if not self._shown:
-            return
-        full = round(done * WIDTH)
-        elapsed = time.monotonic() - self._began
-        line = f"{stage} [{'#' * full}{'-' * (WIDTH - full)}] {done:4.0%} {clock(elapsed)}"
-        if done > 0 and elapsed > SETTLED:
-            line += f", about {clock(elapsed / done - elapsed)} left"
-        if detail:
-            line += f"  {detail}"
-        line = printable(line).replace("\n", " ").replace("\t", " ")
-        self._write(line[: shutil.get_terminal_size().columns - 1])
-
-    def _write(self, line: str) -> None:
-        with contextlib.suppress(OSError):  # a terminal that is gone costs no work
-            self._stream.write(f"\r{line}\x1b[K")
-            self._stream.flush()
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, as 4:05."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

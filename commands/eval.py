@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.commands.console import METRICS, Bar, Parser, exit_code, say, say_json, warn
+from vpt_edge.commands.bar import Bar
+from vpt_edge.commands.console import METRICS, Parser, exit_code, say, say_json, warn
 
 if TYPE_CHECKING:
     import argparse

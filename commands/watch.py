@@ -6,7 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.commands.console import Bar, Parser, UsageError, exit_code, say, warn
+from vpt_edge.commands.bar import Bar
+from vpt_edge.commands.console import Parser, UsageError, exit_code, say, warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,6 +18,7 @@ import pytest
 
 from vpt_edge.calibration.metrics import METRICS
 from vpt_edge.commands import bench, console
+from vpt_edge.commands.bar import Bar
 from vpt_edge.device.bench import QUESTION, RUNS
 from vpt_edge.runtime.errors import VptError
 
@@ -223,9 +224,9 @@ class Terminal(io.StringIO):
 def test_the_bar_is_one_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     now = iter((100.0, 100.0, 103.0, 120.0))
-    monkeypatch.setattr("vpt_edge.commands.console.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("vpt_edge.commands.bar.time.monotonic", lambda: next(now))
     terminal = Terminal()
-    with console.Bar(terminal) as bar:
+    with Bar(terminal) as bar:
         bar.show("decoder", 0.25)
         bar.show("decoder", 0.5, f"timing {ESCAPE}")
     lines = terminal.getvalue().split("\r")
@@ -237,6 +238,6 @@ def test_the_bar_is_one_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_bar_is_silent_elsewhere() -> None:
     stream = io.StringIO()
-    with console.Bar(stream) as bar:
+    with Bar(stream) as bar:
         bar.show("decoder", 0.5)
     assert stream.getvalue() == ""

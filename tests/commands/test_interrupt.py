@@ -59,7 +59,7 @@ def test_each_signal_ends_a_command_as_ctrl_c_does(number: int) -> None:
         "import weakref; x = set(); weakref.finalize(x, lambda: None); "
         "y = weakref.ref(x, lambda _: send(2)); del x",
         "with contextlib.suppress(BaseException): send(2)\n    "
-        "console.Bar().show('stage', 0.5); print('goes on')",
+        "from vpt_edge.commands.bar import Bar; Bar().show('stage', 0.5); print('goes on')",
     ],
 )
 def test_a_library_that_swallows_it_changes_nothing(body: str) -> None:

@@ -30,6 +30,7 @@ from PIL import Image
 from benchmarks import density
 from vpt_edge.commands import console
 from vpt_edge.commands import run as run_command
+from vpt_edge.commands.bar import Bar
 from vpt_edge.runtime import pipeline
 from vpt_edge.runtime.errors import ImageError
 from vpt_edge.runtime.image import open_picture
@@ -38,8 +39,11 @@ from vpt_edge.runtime.testing import Script, tiny_bundle
 HOSTILE = "\x1b]0;owned\x07\x9b31m\x7f\u202etxt\u2066\x08\x00"
 NAME = HOSTILE.replace("\x00", "")  # no file name or argument has one
 PRINTERS = {
+    "commands/bar.py",  # what is printable
     "commands/console.py",
     "device/probes.py",  # a child's answer to its parent
+    "live/sinks/__init__.py",  # hands the stream to the two below
+    "live/sinks/terminal.py",  # what is printable, as sinks/jsonl.py
 }
 
 
@@ -225,7 +229,7 @@ def test_a_bar_stays_in_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
     terminal: Any = Terminal()
     monkeypatch.setenv("COLUMNS", "200")
-    with console.Bar(terminal) as bar:
+    with Bar(terminal) as bar:
         bar.show(f"a\nb\t{HOSTILE}", 0.5, HOSTILE)
     line = written[0].removeprefix("\r").removesuffix("\x1b[K")
     assert line.startswith("a b \\u001b]0;owned")
