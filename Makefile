@@ -126,6 +126,11 @@ MINUTES ?= 10
 soak: $(BUNDLE)-fp32
 	$(BENCH) $(BIN)/python -m benchmarks.soak $(BUNDLE)-fp32 --minutes $(MINUTES)
 
+# A watch of moving scenes, with a video and lines of JSON: make watch-soak MINUTES=30
+.PHONY: watch-soak
+watch-soak: $(BUNDLE)-fp32
+	$(BENCH) $(BIN)/python -m benchmarks.watch_soak $(BUNDLE)-fp32 --minutes $(MINUTES) --out build/watch-soak
+
 # Other libraries have an environment of their own; llama.cpp is built from its source, for this processor.
 PEERS := llama-cpp-python==0.3.36 gguf==0.19.0 transformers==5.23.0 onnxruntime-genai==0.18.0
 PEERS_VENV := build/peers-venv

@@ -1,0 +1,111 @@
+"""Watches moving scenes for a long time, and looks at what grows and what is answered wrong.
+
+    python -m benchmarks.watch_soak BUNDLE --minutes 30 --out build/watch-soak
+
+One question, whose right answer every frame knows, is asked once a second with a look, while every
+frame is written into a video and every answer into lines of JSON. The share of right answers is
+held against that of still pictures of the same scenes. Memory, open files and threads are counted
+every so many answers and judged by their slopes, as in ``benchmarks.soak``.
+
+Ends with 1 when something grows, or when moving pictures are answered worse than still ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.soak import Sample, growth, judge, sample
+from vpt_edge import live, runtime
+from vpt_edge.live.motion import MovingScenes
+from vpt_edge.live.sinks.jsonl import JsonLines
+from vpt_edge.live.sinks.outputs import Outputs
+from vpt_edge.live.sinks.video import Video
+from vpt_edge.live.tee import Tee
+
+if TYPE_CHECKING:
+    from vpt_edge.live.sinks.sink import Sink
+
+SEED = 77
+HOLD = 3.0  # seconds of a scene
+TAG = "red"
+SOURCE = f"scenes://?seed={SEED}&hold={HOLD}&rate=25&tag={TAG}"
+QUESTION = f"Which letter is on the {TAG} tag?"
+EVERY = 1.0  # seconds
+STEP = 15  # answers from one count of memory to the next
+MARGIN = 0.02  # by which the share of right answers may be lower than of still pictures
+
+
+def watch(pipeline: runtime.Pipeline, folder: Path, minutes: float) -> tuple[list[Sample], float]:
+    """What was held behind so many answers, and the share of them that was right."""
+    end = time.monotonic() + 60 * minutes
+    right = 0
+    asked = 0
+    samples = []
+    with live.open(SOURCE) as source:
+        video = Video(folder / "watch.mp4", source.name)
+        lines = JsonLines(folder / "watch.jsonl")
+        sinks: list[tuple[str, Sink]] = [("video", video), ("jsonl", lines)]
+        with Outputs(sinks) as outputs:
+            watched = Tee(source, outputs.put)
+            answers = live.watch(pipeline, watched, QUESTION, every=EVERY, perception="region")
+            for seen in answers:
+                outputs.put(seen)
+                asked += 1
+                right += int(seen.answer.text == seen.frame.truth[QUESTION])
+                if asked % STEP == 0:
+                    gc.collect()
+                    samples.append(sample(asked))
+                if time.monotonic() > end:
+                    break
+        print(answers.counts[0])
+        print(f"lost on the way to the outputs: {outputs.losses}")
+    return samples, right / asked
+
+
+def ask_still(pipeline: runtime.Pipeline, count: int) -> float:
+    """The share of right answers about ``count`` scenes, each at its first moment."""
+    scenes = MovingScenes(SEED, HOLD, TAG)
+    right = 0
+    for index in range(count):
+        position = index * HOLD
+        answer = pipeline.ask(scenes.pixels(position), QUESTION, perception="region")
+        right += int(answer.text == scenes.truth(position)[QUESTION])
+    return right / count
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("bundle", help="of the demo's checkpoint")
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "watch.jsonl").unlink(missing_ok=True)
+    with runtime.Pipeline(options.bundle) as pipeline:
+        still = ask_still(pipeline, max(1, int(60 * options.minutes / HOLD)))
+        samples, moving = watch(pipeline, options.out, options.minutes)
+    for line in samples[:: max(1, len(samples) // 10)]:
+        print(f"{line.requests:6} answers  {line.memory:7.1f} MiB  {line.files} files  "
+              f"{line.threads} threads")  # fmt: skip
+    for name, grown in growth(samples).items():
+        print(f"{name} grew by {grown:.2f} behind the warm-up")
+    lines = (options.out / "watch.jsonl").read_text("utf-8").splitlines()
+    print(f"{len([json.loads(line) for line in lines])} lines of JSON")
+    print(f"right: {moving:.1%} of moving pictures, {still:.1%} of still ones")
+    problems = judge(samples)
+    if moving < still - MARGIN:
+        problems.append("moving pictures are answered worse than still ones")
+    for problem in problems:
+        print(f"failed: {problem}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
