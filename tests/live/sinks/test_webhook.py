@@ -406,7 +406,11 @@ def test_too_many_are_dropped_and_counted(
     server: WebServer = serve(lambda _: 200, port)
     wait_until(lambda: is_empty(sink))
     sink.close()
-    assert frames(server) == [7, 8, 9, 10, 11]
+    *in_hand, _, _, _, _, _ = frames(server)
+    assert frames(server)[len(in_hand) :] == [7, 8, 9, 10, 11]
+    assert (
+        len(in_hand) <= 1
+    )  # one that was being posted when it was dropped may arrive all the same
     assert capsys.readouterr().err.count("the oldest are dropped") == 1
 
 
