@@ -32,17 +32,20 @@ Explain = Callable[[Exception], SourceError]
 
 LARGEST = 64_000_000  # pixels of a picture that is decoded at all; 8K has 33 million
 TRIES = 2  # that FFmpeg makes of a read before its time is over
+BORROWED = {"v4l2"}  # containers whose packets lie in memory that goes when they are closed
 
 
 @dataclass
 class Decoding:
-    """One video that is open. ``damaged`` counts its packets that gave no picture; ``reached``:
-    seconds up to which packets came, of all its streams.
+    """One video that is open. ``is_borrowed``: its packets lie in the container's own memory, and
+    frames of raw video in their packets'. ``damaged`` counts its packets that gave no picture;
+    ``reached``: seconds up to which packets came, of all its streams.
     """
 
     container: InputContainer
     stream: VideoStream
     explain: Explain
+    is_borrowed: bool = False
     damaged: int = field(default=0, init=False)
     reached: float = field(default=0.0, init=False)
 
@@ -62,6 +65,8 @@ class Decoding:
 
     def _decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         av = load_av()
+        if self.is_borrowed and packet.size:
+            packet = _copy(packet)
         try:
             return self.stream.decode(packet)
         except av.InvalidDataError:
@@ -132,7 +137,15 @@ def open_video(
     stream = container.streams.video[0]
     stream.thread_type = "SLICE"  # by frames, each thread would make it a frame late
     stream.codec_context.options = {"max_pixels": str(LARGEST)}
-    return Decoding(container, stream, explain)
+    return Decoding(container, stream, explain, container_format in BORROWED)
+
+
+def _copy(packet: Packet[VideoStream]) -> Packet[VideoStream]:
+    copy: Packet[VideoStream] = load_av().Packet(bytes(packet))
+    copy.pts = packet.pts
+    copy.dts = packet.dts
+    copy.time_base = packet.time_base
+    return copy
 
 
 def _check_streams(container: InputContainer) -> str:

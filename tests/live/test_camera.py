@@ -11,6 +11,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,26 @@ from vpt_edge.live.feed import PermanentError
 from vpt_edge.live.source import Source, each_frame
 from vpt_edge.runtime.errors import SourceError
 
-Demux = Callable[[], Iterator[SimpleNamespace]]
+Packets = Iterator["Given"]
+Demux = Callable[[], Packets]
+
+
+@dataclass
+class Given:
+    """A packet in the driver's memory."""
+
+    data: bytes
+    pts: int
+    stream: Any = field(default_factory=lambda: SimpleNamespace(index=0))
+    dts: int | None = None
+    time_base: Fraction = Fraction(1, 1000)
+
+    def __bytes__(self) -> bytes:
+        return self.data
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
 
 
 class Driver:
@@ -39,6 +59,8 @@ class Driver:
         self.failure: Exception | None = None
         self.demux: Demux = self.give
         self.calls = list[dict[str, Any]]()
+        self.given = list[Given]()
+        self.decoded = list[Any]()
         self.closed = 0
         monkeypatch.setattr(av, "open", self.open)
 
@@ -47,13 +69,24 @@ class Driver:
         if self.failure is not None:
             raise self.failure
         width, height = self.size
+        codec: Any = av.CodecContext.create("rawvideo", "r")
+        codec.width = width
+        codec.height = height
+        codec.pix_fmt = "rgb24"
+
+        def decode(packet: Any) -> list[av.VideoFrame]:
+            assert isinstance(packet, av.Packet), "the driver's own, not a copy"
+            self.decoded.append(packet)
+            frames: list[av.VideoFrame] = codec.decode(packet)
+            return frames
+
         stream = SimpleNamespace(
             index=0,
             width=width,
             height=height,
             average_rate=self.rate,
             codec_context=SimpleNamespace(),
-            decode=lambda packet: [packet.frame],
+            decode=decode,
         )
         streams = SimpleNamespace(video=[stream])
         return SimpleNamespace(streams=streams, demux=self.demux, close=self.close)
@@ -61,19 +94,16 @@ class Driver:
     def close(self) -> None:
         self.closed += 1
 
-    def give(self) -> Iterator[SimpleNamespace]:
+    def give(self) -> Packets:
         while True:
             yield self.packet(time.monotonic() - 0.5)
             time.sleep(0.01)
 
-    def packet(self, moment: float) -> SimpleNamespace:
+    def packet(self, moment: float) -> Given:
         width, height = self.size
-        frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 9, np.uint8))
-        frame.pts = round(moment * 1000)
-        frame.time_base = Fraction(1, 1000)
-        return SimpleNamespace(
-            stream=SimpleNamespace(index=0), pts=frame.pts, time_base=frame.time_base, frame=frame
-        )
+        data = np.full((height, width, 3), 9, np.uint8).tobytes()
+        self.given.append(Given(data, round(moment * 1000)))
+        return self.given[-1]
 
 
 @pytest.fixture
@@ -111,9 +141,20 @@ def test_what_is_asked_for_is_asked_of_the_driver(driver: Driver) -> None:
     assert driver.calls[0]["options"] == expected
 
 
+def test_a_frame_does_not_lie_in_the_drivers_memory(driver: Driver) -> None:
+    """The driver takes it back when the camera is closed or lost: who looks at the frame then
+    would die of it.
+    """
+    with live.open("/dev/video0") as source:
+        next(each_frame(source))
+    for given, decoded in zip(driver.given, driver.decoded, strict=False):
+        assert (bytes(decoded), decoded.pts) == (bytes(given), given.pts)
+        assert decoded.time_base == given.time_base
+
+
 @pytest.mark.parametrize("shift", [-1e6, 1e6])
 def test_a_stamp_of_another_clock_is_not_believed(driver: Driver, shift: float) -> None:
-    def give() -> Iterator[SimpleNamespace]:
+    def give() -> Packets:
         while True:
             yield driver.packet(time.monotonic() + shift)
             time.sleep(0.01)
@@ -131,7 +172,7 @@ def test_what_the_driver_changes_is_said_once(
     monkeypatch.setattr(reader, "FIRST_DELAY", 0.01)
     driver.rate = Fraction(5)
 
-    def three() -> Iterator[SimpleNamespace]:
+    def three() -> Packets:
         yield from (driver.packet(time.monotonic()) for _ in range(3))
 
     driver.demux = three
@@ -186,7 +227,7 @@ def test_what_may_change_is_said_and_tried_again(driver: Driver, number: int, pr
 
 
 def test_a_camera_that_is_unplugged_comes_back(driver: Driver) -> None:
-    def unplug() -> Iterator[SimpleNamespace]:
+    def unplug() -> Packets:
         yield driver.packet(time.monotonic())
         driver.demux = driver.give
         raise fail(errno.ENODEV)
@@ -225,7 +266,7 @@ def test_a_silent_camera_is_stopped_where_its_read_hangs(
         stopped.set()
         return 0
 
-    def hang() -> Iterator[SimpleNamespace]:
+    def hang() -> Packets:
         with device.open():
             yield driver.packet(time.monotonic())
             assert stopped.wait(PATIENCE)
