@@ -166,5 +166,10 @@ build/arm64/bundles/ready: $(VENV)/ready demo/checkpoint/model.safetensors $(EXP
 	$(BENCH) $(BIN)/python -m arm64.bundles build/arm64/bundles
 	touch $@
 
+# On Debian: a machine with a Video4Linux camera, under an emulator; a minute or two.
+.PHONY: camera
+camera: $(VENV)/ready
+	$(BENCH) $(BIN)/python -m vivid build/camera
+
 clean:
 	rm -rf build $(VENV)
