@@ -3,7 +3,8 @@
 Run it as root, on Debian. It installs the emulator and debootstrap where they are missing, makes a
 user space under ``build/arm64``, or uses the one that is there, and puts the tree's wheel with what
 it needs into it. What runs there: the runtime's tests, the authors' golden cases where they are at
-hand, and the demo's questions, to be answered as on this machine. It says nothing about speed.
+hand, the demo's questions, to be answered as on this machine, and vpt-watch on a clip. It says
+nothing about speed.
 
 Ends with 1 when anything fails.
 """
@@ -23,6 +24,7 @@ from golden import GOLDEN, ROOT, SHARED
 from outcomes import Outcome, print_table, read_outcome
 
 from arm64.answers import write_answers
+from arm64.clip import LINES, watch_clip, write_clip
 from arm64.installation import install
 from arm64.interpreter import interpret_arm64
 from arm64.user_space import UserSpace
@@ -41,6 +43,7 @@ class Step:
 GPU = "--ignore=tests/runtime/sessions/test_trt.py"
 RUNTIME = Step("the runtime's tests", ("tests/runtime", GPU), may_skip=True)
 DEMO = Step("the demo's answers are this machine's", ("tests/arm64/check_answers.py",))
+WATCH = Step("vpt-watch on a clip", ("tests/arm64/check_watch.py",))
 CHOICE = "test_answers and (onnxruntime or (in_int8 and float))"
 CASES = Step("the golden cases in fp32 and int8", ("tests/test_golden.py", "-k", CHOICE))
 
@@ -69,7 +72,7 @@ def run_step(space: UserSpace, step: Step, out: Path) -> Outcome:
 
 
 def run_steps(folder: Path) -> list[Outcome]:
-    steps = [DEMO, RUNTIME]
+    steps = [DEMO, WATCH, RUNTIME]
     if GOLDEN.is_dir():
         steps.insert(0, CASES)
     space = open_space(folder)
@@ -93,7 +96,10 @@ def main() -> int:
     install_packages("debootstrap", "qemu-user-static")
     if not GOLDEN.is_dir():
         print(f"no golden cases at {GOLDEN}; set VPT_SHARED", flush=True)
-    write_answers(folder / "bundles")
+    bundles = folder / "bundles"
+    write_answers(bundles)
+    write_clip(bundles)
+    watch_clip(bundles / "checkpoint_fp32_onnxruntime_float", bundles / LINES)
     outcomes = run_steps(folder)
     print_table("on AArch64, emulated", outcomes)
     return 0 if all(outcome.is_right for outcome in outcomes) else 1
