@@ -27,7 +27,8 @@ UNKNOWN = "None"  # what it takes for no state
 AVAILABILITY = "{{ 'online' if value == 'live' else 'offline' }}"
 DIGITS = 16  # of an id
 OPENING = re.compile(
-    r"(is|are|am|was|were|do|does|did|has|have|had|can|could|will|would|shall|should|may|might|must)"
+    r"(is|are|am|was|were|do|does|did|has|have|had"
+    r"|can|could|will|would|shall|should|may|might|must)"
     r"(n['\u2019]t|not)?\b",
     re.IGNORECASE,
 )
