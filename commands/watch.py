@@ -8,16 +8,26 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.commands.bar import Bar
 from vpt_edge.commands.console import Parser, UsageError, exit_code, say, warn
+from vpt_edge.commands.watch_options import (
+    add_ask_options,
+    add_health,
+    add_inputs,
+    add_outputs,
+    add_schedule,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import ExitStack
 
+    from vpt_edge.live.intake import Intake
     from vpt_edge.live.pulse import Pulse
     from vpt_edge.live.sinks.outputs import Outputs
     from vpt_edge.live.source import Source
+    from vpt_edge.live.watch import Watch
     from vpt_edge.runtime.options import AskOptions
 
+STANDARD_INPUT = 0
 TARGETS = ("jsonl", "output", "snapshots", "record", "mqtt", "webhook")
 UNWELL = 1  # the exit code of --check
 INPUTS = ("width", "height", "rate", "codec", "flip", "loop", "latency")
@@ -52,44 +62,15 @@ def _parser() -> Parser:
     parser.add_argument(
         "--source", dest="sources", action="append", metavar="SOURCE", help="one more source"
     )
-    _add_schedule(parser)
+    add_schedule(parser)
     parser.add_argument(
         "--count", type=int, metavar="N", help="end after N answers (default: never)"
     )
-    _add_ask_options(parser)
-    _add_outputs(parser)
-    _add_inputs(parser)
-    _add_health(parser)
+    add_ask_options(parser)
+    add_outputs(parser)
+    add_inputs(parser)
+    add_health(parser)
     return parser
-
-
-class _Alone(argparse.Action):
-    """An option that asks for nothing else."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        setattr(namespace, self.dest, values)
-        for action in parser._actions:
-            action.required = False
-
-
-def _add_health(parser: Parser) -> None:
-    parser.add_argument("--status", metavar="FILE", help="keep how it goes in FILE")
-    parser.add_argument(
-        "--check", action=_Alone, metavar="FILE", help="only say whether the watch of FILE is well"
-    )
-    parser.add_argument(
-        "--silence",
-        type=float,
-        default=30.0,
-        metavar="S",
-        help="with --check: for how long it, and a camera, may be silent (default 30)",
-    )
 
 
 def _check_health(options: argparse.Namespace) -> list[str]:
@@ -123,90 +104,10 @@ def _replay(options: argparse.Namespace) -> None:
     say(tally.describe())
 
 
-def _add_schedule(parser: Parser) -> None:
-    when = parser.add_mutually_exclusive_group()
-    when.add_argument(
-        "--every",
-        type=float,
-        default=2.0,
-        metavar="S",
-        help="seconds between questions (default 2)",
-    )
-    when.add_argument(
-        "--each",
-        dest="every",
-        action="store_const",
-        const=0.0,
-        help="ask about each frame, as fast as answers come",
-    )
-    parser.add_argument(
-        "--on-change",
-        type=float,
-        nargs="?",
-        default=False,
-        const=True,
-        metavar="T",
-        help="ask only where the picture changed by T since the last question (0.06)",
-    )
-    parser.add_argument(
-        "--longest-silence",
-        type=float,
-        metavar="S",
-        help="with --on-change: ask after S seconds all the same",
-    )
-
-
-def _add_ask_options(parser: Parser) -> None:
-    parser.add_argument(
-        "--perception",
-        choices=("free", "region", "reencode", "off"),
-        default="free",
-        help="region and reencode ask the model to look again; free lets it decide; "
-        "off takes its triggers for text",
-    )
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=1024, metavar="N", help="for each turn (default 1024)"
-    )
-    parser.add_device()
-
-
-def _add_outputs(parser: Parser) -> None:
-    parser.add_argument("--jsonl", metavar="FILE", help="a line of JSON an answer; - prints them")
-    parser.add_argument(
-        "--output", metavar="OUT.mp4", help="the pictures with the answers drawn in"
-    )
-    parser.add_argument(
-        "--output-rate", type=float, metavar="N", help="at most N pictures a second (default: all)"
-    )
-    parser.add_argument("--snapshots", metavar="DIR", help="a folder an answer: picture and looks")
-    parser.add_argument("--record", metavar="DIR", help="keep what is asked, to ask it again")
-    parser.add_argument(
-        "--replay",
-        action=_Alone,
-        metavar="DIR",
-        help="only ask the bundle again what was recorded, and say what differs",
-    )
-    parser.add_argument(
-        "--mqtt", metavar="URL", help="a broker, as mqtts://user:password@host/topic"
-    )
-    parser.add_argument(
-        "--webhook", metavar="URL", help="a program that is posted answers; set VPT_WEBHOOK_SECRET"
-    )
-
-
-def _add_inputs(parser: Parser) -> None:
-    parser.add_argument("--input-width", type=int, metavar="N", help="pixels")
-    parser.add_argument("--input-height", type=int, metavar="N", help="pixels")
-    parser.add_argument("--input-rate", type=float, metavar="N", help="pictures a second")
-    parser.add_argument("--input-codec", metavar="NAME", help="the camera's format, such as mjpeg")
-    parser.add_argument("--input-flip", metavar="WAY", help="turn or mirror each picture")
-    parser.add_argument("--input-loop", type=int, metavar="N", help="play a clip N times more")
-    parser.add_argument("--input-latency", type=int, metavar="MS", help="wait for late packets")
-
-
 def _run(options: argparse.Namespace) -> None:
     from contextlib import ExitStack
 
+    from vpt_edge.live.intake import Intake
     from vpt_edge.live.relay import Relay, summarize
     from vpt_edge.live.watch import watch
     from vpt_edge.runtime.pipeline import Pipeline
@@ -215,25 +116,52 @@ def _run(options: argparse.Namespace) -> None:
         "perception": options.perception,
         "max_new_tokens": options.max_new_tokens,
     }
-    schedule = {
-        "every": options.every,
-        "on_change": options.on_change,
-        "longest_silence": options.longest_silence,
-    }
+    schedule = _choose_schedule(options)
     _check(options, schedule, asked)
     with ExitStack() as stack:
         pulse = _open_pulse(options, stack)
         sources = _open_sources(options, stack)
+        intake = Intake()
         outputs = stack.enter_context(_open_outputs(options, sources, asked))
         pipeline = stack.enter_context(Pipeline(options.bundle, options.device))
         relay = Relay(sources, outputs, pulse, warn)
         answers = watch(pipeline, relay.sources, *options.question, **schedule, **asked)
+        if options.on_request:
+            _take_requests(intake, answers, is_alone=schedule["every"] is None)
         try:
             relay.follow(answers, options.count)
         finally:
             pulse.end()
             relay.close()
             warn(summarize(answers.counts, outputs.losses))
+
+
+def _choose_schedule(options: argparse.Namespace) -> dict[str, Any]:
+    """Requests alone, unless something else is given."""
+    from vpt_edge.live.schedule import EVERY
+
+    every = options.every
+    is_alone = options.on_request and options.on_change is False
+    if every is None and not is_alone:
+        every = EVERY
+    return {
+        "every": every,
+        "on_change": options.on_change,
+        "longest_silence": options.longest_silence,
+    }
+
+
+def _take_requests(intake: Intake, answers: Watch, is_alone: bool) -> None:
+    """Let standard input ask; when it ends, and nothing else does, the watch ends too."""
+    from vpt_edge.live.intake import BYTES
+    from vpt_edge.live.line_reader import LineReader
+
+    def end() -> None:
+        if is_alone:
+            answers.finish()
+
+    intake.open(answers.ask)
+    LineReader(STANDARD_INPUT, BYTES, intake.take, end)
 
 
 def _check(options: argparse.Namespace, schedule: dict[str, Any], asked: AskOptions) -> None:
@@ -266,11 +194,14 @@ def _open_sources(options: argparse.Namespace, stack: ExitStack) -> list[Source]
     """Each is closed with ``stack``."""
     from vpt_edge import live
     from vpt_edge.live.secret_file import read_address
+    from vpt_edge.live.watch import check_live
 
     inputs = {name: getattr(options, f"input_{name}") for name in INPUTS}
     sources = list["Source"]()
     for address in [options.source, *(options.sources or [])]:
         source = stack.enter_context(live.open(read_address(address), **inputs))
+        if options.on_request:
+            check_live(source)
         if source.name in [other.name for other in sources]:
             raise UsageError(f"the source {source.name} is given twice")
         sources.append(source)

@@ -39,8 +39,12 @@ class Overlay:
         self._insets: dict[int, Image.Image] = {}
 
     def add(self, seen: Seen) -> None:
-        """From now on show ``seen`` instead of the last answer to its question."""
-        self._answers.pop(seen.question, None)
+        """From now on show ``seen`` instead of the last answer to its question, and of what was
+        asked once before.
+        """
+        for old in list(self._answers.values()):
+            if old.once or old.question == seen.question:
+                del self._answers[old.question]
         self._answers[seen.question] = seen
         self._insets = {}
 

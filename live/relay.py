@@ -110,6 +110,8 @@ def summarize(counts: Sequence[WatchCounts], losses: dict[str, int]) -> str:
         f"{total('busy')} busy, {total('every')} every, {total('gate')} gate; "
         f"{total('failures')} failed; {total('reconnects')} reconnects"
     )
+    if total("requests"):
+        text += f"; {total('requests')} requests, {total('unanswered')} unanswered"
     for name, lost in losses.items():
         text += f"; {name} lost {lost}"
     return text

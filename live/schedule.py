@@ -20,7 +20,8 @@ ROUNDING = 1e-6  # seconds: 60 frames of 1/30 s are 2 s
 class Schedule:
     """Decides about the frames of one source.
 
-    ``every``: seconds of the source between frames that are asked about, 0 for each frame.
+    ``every``: seconds of the source between frames that are asked about, 0 for each frame, None
+    for those alone that somebody asks for.
     ``on_change``: ask only where a frame differs by so much, 0 to 1, from the last one that was
     asked about; True for 0.06. ``longest_silence``: with ``on_change``, ask after so many seconds
     all the same.
@@ -30,14 +31,16 @@ class Schedule:
 
     def __init__(
         self,
-        every: float = EVERY,
+        every: float | None = EVERY,
         on_change: float | bool = False,
         longest_silence: float | None = None,
     ) -> None:
         self._every = every
         self._threshold = _threshold(on_change)
         self._longest_silence = math.inf
-        if not 0 <= every < math.inf:
+        if every is None:
+            self._check_alone()
+        elif not 0 <= every < math.inf:
             raise VptError(f"every is {every}, expected seconds, or 0 for each frame")
         if longest_silence is not None:
             self._longest_silence = longest_silence
@@ -49,6 +52,10 @@ class Schedule:
         self._last: float | None = None  # and of the last one
         self._next = 0.0
 
+    def _check_alone(self) -> None:
+        if self._threshold is not None:
+            raise VptError("on_change needs every", "give seconds, or 0 to look at each frame")
+
     def _check_silence(self) -> None:
         if self._threshold is None:
             raise VptError("a longest silence needs on_change", "without it no frame is held back")
@@ -58,6 +65,8 @@ class Schedule:
     @property
     def name(self) -> str:
         """What it does, as "every 2 s, on change of 0.06, at the latest after 60 s"."""
+        if self._every is None:
+            return "on request"
         parts = ["each frame"]
         if self._every:
             parts = [f"every {self._every:g} s"]
@@ -69,6 +78,8 @@ class Schedule:
 
     def find_objection(self, frame: Frame) -> Reason | None:
         """Why ``frame`` is not asked about: too soon ("every"), or nothing new ("gate")."""
+        if self._every is None:
+            return "every"
         if self._last is None or frame.position < self._last:  # the first, or time began anew
             return None
         if frame.position < self._next - ROUNDING:

@@ -20,7 +20,8 @@ class Seen:
     """An answer about one frame.
 
     ``age_at_start``, ``age_at_end``: seconds since the frame was captured, when the question was
-    put and when its answer was complete.
+    put and when its answer was complete. ``once``: the question is not one of the watch's own, it
+    was asked this once (``Watch.ask``).
     """
 
     frame: Frame
@@ -28,6 +29,7 @@ class Seen:
     answer: Answer
     age_at_start: float
     age_at_end: float
+    once: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """It as JSON types: a line of ``vpt-watch --jsonl``."""

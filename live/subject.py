@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from vpt_edge.live.requests import Requests
 from vpt_edge.live.seen import StateChange
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from vpt_edge.live.frame import Frame
+    from vpt_edge.live.requests import Request
     from vpt_edge.live.schedule import Schedule
     from vpt_edge.live.source import Source, State
 
@@ -23,7 +25,8 @@ class WatchCounts:
 
     ``asked``: asked about, ``failures`` of them in vain. Not asked about: ``busy``, newer ones came
     while an answer was computed; ``every``, too soon; ``gate``, nothing new. ``reconnects``: how
-    often it came back.
+    often it came back. ``requests``: that came from somebody, ``unanswered`` of them for want of
+    room, or of a frame so far.
     """
 
     source: str
@@ -34,6 +37,15 @@ class WatchCounts:
     every: int
     gate: int
     reconnects: int
+    requests: int = 0
+    unanswered: int = 0
+
+
+class Query(NamedTuple):
+    """A question for a frame; ``once``: because somebody asked for this one alone."""
+
+    question: str
+    once: bool = False
 
 
 class Subject:
@@ -41,6 +53,7 @@ class Subject:
 
     def __init__(self, source: Source, schedule: Schedule) -> None:
         self.source = source
+        self.requests = Requests()
         self.ended = False
         self._schedule = schedule
         self._asked = 0
@@ -57,15 +70,36 @@ class Subject:
             self.ended = frame is None
         return frame
 
-    def is_due(self, frame: Frame) -> bool:
-        """Whether ``frame`` is to be asked about now; counted either way."""
+    def choose(self, frame: Frame, questions: Sequence[str]) -> list[Query]:
+        """What ``frame`` is asked: what somebody wants to know, and ``questions`` if it is due.
+
+        It is counted either way.
+        """
+        request = self.requests.take(frame)
+        queries = []
+        if request is not None and request.question is not None:
+            queries.append(Query(request.question, once=True))
+        is_due = self._is_due(frame, request)
+        if is_due:
+            queries += [Query(question) for question in questions]
+        if queries:
+            self._asked += 1
+        if is_due:
+            self._schedule.ask(frame)
+        return queries
+
+    def _is_due(self, frame: Frame, request: Request | None) -> bool:
+        if request is not None and request.question is None:
+            return True
         objection = self._schedule.find_objection(frame)
-        if objection is not None:
+        if objection is not None and request is None:
             self._objections[objection] += 1
-            return False
-        self._asked += 1
-        self._schedule.ask(frame)
-        return True
+        return objection is None
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether somebody waits for a frame that may still come."""
+        return len(self.requests) > 0 and not self.ended
 
     def fail(self) -> None:
         """The last frame that was due could not be asked about."""
@@ -101,4 +135,6 @@ class Subject:
             every=self._objections["every"],
             gate=self._objections["gate"],
             reconnects=max(0, counts.opens - 1),
+            requests=self.requests.count,
+            unanswered=self.requests.dropped + len(self.requests),
         )

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from vpt_edge.live.requests import Request
 from vpt_edge.live.schedule import EVERY, Schedule
 from vpt_edge.live.seen import Failure, Seen
 from vpt_edge.live.subject import Subject
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from vpt_edge.live.frame import Frame
     from vpt_edge.live.seen import Event
     from vpt_edge.live.source import Source
-    from vpt_edge.live.subject import WatchCounts
+    from vpt_edge.live.subject import Query, WatchCounts
     from vpt_edge.runtime.options import AskOptions
     from vpt_edge.runtime.pipeline import EncodedPicture, Pipeline
     from vpt_edge.runtime.queue import EventStream
@@ -34,7 +35,7 @@ def watch(
     pipeline: Pipeline,
     source: Source | Sequence[Source],
     *questions: str,
-    every: float = EVERY,
+    every: float | None = EVERY,
     on_change: float | bool = False,
     longest_silence: float | None = None,
     **options: Unpack[AskOptions],
@@ -47,8 +48,9 @@ def watch(
 
     A frame is asked all questions, and encoded once for them. ``every``, ``on_change`` and
     ``longest_silence`` say which frames (``Schedule``), ``options`` how (``Options``). Between two
-    answers of a live source its frames pass by: the next one asked about is its newest. It ends
-    when the sources have ended, or by ``close``.
+    answers of a live source its frames pass by: the next one asked about is its newest. With
+    ``every=None`` it asks when somebody calls ``Watch.ask``, and else never. It ends when the
+    sources have ended, or by ``close``.
 
     Raises PromptError and VptError for what cannot be asked like this; the iterator SourceError for
     a source that cannot be read, and what the pipeline raises. A broken frame is no error: it is
@@ -62,8 +64,17 @@ def watch(
         if not hasattr(each, "poll"):
             name = type(each).__name__
             raise SourceError(f"a {name} is not a source", "open it first: live.open(…)")
+        if every is None:
+            check_live(each)
     subjects = [Subject(each, Schedule(every, on_change, longest_silence)) for each in sources]
     return Watch(pipeline, subjects, questions, options)
+
+
+def check_live(source: Source) -> None:
+    """Raises SourceError for one that has no newest frame."""
+    if not source.live:
+        problem = f"{source.name} is not live: its frames wait, and none is the newest"
+        raise SourceError(problem, "on request, watch a camera or a stream")
 
 
 def awatch(
@@ -128,6 +139,7 @@ class Watch(Iterator[Seen]):
         self._options = options
         self.pulse: Callable[[], object] = lambda: None
         self._closed = False
+        self._finishing = False
         self._changed = threading.Event()
         self._stream: EventStream | None = None
         self._events = self._run()
@@ -149,6 +161,28 @@ class Watch(Iterator[Seen]):
         stream = self._stream
         if stream is not None:
             stream.close()
+        self._changed.set()
+
+    def ask(self, question: str | None = None) -> None:
+        """Ask ``question``, once, or the questions of the watch, from any thread.
+
+        It is answered among the others, for each source, about the first frame that is captured
+        from now on and taken. Up to 16 requests wait while it is busy, or a source is away; more
+        are dropped, and counted. Each has a frame of its own.
+
+        Raises SourceError where a source is not live, and PromptError for what is not a question;
+        one that the model cannot take is a ``Failure`` among the ``events``.
+        """
+        request = Request(question)
+        for subject in self._subjects:
+            check_live(subject.source)
+        for subject in self._subjects:
+            subject.requests.put(request)
+        self._changed.set()
+
+    def finish(self) -> None:
+        """End it, from any thread, when all requests of before are answered."""
+        self._finishing = True
         self._changed.set()
 
     def __next__(self) -> Seen:
@@ -180,31 +214,42 @@ class Watch(Iterator[Seen]):
                     yield from self._consider(subject, frame)
                 if self._closed:
                     return
-            if all(subject.ended for subject in self._subjects):
+            if all(subject.ended for subject in self._subjects) or self._is_finished():
                 break
             if quiet:
                 self._changed.wait(PULSE)
         for subject in self._subjects:
             yield from subject.state_changes()
 
+    def _is_finished(self) -> bool:
+        return self._finishing and not any(subject.is_awaited for subject in self._subjects)
+
     def _consider(self, subject: Subject, frame: Frame) -> Iterator[Event]:
-        """Ask about ``frame`` if it is due."""
+        """Ask about ``frame`` if it is due, or somebody wants to know."""
         try:
-            if subject.is_due(frame):
-                yield from self._ask(frame)
+            queries = subject.choose(frame, self._questions)
+            if queries:
+                yield from self._ask(subject, frame, queries)
         except (ImageError, SourceError) as error:
             subject.fail()
             yield Failure(frame, error)
 
-    def _ask(self, frame: Frame) -> Iterator[Seen]:
-        """All questions about ``frame``, which is encoded with the first."""
+    def _ask(self, subject: Subject, frame: Frame, queries: Sequence[Query]) -> Iterator[Event]:
+        """All ``queries`` about ``frame``, which is encoded with the first."""
         start = frame.age
         with self._pipeline.encode(frame.pixels) as picture:
-            for question in self._questions:
-                answer = self._answer(picture, question)
+            for question, once in queries:
+                try:
+                    answer = self._answer(picture, question)
+                except PromptError as error:
+                    if not once:
+                        raise
+                    subject.fail()
+                    yield Failure(frame, error)
+                    continue
                 if answer is None:
                     return
-                yield Seen(frame, question, answer, start, frame.age)
+                yield Seen(frame, question, answer, start, frame.age, once)
                 start = frame.age
 
     def _answer(self, picture: EncodedPicture, question: str) -> Answer | None:

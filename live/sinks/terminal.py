@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Terminal:
-    """Prints to ``stream``: time, source and question where there are several, answer, age."""
+    """Prints to ``stream``: time, source and question where they may be several, answer, age."""
 
     wants = (Seen,)
     dropped = 0
@@ -34,7 +34,7 @@ class Terminal:
         parts = [time.strftime("%H:%M:%S", time.localtime(seen.frame.time))]
         if self._with_source:
             parts.append(seen.frame.source)
-        if self._with_question:
+        if self._with_question or seen.once:
             parts.append(seen.question)
         parts.append(seen.answer.text)
         parts.append(f"({seen.age_at_end:.1f} s)")

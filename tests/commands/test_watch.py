@@ -174,6 +174,8 @@ def test_a_broken_frame_is_told_once(
         (["--every", "soon"], "argument --every: invalid float value: 'soon'"),
         (["--every", "1", "--each"], "not allowed with argument"),
         (["--on-change", "7"], "on_change is 7.0, expected a share"),
+        (["--on-request"], "clip.mp4 is not live"),
+        (["--on-request", "--every", "1"], "clip.mp4 is not live"),
         (["--longest-silence", "7"], "a longest silence needs on_change"),
         (["--max-new-tokens", "0"], "found max_new_tokens 0"),
         (["--count", "0"], "--count is 0, expected at least 1"),
@@ -343,6 +345,50 @@ def test_a_reader_that_has_seen_enough_ends_it(bundle: str) -> None:
     process.stderr.close()
     assert process.wait(timeout=30) == 0
     assert "Traceback" not in told
+
+
+def test_lines_on_standard_input_ask(bundle: str) -> None:
+    process = start(bundle, CAMERA, "Open?", "--on-request", stdin=subprocess.PIPE)
+    assert process.stdin is not None and process.stdout is not None
+    for line, words in (("\n", ["yes"]), ("Who is it?\n", ["Who is it?", "yes"]), ("\n", ["yes"])):
+        process.stdin.write(line)
+        process.stdin.flush()
+        assert process.stdout.readline().split("  ")[1:-1] == words
+    out, err = process.communicate("\nWho?", timeout=30)
+    assert process.returncode == 0
+    assert len(out.splitlines()) == 2
+    told = err.splitlines()[-1]
+    assert " 5 asked about" in told
+    assert told.endswith("; 5 requests, 0 unanswered")
+
+
+def test_without_anybody_to_ask_it_ends(bundle: str) -> None:
+    process = start(bundle, CAMERA, "Open?", "--on-request", stdin=subprocess.DEVNULL)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "")
+    assert " 0 asked about" in err
+
+
+@pytest.mark.parametrize("schedule", [["--every", "0.1"], ["--on-change", "--each"]])
+def test_a_schedule_goes_on_when_nobody_asks_any_more(bundle: str, schedule: list[str]) -> None:
+    arguments = [CAMERA, "Open?", "--on-request", *schedule, "--count", "4"]
+    process = start(bundle, *arguments, stdin=subprocess.DEVNULL)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert len(out.splitlines()) == 4
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
+def test_who_waits_for_a_line_is_ended_by_a_signal(bundle: str) -> None:
+    process = start(bundle, CAMERA, "Open?", "--on-request", stdin=subprocess.PIPE)
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 130
+    _, err = process.communicate()
+    assert err.splitlines()[-1] == "stopped"
 
 
 def test_a_recording_is_asked_again(

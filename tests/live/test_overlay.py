@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
-from answers import answer
+from answers import answer, seen
 from sources import frame
 
 from vpt_edge.live.overlay import ANSWER, INSET, QUESTIONS, TEXT, Overlay
@@ -133,3 +134,12 @@ def test_an_inset_leaves_alone_what_was_looked_at(left: int, on_the_left: bool) 
     at_the_left = lines[:, :8].any()
     at_the_right = lines[:, -8:].any()
     assert (bool(at_the_left), bool(at_the_right)) == (on_the_left, not on_the_left)
+
+
+def test_what_was_asked_once_goes_with_the_next_answer() -> None:
+    overlay = Overlay()
+    overlay.add(seen(0, "yes", "Open?"))
+    overlay.add(dataclasses.replace(seen(0, "no", "Who?"), once=True))
+    assert list(overlay._answers) == ["Open?", "Who?"]
+    overlay.add(seen(1, "yes", "Shut?"))
+    assert list(overlay._answers) == ["Open?", "Shut?"]

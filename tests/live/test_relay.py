@@ -164,3 +164,8 @@ def test_the_last_line_adds_all_sources_and_names_what_sinks_lost() -> None:
         "14 frames, 3 asked about; dropped: 5 busy, 5 every, 1 gate; 1 failed; 5 reconnects"
         "; jsonl lost 3"
     )
+
+
+def test_requests_are_told_where_there_were_some() -> None:
+    counts = [WatchCounts("a", 9, 2, 1, 3, 3, 1, 4, 5, 2)]
+    assert summarize(counts, {}).endswith("; 4 reconnects; 5 requests, 2 unanswered")

@@ -82,6 +82,8 @@ def test_a_clip_is_asked_about_every_two_seconds(bundle: Bundle) -> None:
         "every": 2,
         "gate": 0,
         "reconnects": 0,
+        "requests": 0,
+        "unanswered": 0,
     }
 
 
@@ -364,6 +366,164 @@ def test_an_answer_is_one_line_of_json(bundle: Bundle) -> None:
         "looks": [{"kind": "region", "cells": [1, 2, 3, 2], "box": [0, 8, 60, 32], "tokens": 6}],
         "truth": "yes",
     }
+
+
+class RollingCamera(CameraSource):
+    """Has a new frame whenever it is looked at, which differs from the last one."""
+
+    def poll(self) -> Any:
+        number = self.counts.frames
+        self.counts.frames += 1
+        return varied(12, self.name)[number % 12]
+
+
+def test_only_what_somebody_asks_for_is_asked(bundle: Bundle) -> None:
+    with open_pipeline(bundle, "yes", "three", "no") as pipeline:
+        answers = watch(pipeline, RollingCamera(), "Open?", every=None)
+        answers.ask()
+        answers.ask("How many?")
+        answers.ask()
+        answers.finish()
+        seen = list(answers)
+    told = [(each.frame.number, each.question, each.answer.text, each.once) for each in seen]
+    assert told == [
+        (0, "Open?", "yes", False),
+        (1, "How many?", "three", True),
+        (2, "Open?", "no", False),
+    ]
+    assert answers.counts[0].asked == answers.counts[0].requests == 3
+
+
+def test_without_a_request_frames_pass_by(bundle: Bundle) -> None:
+    camera = RollingCamera()
+    with open_pipeline(bundle, "yes") as pipeline:
+        answers = watch(pipeline, camera, "Open?", every=None)
+
+        def beat() -> None:
+            if camera.counts.frames == 5:
+                answers.ask()
+                answers.finish()
+
+        answers.pulse = beat
+        (seen,) = answers
+    assert seen.frame.number == 5
+    (counts,) = answers.counts
+    assert (counts.frames, counts.asked, counts.every) == (6, 1, 5)
+
+
+def test_a_frame_of_before_answers_no_request(bundle: Bundle) -> None:
+    """Such as the last one of a camera that was lost since."""
+    camera = CameraSource()
+    old, new = varied(2)
+    with open_pipeline(bundle, "yes") as pipeline:
+        answers = watch(pipeline, camera, "Open?", every=None)
+        camera.show(old)
+        answers.ask()
+        answers.finish()
+
+        def beat() -> None:
+            if answers.counts[0].every:
+                camera.show(dataclasses.replace(new, monotonic=time.monotonic()))
+
+        answers.pulse = beat
+        (seen,) = answers
+    assert seen.frame.number == 1
+
+
+def test_a_request_in_the_midst_of_an_answer_waits_for_a_newer_frame(bundle: Bundle) -> None:
+    script = SlowScript("yes", "no")
+    with Pipeline(bundle, opener=script) as pipeline:
+        answers = watch(pipeline, RollingCamera(), "Open?", every=None)
+        answers.ask()
+
+        def ask() -> None:
+            script.begun.wait()
+            answers.ask("Who?")
+            answers.finish()
+
+        threading.Thread(target=ask).start()
+        seen = list(answers)
+    assert [each.question for each in seen] == ["Open?", "Who?"]
+    assert seen[1].frame.monotonic > seen[0].frame.monotonic
+
+
+def test_requests_that_find_no_room_are_dropped_and_counted(bundle: Bundle) -> None:
+    with open_pipeline(bundle, *["yes"] * 16) as pipeline:
+        answers = watch(pipeline, RollingCamera(), "Open?", every=None)
+        for number in range(19):
+            answers.ask(f"{number}?")
+        assert (answers.counts[0].requests, answers.counts[0].unanswered) == (19, 19)
+        answers.finish()
+        asked = [each.question for each in answers]
+    assert asked == [f"{number}?" for number in range(16)]
+    assert (answers.counts[0].requests, answers.counts[0].unanswered) == (19, 3)
+
+
+def test_a_request_beside_a_schedule_keeps_nothing_from_it(bundle: Bundle) -> None:
+    """And both share the encoding, where they meet at a frame."""
+    script = Script("1", "2", "3", "4")
+    with Pipeline(bundle, opener=script) as pipeline:
+        answers = watch(pipeline, RollingCamera(), "Open?", every=0.12)
+        answers.ask("Who?")
+        answers.ask("Where?")
+        seen = [next(answers) for _ in range(4)]
+    told = [(each.frame.number, each.question) for each in seen]
+    assert told == [(0, "Who?"), (0, "Open?"), (1, "Where?"), (3, "Open?")]
+    assert len(script.sessions["vision_encoder"].calls) == 3
+
+
+def test_each_source_answers_a_request(bundle: Bundle) -> None:
+    sources = [RollingCamera("a"), CameraSource("b")]
+    with open_pipeline(bundle, "1", "2") as pipeline:
+        answers = watch(pipeline, sources, "Open?", every=None)
+        answers.ask()
+        first = next(answers)
+        answers.finish()
+        sources[1].show(dataclasses.replace(frame(0), source="b"))
+        assert [first.frame.source, next(answers).frame.source] == ["a", "b"]
+        assert list(answers) == []
+
+
+def test_an_end_waits_for_no_source_that_has_ended(bundle: Bundle) -> None:
+    sources = [CameraSource("a"), CameraSource("b")]
+    with open_pipeline(bundle) as pipeline:
+        answers = watch(pipeline, sources, "Open?", every=None)
+        answers.ask()
+        answers.finish()
+        for source in sources:
+            source.close()
+        assert list(answers) == []
+    assert [counts.unanswered for counts in answers.counts] == [1, 1]
+
+
+def test_what_cannot_be_asked_on_request(bundle: Bundle) -> None:
+    with open_pipeline(bundle) as pipeline:
+        with pytest.raises(SourceError, match="test is not live"):
+            watch(pipeline, ClipSource(clip(1)), "Open?", every=None)
+        with pytest.raises(VptError, match="on_change needs every"):
+            watch(pipeline, CameraSource(), "Open?", every=None, on_change=True)
+        with pytest.raises(SourceError, match="test is not live"):
+            watch(pipeline, ClipSource(clip(1)), "Open?").ask()
+        answers = watch(pipeline, CameraSource(), "Open?", every=None)
+        with pytest.raises(PromptError, match="the question is int, expected text"):
+            answers.ask(7)  # type: ignore[arg-type]
+        with pytest.raises(PromptError, match="the question is empty"):
+            answers.ask(" ")
+        with pytest.raises(PromptError, match="4097 characters, expected up to 4096"):
+            answers.ask("a" * 4097)
+        assert answers.counts[0].requests == 0
+
+
+def test_a_request_that_the_model_cannot_take_is_not_the_end(bundle: Bundle) -> None:
+    with open_pipeline(bundle, "yes") as pipeline:
+        answers = watch(pipeline, RollingCamera(), "Open?", every=None)
+        answers.ask("<|image_pad|>?")
+        answers.ask()
+        answers.finish()
+        events = [event for event in answers.events() if not isinstance(event, StateChange)]
+    assert [type(event) for event in events] == [Failure, Seen]
+    assert isinstance(events[0], Failure) and "<|image_pad|>" in events[0].describe()
+    assert answers.counts[0].failures == 1
 
 
 async def collect(pipeline: Pipeline, source: Any, **options: Any) -> list[str]:

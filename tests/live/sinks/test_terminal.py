@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import time
 
@@ -27,6 +28,12 @@ def test_a_line_tells_what_differs() -> None:
     assert printed("yes") == "00:16:41  yes  (0.4 s)\n"
     assert printed("yes", questions=2) == "00:16:41  Open?  yes  (0.4 s)\n"
     assert printed("yes", sources=2) == "00:16:41  rtsp://camera/a  yes  (0.4 s)\n"
+
+
+def test_what_was_asked_once_is_told() -> None:
+    stream = io.StringIO()
+    Terminal(stream).put(dataclasses.replace(seen(25), once=True))
+    assert stream.getvalue() == "00:16:41  Open?  yes  (0.4 s)\n"
 
 
 def test_an_answer_of_several_lines_is_one_line() -> None:
