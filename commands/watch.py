@@ -122,12 +122,13 @@ def _run(options: argparse.Namespace) -> None:
         pulse = _open_pulse(options, stack)
         sources = _open_sources(options, stack)
         intake = Intake()
-        outputs = stack.enter_context(_open_outputs(options, sources, asked))
+        outputs = stack.enter_context(_open_outputs(options, sources, asked, intake))
         pipeline = stack.enter_context(Pipeline(options.bundle, options.device))
         relay = Relay(sources, outputs, pulse, warn)
         answers = watch(pipeline, relay.sources, *options.question, **schedule, **asked)
         if options.on_request:
-            _take_requests(intake, answers, is_alone=schedule["every"] is None)
+            others_ask = schedule["every"] is not None or options.mqtt is not None
+            _take_requests(intake, answers, others_ask)
         try:
             relay.follow(answers, options.count)
         finally:
@@ -151,13 +152,13 @@ def _choose_schedule(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _take_requests(intake: Intake, answers: Watch, is_alone: bool) -> None:
+def _take_requests(intake: Intake, answers: Watch, others_ask: bool) -> None:
     """Let standard input ask; when it ends, and nothing else does, the watch ends too."""
     from vpt_edge.live.intake import BYTES
     from vpt_edge.live.line_reader import LineReader
 
     def end() -> None:
-        if is_alone:
+        if not others_ask:
             answers.finish()
 
     intake.open(answers.ask)
@@ -209,7 +210,7 @@ def _open_sources(options: argparse.Namespace, stack: ExitStack) -> list[Source]
 
 
 def _open_outputs(
-    options: argparse.Namespace, sources: Sequence[Source], asked: AskOptions
+    options: argparse.Namespace, sources: Sequence[Source], asked: AskOptions, intake: Intake
 ) -> Outputs:
     from pathlib import Path
 
@@ -217,7 +218,10 @@ def _open_outputs(
 
     names = [source.name for source in sources]
     bundle = Path(options.bundle)
-    setting = Setting(names, options.question, bundle, asked, options.output_rate)
+    take = None
+    if options.on_request:
+        take = intake.take
+    setting = Setting(names, options.question, bundle, asked, options.output_rate, take)
     targets = {name: getattr(options, name) for name in TARGETS}
     given = {name: target for name, target in targets.items() if target is not None}
     return open_outputs(given, setting)

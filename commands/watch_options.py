@@ -72,7 +72,7 @@ def add_schedule(parser: Parser) -> None:
     parser.add_argument(
         "--on-request",
         action="store_true",
-        help="ask when told to, by a line on standard input",
+        help="ask when told to: by a line on standard input, or at the topic/ask of --mqtt",
     )
 
 

@@ -117,6 +117,10 @@ class Listener:
         """What was published under ``topic``, in order."""
         return [payload for name, payload, _ in self.messages if name == topic]
 
+    def publish(self, topic: str, payload: str, retain: bool = False) -> None:
+        """While the broker is away, it waits."""
+        self._client.publish(topic, payload, qos=1, retain=retain)
+
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()

@@ -22,6 +22,7 @@ from vpt_edge.runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
     from vpt_edge.live.sinks.sink import Sink
+    from vpt_edge.live.sinks.subscription import Take
     from vpt_edge.runtime.options import AskOptions
 
 STANDARD_OUTPUT = "-"
@@ -30,7 +31,8 @@ STANDARD_OUTPUT = "-"
 @dataclass(frozen=True)
 class Setting:
     """What a sink may have to know: the ``sources`` by their names, the ``questions``, at most how
-    many frames a second are recorded (None: all), the ``bundle`` and the ``options`` of a question.
+    many frames a second are recorded (None: all), the ``bundle`` and the ``options`` of a question,
+    and who takes requests, where they are wanted.
     """
 
     sources: Sequence[str]
@@ -38,6 +40,7 @@ class Setting:
     bundle: Path
     options: AskOptions
     rate: float | None = None
+    take: Take | None = None
 
 
 def open_outputs(targets: Mapping[str, str], setting: Setting) -> Outputs:
@@ -80,7 +83,8 @@ def _open_recording(target: str, setting: Setting) -> Iterator[Sink]:
 
 
 def _open_mqtt(target: str, setting: Setting) -> Iterator[Sink]:
-    yield Mqtt(read_address(target), setting.sources, setting.questions)
+    url = read_address(target)
+    yield Mqtt(url, setting.sources, setting.questions, take=setting.take)
 
 
 def _open_webhook(target: str, setting: Setting) -> Iterator[Sink]:

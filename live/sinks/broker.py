@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from paho.mqtt.reasoncodes import ReasonCode
 
     from vpt_edge.live.address import Address
+    from vpt_edge.live.sinks.subscription import Subscription
 
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 EXPECTED = "expected mqtt://user:password@host:1883/topic, or mqtts:// for TLS"
@@ -70,6 +71,11 @@ class Broker:
     def status(self) -> str:
         """The topic that says "online" or "offline"."""
         return f"{self.topic}/status"
+
+    @property
+    def ask(self) -> str:
+        """The topic at which others ask."""
+        return f"{self.topic}/ask"
 
 
 def parse_broker(url: str) -> Broker:
@@ -243,6 +249,9 @@ class Connection:
     @property
     def is_lost(self) -> bool:
         return self._over
+
+    def subscribe(self, subscription: Subscription) -> None:
+        subscription.begin(self._client)
 
     def publish(self, message: Message, seconds: float) -> None:
         """Deliver ``message``: the broker has it when this returns.

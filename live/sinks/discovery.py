@@ -87,7 +87,7 @@ class HomeAssistant:
         if isinstance(item, StateChange):
             self._states[item.source] = item.state
             messages.append(self._report_state(item.source))
-        if isinstance(item, Seen):
+        if isinstance(item, Seen) and not item.once:
             source = item.frame.source
             if (source, item.question) not in self._entities:
                 messages.append(self._announce(self._add(source, item.question)))

@@ -20,6 +20,7 @@ from vpt_edge.live.sinks.discovery import HomeAssistant
 from vpt_edge.live.sinks.jsonl import format_line
 from vpt_edge.live.sinks.loss import describe_loss
 from vpt_edge.live.sinks.outbox import Outbox
+from vpt_edge.live.sinks.subscription import Subscription, Take
 from vpt_edge.runtime.errors import SinkError
 
 if TYPE_CHECKING:
@@ -43,9 +44,10 @@ class Mqtt:
     """Publishes to the broker ``url``, mqtt(s)://user:password@host:port/topic.
 
     Each answer is JSON at topic/answer, a line as of ``JsonLines``, delivered at least once: while
-    the broker is away at most ``count`` of them, with ``limit`` bytes, wait, and the oldest are
+    the broker is away at most ``count`` of them, with BYTES, wait, and the oldest are
     ``dropped``. topic/status says "online" or "offline". Home Assistant is told of the
-    ``questions`` about ``sources``, by their names, and of others when they are answered.
+    ``questions`` about ``sources``, by their names, and of others when they are answered, but not
+    of what was asked once. What others publish at topic/ask is given to ``take``.
 
     A broker that is away is tried again for ever; with one that refuses the client it is over.
     Raises SinkError for an address that is not one, and without paho-mqtt.
@@ -59,15 +61,18 @@ class Mqtt:
         sources: Sequence[str] = (),
         questions: Sequence[str] = (),
         count: int = COUNT,
-        limit: int = BYTES,
+        take: Take | None = None,
     ) -> None:
         self._broker = parse_broker(url)
         check_client(self._broker)
         self._home: HomeAssistant | None = None
         if self._broker.discovery is not None:
             self._home = HomeAssistant(self._broker, sources, questions)
+        self._subscription: Subscription | None = None
+        if take is not None:
+            self._subscription = Subscription(self._broker.ask, take)
         self._dropped = 0
-        self._outbox = Outbox(count, limit)
+        self._outbox = Outbox(count, BYTES)
         self._is_away = False
         self._is_refused = False
         self._is_full = False
@@ -155,6 +160,8 @@ class Mqtt:
 
     def _greet(self, connection: Connection) -> None:
         """What every broker is told first: one that was restarted may know nothing more."""
+        if self._subscription is not None:
+            connection.subscribe(self._subscription)
         connection.publish(Message(self._broker.status, b"online", True), CONFIRMATION)
         if self._home is not None:
             for message in self._home.greet():

@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from mosquitto import Listener, Mosquitto, needs_mosquitto, wait_until
 from sources import frame
 
 from vpt_edge.commands import watch as watch_command
@@ -376,6 +377,32 @@ def test_a_schedule_goes_on_when_nobody_asks_any_more(bundle: str, schedule: lis
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     assert len(out.splitlines()) == 4
+
+
+@needs_mosquitto
+def test_a_message_of_a_broker_asks(bundle: str, tmp_path: Path) -> None:
+    """Also where standard input has nothing to say."""
+    broker = Mosquitto(tmp_path, "allow_anonymous true")
+    listener = Listener(broker.port)
+    url = f"mqtt://127.0.0.1:{broker.port}/door"
+    arguments = [CAMERA, "Open?", "--on-request", "--mqtt", url, "--count", "2"]
+    process = start(bundle, *arguments, stdin=subprocess.DEVNULL)
+    assert process.stderr is not None
+    while "testsrc" not in process.stderr.readline():  # the watch has begun
+        pass
+    wait_until(lambda: listener.payloads("door/status") == ["online"])
+    for number, text in enumerate(("", "Who?"), 1):
+        listener.publish("door/ask", text)
+        wait_until(lambda: len(listener.payloads("door/answer")) == number)  # noqa: B023 - at once
+    _, err = process.communicate(timeout=30)
+    listener.close()
+    broker.kill()
+    assert process.returncode == 0
+    assert err.splitlines()[-1].endswith("; 2 requests, 0 unanswered")
+    answers = [json.loads(line) for line in listener.payloads("door/answer")]
+    assert [line["question"] for line in answers] == ["Open?", "Who?"]
+    entities = {topic for topic, _, _ in listener.messages if topic.startswith("homeassistant/")}
+    assert len(entities) == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of Unix")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -116,3 +117,9 @@ def test_the_state_of_a_yes_or_no(answer: str, state: str) -> None:
 )
 def test_the_state_of_a_text(answer: str, state: str) -> None:
     assert make_entity(BROKER, "a", "What?").report(answer).payload == state.encode()
+
+
+def test_what_was_asked_once_is_not_an_entity() -> None:
+    home = HomeAssistant(BROKER, ["test"], ["Is it?"])
+    assert home.tell(dataclasses.replace(seen(0, "yes", "Who?"), once=True)) == []
+    assert len(home.greet()) == 1

@@ -81,6 +81,30 @@ def test_answers_and_the_status_are_published(start: Callable[..., Mosquitto]) -
 
 
 @needs_mosquitto
+def test_others_ask_also_after_an_outage(start: Callable[..., Mosquitto]) -> None:
+    broker = start(ANONYMOUS)
+    listener = Listener(broker.port)
+    listener.publish("door/ask", "kept", retain=True)
+    wait_until(lambda: listener.payloads("door/ask"))
+    taken = list[bytes]()
+    sink = Mqtt(f"mqtt://127.0.0.1:{broker.port}/door", take=taken.append)
+    wait_until(lambda: listener.payloads("door/status") == ["online"])
+    listener.publish("door/ask", "")
+    listener.publish("door/ask", "Who?")
+    listener.publish("door/answer", "nothing")
+    wait_until(lambda: len(taken) == 2)
+    broker.kill()
+    wait_until(lambda: sink._is_away)
+    broker.start()
+    wait_until(lambda: not sink._is_away)
+    listener.publish("door/ask", "Where?")
+    wait_until(lambda: len(taken) == 3)
+    sink.close()
+    listener.close()
+    assert taken == [b"", b"Who?", b"Where?"]
+
+
+@needs_mosquitto
 def test_a_broker_that_is_killed_costs_nothing_within_the_bound(
     start: Callable[..., Mosquitto], capsys: pytest.CaptureFixture[str]
 ) -> None:
