@@ -469,6 +469,8 @@ def test_a_request_beside_a_schedule_keeps_nothing_from_it(bundle: Bundle) -> No
         seen = [next(answers) for _ in range(4)]
     told = [(each.frame.number, each.question) for each in seen]
     assert told == [(0, "Who?"), (0, "Open?"), (1, "Where?"), (3, "Open?")]
+    (counts,) = answers.counts
+    assert (counts.frames, counts.asked, counts.every) == (4, 3, 1)
     assert len(script.sessions["vision_encoder"].calls) == 3
 
 
