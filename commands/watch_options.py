@@ -93,7 +93,9 @@ def add_ask_options(parser: Parser) -> None:
 def add_outputs(parser: Parser) -> None:
     parser.add_argument("--jsonl", metavar="FILE", help="a line of JSON an answer; - prints them")
     parser.add_argument(
-        "--output", metavar="OUT.mp4", help="the pictures with the answers drawn in"
+        "--output",
+        metavar="OUT.mp4",
+        help="the pictures with the answers drawn in; rtsp://@:8554/NAME serves them",
     )
     parser.add_argument(
         "--output-rate", type=float, metavar="N", help="at most N pictures a second (default: all)"

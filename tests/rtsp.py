@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).parent / "live" / "rtsp_server.py"
 PYTHON = "/usr/bin/python3"  # Debian's: its gi is bound to it
+END = 10.0  # seconds
 BITS = 40  # of the clock that it draws
 NEEDS = (
     'import gi; gi.require_version("GstRtspServer", "1.0"); '
@@ -39,6 +41,17 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def is_closed(port: int) -> bool:
+    """Whether nobody listens there, within some seconds."""
+    deadline = time.monotonic() + END
+    while time.monotonic() < deadline:
+        with socket.socket() as client:
+            if client.connect_ex(("127.0.0.1", port)) != 0:
+                return True
+        time.sleep(0.05)
+    return False
 
 
 def read_clock(luma: NDArray[np.uint8]) -> float:

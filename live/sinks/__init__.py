@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,10 +15,12 @@ from vpt_edge.live.sinks.jsonl import JsonLines, JsonStream
 from vpt_edge.live.sinks.mqtt import Mqtt
 from vpt_edge.live.sinks.outputs import Outputs
 from vpt_edge.live.sinks.recorder import Recorder
+from vpt_edge.live.sinks.rtsp import Rtsp
 from vpt_edge.live.sinks.snapshots import Snapshots
 from vpt_edge.live.sinks.terminal import Terminal
 from vpt_edge.live.sinks.video import Video
 from vpt_edge.live.sinks.webhook import Webhook
+from vpt_edge.runtime.errors import SinkError
 from vpt_edge.runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.options import AskOptions
 
 STANDARD_OUTPUT = "-"
+PICTURES = "OUT.mp4 or rtsp://@:8554/NAME"
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,12 @@ def open_outputs(targets: Mapping[str, str], setting: Setting) -> Outputs:
     if targets.get("jsonl") != STANDARD_OUTPUT:
         terminal = Terminal(sys.stdout, len(setting.sources), len(setting.questions))
         sinks.append(("terminal", terminal))
-    for name, target in targets.items():
-        for sink in SINKS[name](target, setting):
-            sinks.append((name, sink))
+    with ExitStack() as opened:
+        for name, target in targets.items():
+            for sink in SINKS[name](target, setting):
+                opened.callback(sink.close)
+                sinks.append((name, sink))
+        opened.pop_all()
     return Outputs(sinks)
 
 
@@ -63,6 +70,17 @@ def _open_jsonl(target: str, setting: Setting) -> Iterator[Sink]:
         yield JsonStream(sys.stdout.buffer)
     else:
         yield JsonLines(target)
+
+
+def _open_pictures(target: str, setting: Setting) -> Iterator[Sink]:
+    """By the scheme of ``target``; a file where there is none."""
+    scheme, separator, _ = target.partition("://")
+    if not separator:
+        yield from _open_videos(target, setting)
+    elif scheme.lower() == "rtsp":
+        yield Rtsp(target, setting.sources, setting.rate)
+    else:
+        raise SinkError("the scheme of --output is not known", f"expected {PICTURES}")
 
 
 def _open_videos(target: str, setting: Setting) -> Iterator[Sink]:
@@ -94,7 +112,7 @@ def _open_webhook(target: str, setting: Setting) -> Iterator[Sink]:
 Opener: TypeAlias = "Callable[[str, Setting], Iterator[Sink]]"
 SINKS: dict[str, Opener] = {
     "jsonl": _open_jsonl,
-    "output": _open_videos,
+    "output": _open_pictures,
     "snapshots": _open_snapshots,
     "record": _open_recording,
     "mqtt": _open_mqtt,

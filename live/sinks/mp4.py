@@ -8,12 +8,14 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
+from vpt_edge.live.sinks.canvas import Canvas
 from vpt_edge.runtime.errors import SinkError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from PIL import Image
 
 TICKS = 90_000  # a second
 BT709 = 1  # FFmpeg's number; what players take for granted
@@ -31,15 +33,15 @@ ENCODER = {"preset": "ultrafast", "tune": "zerolatency", "crf": "23", "threads":
 class Mp4:
     """H.264 in fragments of a second: no index at the end is waited for.
 
-    Its pictures have the size of the first, less a pixel where that is odd; others are fitted into
-    it. Raises SinkError where it cannot be written.
+    ``size``: (width, height) of its pictures, made even; others are fitted into it. Raises
+    SinkError where it cannot be written.
     """
 
     def __init__(self, path: Path, size: tuple[int, int]) -> None:
         import av
 
         self._path = path
-        self._size = _even(size)
+        self._canvas = Canvas(size)
         self._last = -STEP  # ticks
         self._key: int | None = None
         self._offset = 0
@@ -48,7 +50,7 @@ class Mp4:
         try:
             self._container = av.open(str(path), "w", format="mp4", options=MUXER)
             self._stream = self._container.add_stream("libx264", rate=30, options=ENCODER)
-            self._stream.width, self._stream.height = self._size
+            self._stream.width, self._stream.height = self._canvas.size
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.time_base = Fraction(1, TICKS)
             self._stream.codec_context.colorspace = BT709
@@ -63,7 +65,7 @@ class Mp4:
 
         if self._error is not None:
             raise self._error
-        rgb = av.VideoFrame.from_ndarray(np.asarray(self._fit(image)), format="rgb24")
+        rgb = av.VideoFrame.from_ndarray(np.asarray(self._canvas.fit(image)), format="rgb24")
         frame = rgb.reformat(format="yuv420p", dst_colorspace="ITU709")
         frame.pts = self._tick(seconds)
         frame.time_base = Fraction(1, TICKS)
@@ -85,13 +87,6 @@ class Mp4:
         with contextlib.suppress(OSError):
             os.truncate(self._path, self._good)
 
-    def _fit(self, image: Image.Image) -> Image.Image:
-        if image.size == self._size:
-            return image
-        if _even(image.size) == self._size:
-            return image.crop((0, 0, *self._size))
-        return _fit_into(image, self._size)
-
     def _tick(self, seconds: float) -> int:
         tick = round(seconds * TICKS) + self._offset
         if tick <= self._last:
@@ -111,20 +106,3 @@ class Mp4:
             self._container.close()
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"{self._path} has no proper end: {error.strerror}") from error
-
-
-def _even(size: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) as the encoder takes them: its colours have half of it."""
-    width, height = size
-    return max(2, width - width % 2), max(2, height - height % 2)
-
-
-def _fit_into(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """``image`` as large as it goes, in the middle of black."""
-    scale = min(size[0] / image.width, size[1] / image.height)
-    width = max(1, round(image.width * scale))
-    height = max(1, round(image.height * scale))
-    canvas = Image.new("RGB", size)
-    scaled = image.resize((width, height), Image.Resampling.BILINEAR)
-    canvas.paste(scaled, ((size[0] - width) // 2, (size[1] - height) // 2))
-    return canvas

@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vpt_edge.live.frame import Frame
-from vpt_edge.live.overlay import Overlay
-from vpt_edge.live.seen import Seen
 from vpt_edge.live.sinks.mp4 import Mp4
+from vpt_edge.live.sinks.painter import Painter
 from vpt_edge.runtime.errors import SinkError
 from vpt_edge.runtime.files import check_file
 
 if TYPE_CHECKING:
     from vpt_edge.live.sinks.sink import Item
-
-ROUNDING = 1e-6  # seconds
 
 
 class Video:
@@ -27,18 +24,15 @@ class Video:
     place where it cannot be, and without PyAV.
     """
 
-    wants = (Frame, Seen)
+    wants = Painter.wants
     dropped = 0
 
     def __init__(
         self, path: str | os.PathLike[str], source: str, rate: float | None = None
     ) -> None:
         self._path = Path(path)
-        self._source = source
-        self._rate = rate
-        self._overlay = Overlay()
+        self._painter = Painter(source, rate)
         self._mp4: Mp4 | None = None
-        self._tick = -1
         if self._path.suffix.lower() != ".mp4":
             raise SinkError(f"cannot write {path}: expected a name that ends with .mp4")
         check_file(path)
@@ -48,24 +42,12 @@ class Video:
             raise SinkError("a video needs PyAV", "pip install 'vpt-edge[live]'")
 
     def put(self, item: Item) -> None:
-        if isinstance(item, Seen) and item.frame.source == self._source:
-            self._overlay.add(item)
-        if isinstance(item, Frame) and item.source == self._source and self._is_due(item):
-            self._write(item)
-
-    def _is_due(self, frame: Frame) -> bool:
-        if self._rate is None:
-            return True
-        tick = int((frame.position + ROUNDING) * self._rate)
-        is_due = tick != self._tick
-        self._tick = tick
-        return is_due
-
-    def _write(self, frame: Frame) -> None:
-        picture = self._overlay.draw(frame)
+        picture = self._painter.paint(item)
+        if picture is None or not isinstance(item, Frame):
+            return
         if self._mp4 is None:
             self._mp4 = Mp4(self._path, picture.size)
-        self._mp4.write(picture, frame.position)
+        self._mp4.write(picture, item.position)
 
     def close(self) -> None:
         if self._mp4 is not None:

@@ -17,10 +17,13 @@ import av
 import numpy as np
 import pytest
 from mosquitto import Listener, Mosquitto, needs_mosquitto, wait_until
+import rtsp
 from sources import frame
 
+from vpt_edge import live
 from vpt_edge.commands import watch as watch_command
 from vpt_edge.live.sinks.mp4 import Mp4
+from vpt_edge.live.source import each_frame
 from vpt_edge.runtime import Pipeline
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
@@ -182,6 +185,8 @@ def test_a_broken_frame_is_told_once(
         (["--count", "0"], "--count is 0, expected at least 1"),
         (["--output-rate", "0"], "--output-rate is 0.0"),
         (["--output", "out.avi"], "expected a name that ends with .mp4"),
+        (["--output", "rtsp://me:s3cret@host/door"], "rtsp:// output is not an address to listen"),
+        (["--output", "http://host/out.mp4"], "the scheme of --output is not known"),
         (["--output", "no/such/out.mp4"], "its folder does not exist"),
         (["--jsonl", "no/such/a.jsonl"], "its folder does not exist"),
         (["--snapshots", "pyproject.toml"], "is not a folder"),
@@ -320,6 +325,23 @@ def test_a_signal_ends_it_with_everything_whole(number: int, bundle: str, tmp_pa
     times = play(tmp_path / "o.mp4")
     assert times == sorted(times) and len(times) > 20
     assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.skipif(rtsp.find_missing() is not None, reason="gst-rtsp-server is missing")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_players_are_served_until_the_end(number: int, bundle: str) -> None:
+    port = rtsp.free_port()
+    output = ["--output", f"rtsp://@:{port}/door"]
+    process = start(bundle, CAMERA, "Open?", "--every", "0.2", *output)
+    assert process.stdout is not None
+    process.stdout.readline()
+    with live.open(f"rtsp://127.0.0.1:{port}/door") as player:
+        shown = next(each_frame(player))
+    process.send_signal(number)
+    _, told = process.communicate(timeout=30)
+    assert shown.pixels.shape == (120, 160, 3)
+    assert (process.returncode, "stopped" in told) in [(130, True), (-9, False)]
+    assert rtsp.is_closed(port)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of Unix")

@@ -10,7 +10,7 @@ from golden import ROOT
 
 from vpt_edge.live.relay import PATIENCE
 from vpt_edge.live.schedule import EVERY, Schedule
-from vpt_edge.live.sinks import SINKS, jsonl, mqtt, snapshots, webhook
+from vpt_edge.live.sinks import PICTURES, SINKS, jsonl, mqtt, rtsp_child, snapshots, webhook
 from vpt_edge.live.sinks.queue import FLUSH
 from vpt_edge.live.subject import WatchCounts
 
@@ -36,7 +36,10 @@ def test_every_counter_is_named() -> None:
 
 def test_every_sink_is_described() -> None:
     described = re.findall(r"^\*\*`--(\w+) .*?`\*\*", section("Where answers go"), re.MULTILINE)
-    assert described == list(SINKS)
+    assert list(dict.fromkeys(described)) == list(SINKS)
+    for form in PICTURES.split(" or "):
+        assert f"**`--output {form}`**" in section("Where answers go")
+    assert f"apt-get install {rtsp_child.PACKAGES}" in re.sub(r"\s*\\?\s+", " ", PAGE)
 
 
 def test_the_bounds_are_those_of_the_code() -> None:
