@@ -95,7 +95,8 @@ def add_outputs(parser: Parser) -> None:
     parser.add_argument(
         "--output",
         metavar="OUT.mp4",
-        help="the pictures with the answers drawn in; rtsp://@:8554/NAME serves them",
+        help="the pictures with the answers drawn in; rtsp://@:8554/NAME serves them, "
+        "display://0 is a window",
     )
     parser.add_argument(
         "--output-rate", type=float, metavar="N", help="at most N pictures a second (default: all)"

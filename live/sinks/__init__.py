@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from vpt_edge.live.secret_file import read_address
+from vpt_edge.live.sinks.display import Display
 from vpt_edge.live.sinks.endpoint import read_secret
 from vpt_edge.live.sinks.jsonl import JsonLines, JsonStream
 from vpt_edge.live.sinks.mqtt import Mqtt
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.options import AskOptions
 
 STANDARD_OUTPUT = "-"
-PICTURES = "OUT.mp4 or rtsp://@:8554/NAME"
+PICTURES = "OUT.mp4 or rtsp://@:8554/NAME or display://0"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,8 @@ def _open_pictures(target: str, setting: Setting) -> Iterator[Sink]:
         yield from _open_videos(target, setting)
     elif scheme.lower() == "rtsp":
         yield Rtsp(target, setting.sources, setting.rate)
+    elif scheme.lower() == "display":
+        yield Display(target, setting.sources, setting.rate)
     else:
         raise SinkError("the scheme of --output is not known", f"expected {PICTURES}")
 

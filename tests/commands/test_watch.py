@@ -186,6 +186,7 @@ def test_a_broken_frame_is_told_once(
         (["--output-rate", "0"], "--output-rate is 0.0"),
         (["--output", "out.avi"], "expected a name that ends with .mp4"),
         (["--output", "rtsp://me:s3cret@host/door"], "rtsp:// output is not an address to listen"),
+        (["--output", "display://7"], "expected display://0"),
         (["--output", "http://host/out.mp4"], "the scheme of --output is not known"),
         (["--output", "no/such/out.mp4"], "its folder does not exist"),
         (["--jsonl", "no/such/a.jsonl"], "its folder does not exist"),

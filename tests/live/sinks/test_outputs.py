@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,20 @@ def test_lines_of_json_take_the_place_of_the_terminal(
     with open_outputs({"jsonl": "-"}, ONE) as outputs:
         outputs.put(seen(3))
     assert json.loads(capfdbinary.readouterr().out)["frame"] == 3
+
+
+def test_the_scheme_of_an_output_chooses_its_sink(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = list[str]()
+    for name in ("Video", "Rtsp", "Display"):
+        recorder = partial(record, opened, name)
+        monkeypatch.setattr(f"vpt_edge.live.sinks.{name}", recorder)
+    for target in (str(tmp_path / "out.mp4"), "rtsp://@:8554/door", "RTSP://@/x", "display://0"):
+        open_outputs({"output": target}, ONE).close()
+    assert opened == ["Video", "Rtsp", "Rtsp", "Display"]
+
+
+def record(opened: list[str], name: str, *_: object) -> ListSink:
+    opened.append(name)
+    return ListSink()
