@@ -16,8 +16,8 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from mosquitto import Listener, Mosquitto, needs_mosquitto, wait_until
 import rtsp
+from mosquitto import Listener, Mosquitto, needs_mosquitto, wait_until
 from sources import frame
 
 from vpt_edge import live
