@@ -42,8 +42,9 @@ PRINTERS = {
     "commands/bar.py",  # what is printable
     "commands/console.py",
     "device/probes.py",  # a child's answer to its parent
-    "live/sinks/__init__.py",  # hands the stream to the two below
-    "live/sinks/terminal.py",  # what is printable, as sinks/jsonl.py
+    "live/sinks/__init__.py",  # hands the stream to terminal.py and jsonl.py
+    "live/sinks/rtsp_server.py",  # a child's answers to its parent
+    "live/sinks/terminal.py",  # what is printable
 }
 
 
