@@ -27,8 +27,10 @@ from vpt_edge.live.source import each_frame
 from vpt_edge.runtime import Pipeline
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
+# Whatever the tests were started with: a background job ignores Ctrl-C.
 CHILD = """
-import functools, sys
+import functools, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import vpt_edge.runtime.pipeline as module
 from vpt_edge.runtime.testing import Script
 module.Pipeline = functools.partial(module.Pipeline, opener=Script(*["yes"] * 10000))
