@@ -11,8 +11,6 @@ from vpt_edge.live.source import Counts
 from vpt_edge.runtime.errors import SourceError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
     from vpt_edge.live.feed import Feed, Picture, Pictures
@@ -94,12 +92,7 @@ class Playback:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _next(self) -> Picture | Frame | None:

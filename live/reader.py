@@ -16,8 +16,6 @@ from vpt_edge.live.watchdog import Watchdog
 from vpt_edge.runtime.errors import SourceError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
     from vpt_edge.live.feed import Feed, Picture
@@ -129,12 +127,7 @@ class Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _run(self) -> None:

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 from vpt_edge.runtime.errors import SourceError
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from typing_extensions import Self
 
     from vpt_edge.live.frame import Frame
@@ -90,12 +88,7 @@ class Tee:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def _run(self) -> None:
