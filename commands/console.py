@@ -170,6 +170,24 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}, see {self.prog} --help")
 
+    def add_perception(self) -> None:
+        self.add_argument(
+            "--perception",
+            choices=("free", "region", "reencode", "off"),
+            default="free",
+            help="region and reencode ask the model to look again; free lets it decide; "
+            "off takes its triggers for text",
+        )
+
+    def add_max_new_tokens(self) -> None:
+        self.add_argument(
+            "--max-new-tokens",
+            type=int,
+            default=1024,
+            metavar="N",
+            help="for each turn (default 1024)",
+        )
+
     def add_device(self) -> None:
         self.add_argument("--device", default="cpu", help="where the graphs run (default cpu)")
 

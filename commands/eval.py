@@ -59,9 +59,7 @@ def _parser() -> Parser:
         help="end with code 1 when OTHER is more than X points better; without true answers, when "
         "more than X %% of the answers differ",
     )
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=1024, metavar="N", help="for each turn (default 1024)"
-    )
+    parser.add_max_new_tokens()
     parser.add_device()
     parser.add_argument(
         "--report", metavar="R.html", help="write a page with plots and the worst twenty samples"

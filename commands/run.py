@@ -26,16 +26,8 @@ def _parser() -> Parser:
     parser.add_argument("bundle", help="folder written by vpt-export")
     parser.add_argument("image", help="PNG, JPEG, WebP, TIFF, GIF, BMP or PPM")
     parser.add_argument("question")
-    parser.add_argument(
-        "--perception",
-        choices=("free", "region", "reencode", "off"),
-        default="free",
-        help="region and reencode ask the model to look again; free lets it decide; "
-        "off takes its triggers for text",
-    )
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=1024, metavar="N", help="for each turn (default 1024)"
-    )
+    parser.add_perception()
+    parser.add_max_new_tokens()
     parser.add_argument(
         "--prefix", default="", metavar="TEXT", help="text that the assistant's turn begins with"
     )

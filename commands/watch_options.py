@@ -77,16 +77,8 @@ def add_schedule(parser: Parser) -> None:
 
 
 def add_ask_options(parser: Parser) -> None:
-    parser.add_argument(
-        "--perception",
-        choices=("free", "region", "reencode", "off"),
-        default="free",
-        help="region and reencode ask the model to look again; free lets it decide; "
-        "off takes its triggers for text",
-    )
-    parser.add_argument(
-        "--max-new-tokens", type=int, default=1024, metavar="N", help="for each turn (default 1024)"
-    )
+    parser.add_perception()
+    parser.add_max_new_tokens()
     parser.add_device()
 
 
