@@ -7,13 +7,18 @@ of the cells around it.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SIDE = 512
 GRID = 8
@@ -34,10 +39,7 @@ SHAPES = ("ring", "star", "triangle", "cross")
 LETTERS = "ACEFHKLPSTXZ"
 INK = (24, 24, 28)
 PAPER = (240, 238, 230)
-FONT = ImageFont.load_default(22)
-GRAIN = (
-    np.random.default_rng(0).integers(0, 19, (2 * SIDE, 2 * SIDE, 1), np.uint8).repeat(3, axis=2)
-)
+FONT_SIZE = 22
 
 # Each question in two forms.
 FORMS = 2
@@ -101,24 +103,40 @@ def layout(rng: Random) -> Layout:
     """Two to five tags of different colours, never in neighbouring cells, and shapes of two
     kinds.
     """
-    cells: list[Cell] = []
-    inner = [(x, y) for x in range(1, GRID - 1) for y in range(1, GRID - 1)]
+    cells = _choose_cells(rng)
+    colours = rng.sample(list(COLOURS), len(cells))
+    tags = list[Tag]()
+    for colour, cell in zip(colours, cells, strict=True):
+        corner = place(rng, cell, TAG)
+        tags.append(Tag(colour, cell, corner, TAG, rng.choice(LETTERS)))
+    free = [cell for cell in _cells(0) if cell not in cells]
+    kinds = rng.sample(SHAPES, 2)
+    shapes = list[Shape]()
+    for cell in rng.sample(free, rng.randint(3, 7)):
+        shapes.append(shape(rng, rng.choice(kinds), cell))
+    return Layout(tuple(tags), tuple(shapes), rng.getrandbits(32))
+
+
+def _choose_cells(rng: Random) -> list[Cell]:
+    """Two to five, none of them beside another or at the picture's edge."""
+    inner = _cells(1)
     rng.shuffle(inner)
     count = rng.randint(2, 5)
+    cells = list[Cell]()
     for cell in inner:
-        is_apart = all(max(abs(cell[0] - x), abs(cell[1] - y)) > 1 for x, y in cells)
-        if len(cells) < count and is_apart:
+        if len(cells) < count and not any(_are_neighbours(cell, other) for other in cells):
             cells.append(cell)
-    named = zip(rng.sample(list(COLOURS), len(cells)), cells, strict=True)
-    tags = tuple(
-        Tag(colour, cell, place(rng, cell, TAG), TAG, rng.choice(LETTERS)) for colour, cell in named
-    )
-    free = [(x, y) for x in range(GRID) for y in range(GRID) if (x, y) not in cells]
-    kinds = rng.sample(SHAPES, 2)
-    shapes = tuple(
-        shape(rng, rng.choice(kinds), cell) for cell in rng.sample(free, rng.randint(3, 7))
-    )
-    return Layout(tags, shapes, rng.getrandbits(32))
+    return cells
+
+
+def _cells(edge: int) -> list[Cell]:
+    """Column by column; without so many at each ``edge``."""
+    span = range(edge, GRID - edge)
+    return list(itertools.product(span, span))
+
+
+def _are_neighbours(one: Cell, other: Cell) -> bool:
+    return max(abs(one[0] - other[0]), abs(one[1] - other[1])) <= 1
 
 
 def place(rng: Random, cell: Cell, size: int) -> tuple[int, int]:
@@ -156,7 +174,14 @@ def ground(seed: int) -> Image.Image:
     tone = rng.uniform(85, 155, 3) + rng.uniform(-22, 22, (5, 5, 3))
     soft = Image.fromarray(tone.astype(np.uint8)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     left, top = rng.integers(0, SIDE, 2)
-    return Image.fromarray(np.asarray(soft) + GRAIN[top : top + SIDE, left : left + SIDE])
+    return Image.fromarray(np.asarray(soft) + _grain()[top : top + SIDE, left : left + SIDE])
+
+
+@functools.cache
+def _grain() -> NDArray[np.uint8]:
+    """Of twice a picture's side; drawn with the first picture."""
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 19, (2 * SIDE, 2 * SIDE, 1), np.uint8).repeat(3, axis=2)
 
 
 def draw_tag(pencil: ImageDraw.ImageDraw, tag: Tag) -> None:
@@ -167,7 +192,13 @@ def draw_tag(pencil: ImageDraw.ImageDraw, tag: Tag) -> None:
     margin = (TAG - PLATE) // 2
     pencil.rounded_rectangle((x, y, x + TAG, y + TAG), 9, COLOURS[tag.name], INK, 2)
     pencil.rectangle((x + margin, y + margin, x + TAG - margin, y + TAG - margin), PAPER)
-    pencil.text((x + TAG / 2 + 0.5, y + TAG / 2 + 0.5), tag.letter, INK, FONT, anchor="mm")
+    middle = (x + TAG / 2 + 0.5, y + TAG / 2 + 0.5)
+    pencil.text(middle, tag.letter, INK, _font(), anchor="mm")
+
+
+@functools.cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(FONT_SIZE)
 
 
 def draw_shape(pencil: ImageDraw.ImageDraw, item: Shape) -> None:
