@@ -72,15 +72,18 @@ def check_names(
 
 
 def _check_wrapper(names: Collection[str], folder: Path) -> None:
-    segments = {name: name.split(".") for name in sorted(names)}
-    wrapped = [name for name in segments if not WRAPPERS.keys().isdisjoint(segments[name])]
-    if not wrapped:
+    first = ""
+    around = set[str]()
+    for name in sorted(names):
+        segments = WRAPPERS.keys() & name.split(".")
+        around |= segments
+        if segments and not first:
+            first = name
+    if not around:
         return
-    inside = {segment for name in wrapped for segment in segments[name]}
-    around = " and ".join(tool for segment, tool in WRAPPERS.items() if segment in inside)
+    tools = " and ".join(tool for segment, tool in WRAPPERS.items() if segment in around)
     raise CheckpointError(
-        f"{folder} holds the weights of a model inside {around}: "
-        f"the first is called {brief(wrapped[0])}",
+        f"{folder} holds the weights of a model inside {tools}: the first is called {brief(first)}",
         INSIDE,
     )
 
