@@ -13,7 +13,8 @@ from PIL import Image
 
 from vpt_edge.runtime.errors import ImageError, VptError
 from vpt_edge.runtime.image import open_picture, regularize
-from vpt_edge.runtime.perception.vpt import KINDS, SENTENCES, TRIGGER, question_text
+from vpt_edge.runtime.perception.vpt import KINDS, TRIGGER
+from vpt_edge.runtime.perception.vpt_question import SENTENCES, question_text
 from vpt_edge.runtime.schema import brief, parse_json
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ import os
 
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.options import Exchange
 from vpt_edge.runtime.perception.actions import Crop, Reencode
 from vpt_edge.runtime.pipeline import Pipeline
 from vpt_edge.runtime.result import Answer, Finished, Looked, Text
@@ -19,6 +20,7 @@ __all__ = [
     "Answer",
     "Bundle",
     "Crop",
+    "Exchange",
     "Finished",
     "Looked",
     "Pipeline",

@@ -82,7 +82,7 @@ class Decoder:
         if tokens > self.capacity:
             raise PromptError(
                 f"the prompt has {tokens} tokens, the cache takes {self.capacity}",
-                "shorten the question, or export with more: "
+                "shorten the question or its history, or export with more: "
                 f"vpt-export CHECKPOINT -o BUNDLE --cache-tokens {tokens + 1024}",
             )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict
 
 from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.schema import brief
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
 # A turn that asks for more gets none. The authors' prompts end at 2048 tokens, which hold no more:
 # a look takes at least 4 in the turn and 12 with its crop.
 LOOKS_A_TURN = 128
+
+
+class Exchange(NamedTuple):
+    """An earlier question about the picture, and its answer."""
+
+    question: str
+    answer: str
 
 
 class AskOptions(TypedDict, total=False):
@@ -29,6 +37,7 @@ class AskOptions(TypedDict, total=False):
     top_p: float | None
     seed: int | None
     keep_logits: bool
+    history: Sequence[tuple[str, str]]
 
 
 Kinds: TypeAlias = "type | tuple[type, ...]"
@@ -43,6 +52,7 @@ TYPES: dict[str, tuple[Kinds, str]] = {
     "top_p": ((Real, NOTHING), "a number or None"),
     "seed": ((Integral, NOTHING), "a whole number or None"),
     "keep_logits": (bool, "True or False"),
+    "history": (Sequence, "a sequence of questions with their answers"),
 }
 
 
@@ -56,7 +66,10 @@ class Options:
     each turn. ``max_looks``: rounds of looking again, each of at most ``LOOKS_A_TURN`` regions; the
     authors' code has one round. ``temperature``, ``top_k``, ``top_p``, ``seed``: sampling; at
     temperature 0 the likeliest token is taken. ``keep_logits``: keep the logits of every generated
-    token in the turns.
+    token in the turns. ``history``: earlier questions about the picture and their answers, oldest
+    first, each an ``Exchange`` or a pair of texts. The picture stands with the first of them, and
+    the sentence with the new question alone; what was looked at in between is not shown again. The
+    texts are taken as they are but for what stands for a picture or an action.
 
     Raises PromptError for values of another type, and numbers out of range.
     """
@@ -70,18 +83,19 @@ class Options:
     top_p: float | None = None
     seed: int | None = None
     keep_logits: bool = False
+    history: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
         for name, (kinds, expected) in TYPES.items():
             value = getattr(self, name)
-            is_bool = isinstance(value, bool) and kinds is not bool
-            if is_bool or not isinstance(value, kinds):
+            if not fits(value, kinds):
                 raise PromptError(f"{name} is {brief(value)}, expected {expected}")
         if self.max_new_tokens < 1 or self.max_looks < 0:
             raise PromptError(
                 f"found max_new_tokens {self.max_new_tokens}, max_looks {self.max_looks}; "
                 "expected at least 1 and 0"
             )
+        object.__setattr__(self, "history", read_history(self.history))
 
     @property
     def looks(self) -> int:
@@ -89,3 +103,24 @@ class Options:
         if self.perception == "off":
             return 0
         return self.max_looks
+
+
+def fits(value: Any, kinds: Kinds) -> bool:
+    """Whether ``value`` is of ``kinds``: a bool is not a number, and a text not a sequence."""
+    if isinstance(value, bool):
+        return kinds is bool
+    if isinstance(value, str | bytes) and kinds is Sequence:
+        return False
+    return isinstance(value, kinds)
+
+
+def read_history(pairs: Sequence[Any]) -> tuple[Exchange, ...]:
+    """The exchanges that are given as ``pairs``. Raises PromptError for anything else."""
+    exchanges = []
+    for number, pair in enumerate(pairs, 1):
+        is_pair = isinstance(pair, tuple | list) and len(pair) == 2
+        if not is_pair or not all(isinstance(text, str) for text in pair):
+            problem = f"the exchange {number} of the history is {brief(pair)}"
+            raise PromptError(f"{problem}, expected a question and its answer, two texts")
+        exchanges.append(Exchange(*pair))
+    return tuple(exchanges)

@@ -14,7 +14,8 @@ from PIL import Image
 from vpt_edge.runtime import Answer, Bundle, Crop, Looked, Pipeline, Text
 from vpt_edge.runtime.chat import PLACEHOLDER, Chat, Message
 from vpt_edge.runtime.context import Encoded
-from vpt_edge.runtime.perception.vpt import SYSTEM, pads_of, question_text
+from vpt_edge.runtime.perception.vpt import SYSTEM, pads_of
+from vpt_edge.runtime.perception.vpt_question import question_text
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.result import Event

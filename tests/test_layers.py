@@ -185,6 +185,7 @@ def test_the_public_surface_is_exact() -> None:
         "Answer",
         "Bundle",
         "Crop",
+        "Exchange",
         "Finished",
         "Looked",
         "Pipeline",

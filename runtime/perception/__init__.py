@@ -13,7 +13,7 @@ from vpt_edge.runtime.errors import BundleError
 from vpt_edge.runtime.schema import EXPORT_AGAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from vpt_edge.runtime.chat import Message
     from vpt_edge.runtime.manifest import Manifest
@@ -57,8 +57,13 @@ class Perception(Protocol):
     def longest_side(self) -> int:
         """Of a picture for the second encoder."""
 
-    def opening(self, question: str, mode: Mode) -> list[Message]:
-        """The first messages. Raises PromptError for a question that cannot be put."""
+    def opening(
+        self, question: str, mode: Mode, history: Sequence[tuple[str, str]] = ()
+    ) -> list[Message]:
+        """The first messages: the questions and answers of ``history``, and then the question.
+
+        Raises PromptError for a text that cannot be put.
+        """
 
     def check_prefix(self, prefix: str) -> None:
         """Raise PromptError for text that the assistant's turn must not begin with."""

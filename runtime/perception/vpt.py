@@ -6,14 +6,24 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.runtime.chat import PLACEHOLDER, Message, check_text, refuse_literals
-from vpt_edge.runtime.errors import BundleError, PromptError
+from vpt_edge.runtime.chat import Message, check_text, refuse_literals
+from vpt_edge.runtime.errors import BundleError
 from vpt_edge.runtime.interface import check_ids, expect
 from vpt_edge.runtime.manifest import MANIFEST, Pixels, TokenId, read_block
 from vpt_edge.runtime.perception.actions import GRID, Crop, Decision, Reencode
+from vpt_edge.runtime.perception.vpt_question import (
+    add_sentence,
+    check_later_question,
+    find_placeholders,
+    literal_pads,
+    question_text,
+    render_history,
+)
 from vpt_edge.runtime.schema import EXPORT_AGAIN
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vpt_edge.runtime.image import Box
     from vpt_edge.runtime.manifest import Manifest
     from vpt_edge.runtime.perception.actions import Mode, PerceptionAction
@@ -21,13 +31,6 @@ if TYPE_CHECKING:
 SYSTEM = "You are a helpful assistant."
 KINDS = ("clip", "detection", "seg")
 ENCODERS = {"clip": None, "detection": "dinov2", "seg": "sam"}
-SENTENCES: dict[Mode, str | None] = {
-    "region": "Identify the region that can help you answer the question, and then answer the "
-    "question",
-    "reencode": "Require additional perception features, and then answer the question",
-    "free": None,
-    "off": None,
-}
 REGION = re.compile(r"<\|region_token_start\|>((?:<\|[xy]_[0-7]\|>)+)<\|region_token_end\|>")
 COLUMNS = tuple(f"<|x_{index}|>" for index in range(GRID))
 ROWS = tuple(f"<|y_{index}|>" for index in range(GRID))
@@ -82,14 +85,21 @@ class Vpt:
         self.encoder = ENCODERS[config.kind]
         self.longest_side = config.longest_side
 
-    def opening(self, question: str, mode: Mode) -> list[Message]:
-        text = question_text(question, mode, self._config.kind)
-        return [Message("system", SYSTEM), Message("user", text)]
+    def opening(
+        self, question: str, mode: Mode, history: Sequence[tuple[str, str]] = ()
+    ) -> list[Message]:
+        kind = self._config.kind
+        messages = [Message("system", SYSTEM), *render_history(history, kind)]
+        if history:
+            check_later_question(question, "question", kind)
+            text = add_sentence(question, mode)
+        else:
+            text = question_text(question, mode, kind)
+        return [*messages, Message("user", text)]
 
     def check_prefix(self, prefix: str) -> None:
         check_text(prefix, "assistant_prefix", literal_pads(self._config.kind))
-        places = PLACEHOLDER.findall(prefix)
-        refuse_literals("assistant_prefix", [f"<{name}>" for name in places])
+        refuse_literals("assistant_prefix", find_placeholders(prefix))
 
     def hint(self, mode: Mode) -> str | None:
         if mode != "free" or not self._config.prompt_triggered:
@@ -164,39 +174,9 @@ def trigger_tokens(kind: str) -> tuple[str, ...]:
     return (*REGION_TOKENS, *action_tokens(kind))
 
 
-def literal_pads(kind: str) -> tuple[str, ...]:
-    """What stands for visual tokens when it is encoded, and must not be spelled out."""
-    return "<|image_pad|>", "<|video_pad|>", f"<|{kind}_image_pad|>"
-
-
 def stands_for_pictures(text: str, kind: str) -> bool:
     """Whether ``text`` spells what would stand for a picture when it is prompted again."""
-    return bool(PLACEHOLDER.search(text)) or any(pad in text for pad in literal_pads(kind))
-
-
-def question_text(question: str, mode: Mode, kind: str) -> str:
-    """The first user message: the picture, the question and the authors' sentence of ``mode``.
-
-    A question that places ``<image>`` itself keeps it there. Raises PromptError for what would
-    crash the authors' code with a checkpoint of ``kind``: other placeholders, a second ``<image>``,
-    literal pad or action tokens.
-    """
-    if mode not in SENTENCES:
-        known = ", ".join(SENTENCES)
-        raise PromptError(f"perception {mode!r} is unknown, expected one of: {known}")
-    check_text(question, "question", (*literal_pads(kind), f"<|{kind}_action|>"))
-    places = PLACEHOLDER.findall(question)
-    if len(places) > 1 or places not in ([], ["image"]):
-        found = ", ".join(f"<{name}>" for name in places)
-        raise PromptError(
-            f"the question holds {found}: each stands for a picture, and there is one", "remove it"
-        )
-    if not places:
-        question = f"<image>\n{question}"
-    sentence = SENTENCES[mode]
-    if sentence is None:
-        return question
-    return f"{question} \n{sentence}."
+    return bool(find_placeholders(text)) or any(pad in text for pad in literal_pads(kind))
 
 
 def decide(text: str, size: tuple[int, int], kind: str) -> Decision:

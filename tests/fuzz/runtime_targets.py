@@ -17,7 +17,7 @@ from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.chat import Chat
 from vpt_edge.runtime.image import open_picture
 from vpt_edge.runtime.manifest import MANIFEST
-from vpt_edge.runtime.perception import vpt
+from vpt_edge.runtime.perception import vpt, vpt_question
 from vpt_edge.runtime.perception.actions import Crop
 from vpt_edge.runtime.testing import tiny_bundle
 
@@ -77,14 +77,14 @@ def _regions() -> st.SearchStrategy[bytes]:
 
 def _read_question(data: bytes) -> None:
     text = data.decode("utf-8", "surrogatepass")
-    for mode in vpt.SENTENCES:
-        question = vpt.question_text(text, mode, "clip")
+    for mode in vpt_question.SENTENCES:
+        question = vpt_question.question_text(text, mode, "clip")
         assert question.count("<image>") == 1
 
 
 def _questions() -> st.SearchStrategy[bytes]:
     words = ["<image>", "<video>", "<clip_image>", "<|im_end|>", "{{idx}}", "<|clip_action|>"]
-    return mutations.texts([*words, *vpt.literal_pads("clip")])
+    return mutations.texts([*words, *vpt_question.literal_pads("clip")])
 
 
 def _read_picture(data: bytes) -> None:

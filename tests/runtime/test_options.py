@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections import deque
 from typing import Any
 
 import pytest
 
 from vpt_edge.runtime.errors import PromptError
-from vpt_edge.runtime.options import AskOptions, Options
+from vpt_edge.runtime.options import AskOptions, Exchange, Options
 from vpt_edge.runtime.perception.actions import Mode
 
 
@@ -30,6 +31,7 @@ def test_the_defaults_are_the_authors_settings() -> None:
         "top_p": None,
         "seed": None,
         "keep_logits": False,
+        "history": (),
     }
 
 
@@ -85,8 +87,35 @@ def test_an_unknown_option_is_an_error() -> None:
         ("perception", [], "a text"),
         ("assistant_prefix", None, "a text"),
         ("keep_logits", 1, "True or False"),
+        *[("history", value, "a sequence of questions") for value in (None, "", "ab", 3, b"")],
+        ("history", {"Which?": "That."}, "a sequence of questions"),
     ],
 )
 def test_a_value_of_another_type_is_refused(name: str, value: Any, expected: str) -> None:
     with pytest.raises(PromptError, match=f"{name} is .*, expected {expected}"):
         Options(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        [Exchange("Which?", "That."), Exchange("Why?", "")],
+        (("Which?", "That."), ("Why?", "")),
+        deque([["Which?", "That."], ["Why?", ""]]),  # as JSON has it
+    ],
+)
+def test_a_history_is_a_tuple_of_exchanges(history: Any) -> None:
+    options = Options(history=history)
+    assert options.history == (Exchange("Which?", "That."), Exchange("Why?", ""))
+    assert [type(exchange) for exchange in options.history] == [Exchange, Exchange]
+    assert isinstance(options.history, tuple)
+    assert Options(history=options.history) == options
+
+
+@pytest.mark.parametrize(
+    "pair", ["ab", ["ab"], ("a", "b", "c"), ("a", None), (b"a", "b"), None, {"a": 1, "b": 2}]
+)
+def test_another_exchange_is_refused_by_its_number(pair: Any) -> None:
+    expected = "the exchange 2 of the history is .*, expected a question and its answer"
+    with pytest.raises(PromptError, match=expected):
+        Options(history=[("a", "b"), pair])

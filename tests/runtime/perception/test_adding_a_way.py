@@ -22,6 +22,7 @@ from vpt_edge.runtime.perception.actions import Decision
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from vpt_edge.runtime.manifest import Manifest
@@ -54,10 +55,18 @@ class JsonBox:
         self.encoder = None
         self.longest_side = 0
 
-    def opening(self, question: str, mode: Mode) -> list[Message]:
+    def opening(
+        self, question: str, mode: Mode, history: Sequence[tuple[str, str]] = ()
+    ) -> list[Message]:
         if mode not in ("free", "off"):
             raise PromptError(f"perception {mode!r} is unknown, expected one of: free, off")
-        return [Message("system", self._system), Message("user", f"<image>\n{question}")]
+        texts = [text for exchange in history for text in exchange]
+        texts.append(question)
+        texts[0] = f"<image>\n{texts[0]}"
+        messages = [Message("system", self._system)]
+        for number, text in enumerate(texts):
+            messages.append(Message("assistant" if number % 2 else "user", text))
+        return messages
 
     def check_prefix(self, prefix: str) -> None:
         if "<image>" in prefix:
@@ -197,6 +206,15 @@ def test_an_encoded_picture_takes_several_questions(bundle: Bundle) -> None:
         second = encoded.ask("Which?")
     assert (first.text, second.text, second.usage.vision_runs) == ("Yes.", "No.", 0)
     assert second.usage.reused_tokens > PICTURE_TOKENS
+
+
+def test_it_is_asked_on(bundle: Bundle) -> None:
+    history = (("Which?", "That."),)
+    answer = answer_of(Script(BOX, "Yes."), bundle, history=history)
+    (look,) = answer.looks
+    said = (f"{picture(PICTURE_TOKENS)}\nWhich?", "That.", "What?", BOX, picture(look.tokens))
+    for turn, count in zip(answer.turns, (3, 5), strict=True):
+        assert list(turn.prompt_ids) == prompts_of(bundle, *said[:count])
 
 
 def test_its_answer_is_said_saved_and_drawn(bundle: Bundle, tmp_path: Path) -> None:

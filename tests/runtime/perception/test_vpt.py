@@ -19,7 +19,6 @@ from vpt_edge.runtime.perception.vpt import (
     VptConfig,
     action_tokens,
     block,
-    literal_pads,
     pads_of,
 )
 from vpt_edge.runtime.testing import tiny_bundle
@@ -122,6 +121,26 @@ def test_the_conversation_opens_as_the_authors_do(vpt: Vpt) -> None:
         Message("user", f"<image>\nWhat is it? \n{REGION}."),
     ]
     assert vpt.opening("Is <image> it?", "off")[1] == Message("user", "Is <image> it?")
+
+
+def test_the_sentence_stands_with_the_last_question_alone(vpt: Vpt) -> None:
+    assert vpt.opening("What is it?", "region", [("Which?", "That.")]) == [
+        Message("system", "You are a helpful assistant."),
+        Message("user", "<image>\nWhich?"),
+        Message("assistant", "That."),
+        Message("user", f"What is it? \n{REGION}."),
+    ]
+    assert vpt.opening("What?", "free", [("Which?", "That.")])[-1] == Message("user", "What?")
+
+
+def test_behind_a_history_a_question_stands_for_no_picture(vpt: Vpt, kind: str) -> None:
+    history = [("Which?", "That.")]
+    for question in ("<image>", f"<{kind}_image>", f"<|{kind}_action|>", "<|image_pad|>"):
+        with pytest.raises(PromptError, match=r"the question holds .*; remove it"):
+            vpt.opening(question, "free", history)
+    other: Any = "both"
+    with pytest.raises(PromptError, match="expected one of: region, reencode, free, off"):
+        vpt.opening("q", other, history)
 
 
 def test_an_opening_refuses_what_cannot_be_put(vpt: Vpt, kind: str) -> None:
@@ -257,10 +276,6 @@ def test_several_regions_are_numbered(count: int, vpt: Vpt) -> None:
 
 def test_an_answer_has_no_triggers(vpt: Vpt, kind: str) -> None:
     assert vpt.answer(f" A {SAID}dog<|{kind}_action|>. ") == "A dog."
-
-
-def test_literal_pads_are_those_of_the_checkpoints_kind() -> None:
-    assert literal_pads("seg") == ("<|image_pad|>", "<|video_pad|>", "<|seg_image_pad|>")
 
 
 def test_an_unknown_key_of_its_block_is_refused(bundle: Bundle) -> None:

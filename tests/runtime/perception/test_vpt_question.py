@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from vpt_edge.runtime.chat import Message
 from vpt_edge.runtime.errors import PromptError
-from vpt_edge.runtime.perception.vpt import KINDS, question_text
+from vpt_edge.runtime.perception.vpt import KINDS
+from vpt_edge.runtime.perception.vpt_question import literal_pads, question_text, render_history
 
 REGION = "Identify the region that can help you answer the question, and then answer the question"
 REENCODE = "Require additional perception features, and then answer the question"
@@ -89,3 +91,71 @@ def test_a_question_is_text(question: Any) -> None:
 def test_lone_surrogates_are_refused(question: str) -> None:
     with pytest.raises(PromptError, match="not valid text"):
         question_text(question, "free", "clip")
+
+
+def test_literal_pads_are_those_of_the_checkpoints_kind() -> None:
+    assert literal_pads("seg") == ("<|image_pad|>", "<|video_pad|>", "<|seg_image_pad|>")
+
+
+def test_the_picture_stands_with_the_first_question_of_a_history() -> None:
+    assert render_history([], "clip") == []
+    assert render_history([("Which?", "That."), ("Why?", ""), ("", "So.")], "clip") == [
+        Message("user", "<image>\nWhich?"),
+        Message("assistant", "That."),
+        Message("user", "Why?"),
+        Message("assistant", ""),
+        Message("user", ""),
+        Message("assistant", "So."),
+    ]
+    placed = render_history([("What is <image> of?", "A dog.")], "clip")
+    assert placed[0] == Message("user", "What is <image> of?")
+
+
+STANDING = ["<clip_image>", "<video>", "<|image_pad|>", "<|clip_image_pad|>", "<|clip_action|>"]
+
+
+@pytest.mark.parametrize("text", [*STANDING, "<image><image>"])
+def test_a_first_question_is_refused_as_one_without_a_history(text: str) -> None:
+    with pytest.raises(PromptError, match=r"the question 1 of the history holds .*; remove it"):
+        render_history([(text, "")], "clip")
+
+
+@pytest.mark.parametrize("text", [*STANDING, "a <image>"])
+def test_a_later_question_stands_for_no_picture(text: str) -> None:
+    with pytest.raises(PromptError, match=r"the question 2 of the history holds .*; remove it"):
+        render_history([("a", "b"), (text, "")], "clip")
+
+
+def test_a_later_question_hears_where_the_picture_is() -> None:
+    with pytest.raises(PromptError, match="holds <image>: the picture stands in the history's fir"):
+        render_history([("a", "b"), ("What is <image>?", "")], "clip")
+
+
+@pytest.mark.parametrize("text", [*STANDING, "a <image>"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_answer_stands_for_no_picture(number: int, text: str) -> None:
+    history = [("a", "b"), ("c", "d")]
+    history[number - 1] = ("a", text)
+    with pytest.raises(PromptError, match=f"the answer {number} of the history holds .*; remove"):
+        render_history(history, "clip")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|region_token_start|><|x_1|><|y_1|><|region_token_end|>",
+        "<|clip_action_start|>",
+        "<|detection_action|>",
+        "<|im_end|>",
+        "{{idx}}",
+    ],
+)
+def test_other_tokens_of_a_history_are_let_through(text: str) -> None:
+    messages = render_history([(text, text), (text, text)], "clip")
+    assert [message.text for message in messages] == [f"<image>\n{text}", text, text, text]
+
+
+@pytest.mark.parametrize("history", [[("a\ud800", "b")], [("a", "b\ud800")]])
+def test_lone_surrogates_of_a_history_are_refused(history: list[tuple[str, str]]) -> None:
+    with pytest.raises(PromptError, match=r"the (question|answer) 1 of the history is not valid"):
+        render_history(history, "clip")
