@@ -38,6 +38,7 @@ class AskOptions(TypedDict, total=False):
     seed: int | None
     keep_logits: bool
     history: Sequence[tuple[str, str]]
+    system: str | None
 
 
 Kinds: TypeAlias = "type | tuple[type, ...]"
@@ -53,6 +54,7 @@ TYPES: dict[str, tuple[Kinds, str]] = {
     "seed": ((Integral, NOTHING), "a whole number or None"),
     "keep_logits": (bool, "True or False"),
     "history": (Sequence, "a sequence of questions with their answers"),
+    "system": ((str, NOTHING), "a text or None"),
 }
 
 
@@ -69,7 +71,8 @@ class Options:
     token in the turns. ``history``: earlier questions about the picture and their answers, oldest
     first, each an ``Exchange`` or a pair of texts. The picture stands with the first of them, and
     the sentence with the new question alone; what was looked at in between is not shown again. The
-    texts are taken as they are but for what stands for a picture or an action.
+    texts are taken as they are but for what stands for a picture or an action. ``system``: text in
+    place of the system message with which the model was trained; None: that one.
 
     Raises PromptError for values of another type, and numbers out of range.
     """
@@ -84,6 +87,7 @@ class Options:
     seed: int | None = None
     keep_logits: bool = False
     history: Sequence[tuple[str, str]] = ()
+    system: str | None = None
 
     def __post_init__(self) -> None:
         for name, (kinds, expected) in TYPES.items():

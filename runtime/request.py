@@ -38,7 +38,9 @@ class Request:
         chat: Chat,
     ) -> None:
         perception.check_prefix(options.assistant_prefix)
-        self.messages = perception.opening(question, options.perception, options.history)
+        self.messages = perception.opening(
+            question, options.perception, options.history, options.system
+        )
         self.question = question
         self.options = options
         self.turns: list[Turn] = []

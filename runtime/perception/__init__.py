@@ -58,11 +58,16 @@ class Perception(Protocol):
         """Of a picture for the second encoder."""
 
     def opening(
-        self, question: str, mode: Mode, history: Sequence[tuple[str, str]] = ()
+        self,
+        question: str,
+        mode: Mode,
+        history: Sequence[tuple[str, str]] = (),
+        system: str | None = None,
     ) -> list[Message]:
         """The first messages: the questions and answers of ``history``, and then the question.
 
-        Raises PromptError for a text that cannot be put.
+        ``system`` takes the place of the way's own system message. Raises PromptError for a text
+        that cannot be put.
         """
 
     def check_prefix(self, prefix: str) -> None:

@@ -14,6 +14,7 @@ from vpt_edge.runtime.perception.actions import GRID, Crop, Decision, Reencode
 from vpt_edge.runtime.perception.vpt_question import (
     add_sentence,
     check_later_question,
+    check_words,
     find_placeholders,
     literal_pads,
     question_text,
@@ -86,10 +87,17 @@ class Vpt:
         self.longest_side = config.longest_side
 
     def opening(
-        self, question: str, mode: Mode, history: Sequence[tuple[str, str]] = ()
+        self,
+        question: str,
+        mode: Mode,
+        history: Sequence[tuple[str, str]] = (),
+        system: str | None = None,
     ) -> list[Message]:
         kind = self._config.kind
-        messages = [Message("system", SYSTEM), *render_history(history, kind)]
+        if system is None:
+            system = SYSTEM
+        check_words(system, "system message", kind)
+        messages = [Message("system", system), *render_history(history, kind)]
         if history:
             check_later_question(question, "question", kind)
             text = add_sentence(question, mode)

@@ -71,11 +71,15 @@ def render_history(history: Sequence[tuple[str, str]], kind: str) -> list[Messag
             question = add_picture(question, name, kind)
         else:
             check_later_question(question, name, kind)
-        name = f"answer {number} of the history"
-        check_text(answer, name, literal_tokens(kind))
-        refuse_literals(name, find_placeholders(answer))
+        check_words(answer, f"answer {number} of the history", kind)
         messages += [Message("user", question), Message("assistant", answer)]
     return messages
+
+
+def check_words(text: str, name: str, kind: str) -> None:
+    """Raise PromptError for a ``text`` that stands for a picture or an action anywhere."""
+    check_text(text, name, literal_tokens(kind))
+    refuse_literals(name, find_placeholders(text))
 
 
 def check_later_question(question: str, name: str, kind: str) -> None:

@@ -32,6 +32,7 @@ def test_the_defaults_are_the_authors_settings() -> None:
         "seed": None,
         "keep_logits": False,
         "history": (),
+        "system": None,
     }
 
 
@@ -88,6 +89,7 @@ def test_an_unknown_option_is_an_error() -> None:
         ("assistant_prefix", None, "a text"),
         ("keep_logits", 1, "True or False"),
         *[("history", value, "a sequence of questions") for value in (None, "", "ab", 3, b"")],
+        *[("system", value, "a text or None") for value in (3, b"Be brief.", ["Be brief."])],
         ("history", {"Which?": "That."}, "a sequence of questions"),
     ],
 )

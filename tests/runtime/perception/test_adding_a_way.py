@@ -56,14 +56,18 @@ class JsonBox:
         self.longest_side = 0
 
     def opening(
-        self, question: str, mode: Mode, history: Sequence[tuple[str, str]] = ()
+        self,
+        question: str,
+        mode: Mode,
+        history: Sequence[tuple[str, str]] = (),
+        system: str | None = None,
     ) -> list[Message]:
         if mode not in ("free", "off"):
             raise PromptError(f"perception {mode!r} is unknown, expected one of: free, off")
         texts = [text for exchange in history for text in exchange]
         texts.append(question)
         texts[0] = f"<image>\n{texts[0]}"
-        messages = [Message("system", self._system)]
+        messages = [Message("system", self._system if system is None else system)]
         for number, text in enumerate(texts):
             messages.append(Message("assistant" if number % 2 else "user", text))
         return messages

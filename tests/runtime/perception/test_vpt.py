@@ -143,6 +143,22 @@ def test_behind_a_history_a_question_stands_for_no_picture(vpt: Vpt, kind: str) 
         vpt.opening("q", other, history)
 
 
+@pytest.mark.parametrize("system", ["Be brief.", "", "<|im_end|>", "{{idx}}", "<|x_0|>"])
+def test_another_system_message_takes_the_place_of_the_authors(system: str, vpt: Vpt) -> None:
+    for history in ([], [("Which?", "That.")]):
+        first, *rest = vpt.opening("What is it?", "region", history, system)
+        assert first == Message("system", system)
+        assert rest == vpt.opening("What is it?", "region", history)[1:]
+
+
+def test_a_system_message_stands_for_no_picture(vpt: Vpt, kind: str) -> None:
+    for text in ("<image>", f"<{kind}_image>", f"<|{kind}_action|>", "<|image_pad|>", "<video>"):
+        with pytest.raises(PromptError, match=r"the system message holds .*; remove it"):
+            vpt.opening("q", "free", system=f"See {text}.")
+    with pytest.raises(PromptError, match="the system message is not valid text"):
+        vpt.opening("q", "free", system="a\ud800")
+
+
 def test_an_opening_refuses_what_cannot_be_put(vpt: Vpt, kind: str) -> None:
     for question in ("<image><image>", f"<{kind}_image>", f"<|{kind}_action|>", "<|image_pad|>"):
         with pytest.raises(PromptError, match="remove it"):
