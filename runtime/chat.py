@@ -180,12 +180,10 @@ class TextStream:
         self._hidden = hidden
         self._stream = DecodeStream(skip_special_tokens=True)
 
-    def step(self, token: int) -> list[str]:
-        """The piece that ``token`` completes, or nothing."""
+    def step(self, token: int) -> str:
+        """The piece that ``token`` completes; an empty one where it completes none."""
         if token in self._hidden:
-            return []
+            return ""
         with _guard("the tokenizer cannot decode a token"):
             piece = self._stream.step(self._tokenizer, token)
-        if not piece:
-            return []
-        return [piece]
+        return piece or ""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # A turn that asks for more gets none. The authors' prompts end at 2048 tokens, which hold no more:
 # a look takes at least 4 in the turn and 12 with its crop.
 LOOKS_A_TURN = 128
+STOP_TEXTS = 16  # of one question at most
 
 
 class Exchange(NamedTuple):
@@ -39,6 +40,7 @@ class AskOptions(TypedDict, total=False):
     keep_logits: bool
     history: Sequence[tuple[str, str]]
     system: str | None
+    stop: Sequence[str]
 
 
 Kinds: TypeAlias = "type | tuple[type, ...]"
@@ -55,6 +57,7 @@ TYPES: dict[str, tuple[Kinds, str]] = {
     "keep_logits": (bool, "True or False"),
     "history": (Sequence, "a sequence of questions with their answers"),
     "system": ((str, NOTHING), "a text or None"),
+    "stop": (Sequence, "a text or a sequence of texts"),
 }
 
 
@@ -72,7 +75,10 @@ class Options:
     first, each an ``Exchange`` or a pair of texts. The picture stands with the first of them, and
     the sentence with the new question alone; what was looked at in between is not shown again. The
     texts are taken as they are but for what stands for a picture or an action. ``system``: text in
-    place of the system message with which the model was trained; None: that one.
+    place of the system message with which the model was trained; None: that one. ``stop``: a text,
+    or a sequence of up to 16: a turn ends when its text, as the events give it, contains one of
+    them, and is given as far as that begins (``Answer.stop_sequence``). A look for which it has
+    asked by then is taken.
 
     Raises PromptError for values of another type, and numbers out of range.
     """
@@ -88,8 +94,11 @@ class Options:
     keep_logits: bool = False
     history: Sequence[tuple[str, str]] = ()
     system: str | None = None
+    stop: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
         for name, (kinds, expected) in TYPES.items():
             value = getattr(self, name)
             if not fits(value, kinds):
@@ -100,6 +109,7 @@ class Options:
                 "expected at least 1 and 0"
             )
         object.__setattr__(self, "history", read_history(self.history))
+        object.__setattr__(self, "stop", read_stop(self.stop))
 
     @property
     def looks(self) -> int:
@@ -128,3 +138,13 @@ def read_history(pairs: Sequence[Any]) -> tuple[Exchange, ...]:
             raise PromptError(f"{problem}, expected a question and its answer, two texts")
         exchanges.append(Exchange(*pair))
     return tuple(exchanges)
+
+
+def read_stop(texts: Sequence[Any]) -> tuple[str, ...]:
+    """The stop texts that are given as ``texts``. Raises PromptError for anything else."""
+    for text in texts:
+        if not isinstance(text, str) or not text:
+            raise PromptError(f"stop holds {brief(text)}, expected texts that are not empty")
+    if len(texts) > STOP_TEXTS:
+        raise PromptError(f"stop holds {len(texts)} texts, expected at most {STOP_TEXTS}")
+    return tuple(texts)

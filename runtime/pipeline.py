@@ -19,11 +19,12 @@ from vpt_edge.runtime.hint import give_hint
 from vpt_edge.runtime.image import hint_at_range, open_picture
 from vpt_edge.runtime.options import Options
 from vpt_edge.runtime.perception import open_perception
-from vpt_edge.runtime.queue import NO_TEXT, EventStream, RequestQueue
+from vpt_edge.runtime.queue import EventStream, RequestQueue
 from vpt_edge.runtime.request import Request
-from vpt_edge.runtime.result import Answer, Event, Finished, Text, Turn
+from vpt_edge.runtime.result import Answer, Event, Finished, Text
 from vpt_edge.runtime.sampler import Sampler
 from vpt_edge.runtime.sessions import open_session
+from vpt_edge.runtime.stop import StopText
 from vpt_edge.runtime.vision import PictureFeatures, Vision
 
 if TYPE_CHECKING:
@@ -250,42 +251,38 @@ class Pipeline:
     def _turn(self, request: Request, sampler: Sampler) -> Generator[Event, None, bool]:
         """Prefill what is new in the context, then generate, an event a token.
 
-        Returns whether an end token came.
+        Returns whether an end token or a stop text came.
         """
         context = request.context()
         prompt_ids = tuple(context.ids)
         most = len(prompt_ids) + request.options.max_new_tokens
         pieces = self._chat.stream(self._perception.hidden_ids)
+        stop = StopText(request.options.stop)
         for token in request.prefix_ids:
-            yield from map(Text, pieces.step(token))
+            yield Text(stop.take(pieces.step(token)))
         with request.stopwatch.stage("prefill"):
             scores = self._decoder.prefill(context)
-        kept = []
+        logits = []
         while True:
             token = sampler.choose(scores)
             request.stopwatch.token_arrived(len(request.turns))
             if request.options.keep_logits:
-                kept.append(np.array(scores))
+                logits.append(np.array(scores))
             complete = token in self.bundle.manifest.tokens.end
             full = len(context.ids) + 1 == most or not self._decoder.remaining
             forced = self._perception.forced(context.ids[-1])
             if forced is not None and not complete and not full:
                 token = forced  # whatever was sampled
             context.ids.append(token)
-            yield from map(Text, pieces.step(token) or [NO_TEXT])
+            yield Text(stop.take(pieces.step(token)))
+            complete = complete or stop.sequence is not None
             if complete or full:
                 break
             with request.stopwatch.stage("decode"):
                 scores = self._decoder.step(token)
-        spoken = context.ids[len(prompt_ids) - len(request.prefix_ids) :]
-        request.turns.append(
-            Turn(
-                prompt_ids=prompt_ids,
-                generated_ids=tuple(context.ids[len(prompt_ids) :]),
-                text=self._chat.decode(spoken),
-                logits=np.stack(kept) if kept else None,
-            )
-        )
+        yield Text(stop.finish())
+        generated_ids = context.ids[len(prompt_ids) :]
+        request.add_turn(prompt_ids, generated_ids, logits, stop)
         return complete
 
     def _hint(self, text: str | None) -> None:

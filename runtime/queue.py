@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from vpt_edge.runtime.result import Event
 
-NO_TEXT = ""  # of a token: a request may be ended behind it, and nobody is told
-SILENCE = Text(NO_TEXT)
+SILENCE = Text("")  # of a token without text: a request may be ended behind it; nobody is told
 
 
 class Job:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from vpt_edge.runtime.errors import ImageError, PromptError
 from vpt_edge.runtime.options import LOOKS_A_TURN
 from vpt_edge.runtime.perception.actions import Crop, Decision
-from vpt_edge.runtime.result import Answer, Looked, Usage
+from vpt_edge.runtime.result import Answer, Looked, Turn, Usage
+from vpt_edge.runtime.stop import StopText
 from vpt_edge.runtime.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from vpt_edge.runtime.chat import Chat, Message
     from vpt_edge.runtime.context import Context, Encoded
@@ -19,8 +24,9 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.options import Options
     from vpt_edge.runtime.perception import Perception
     from vpt_edge.runtime.perception.actions import PerceptionAction
-    from vpt_edge.runtime.result import Turn
     from vpt_edge.runtime.vision import PictureFeatures
+
+    Floats = NDArray[np.float32]
 
 
 class Request:
@@ -46,6 +52,7 @@ class Request:
         self.turns: list[Turn] = []
         self.looks: list[Looked] = []
         self.stopwatch = Stopwatch()
+        self._stop = StopText(())  # of the last turn
         self._picture = picture
         self._perception = perception
         self._chat = chat
@@ -85,8 +92,29 @@ class Request:
             )
         return context
 
+    def add_turn(
+        self,
+        prompt_ids: tuple[int, ...],
+        generated_ids: Sequence[int],
+        logits: Sequence[Floats],
+        stop: StopText,
+    ) -> None:
+        """Keep a turn that was generated, and ``stop``, through which its text went.
+
+        ``logits``: those of each token, or none.
+        """
+        text = self._chat.decode([*self.prefix_ids, *generated_ids])
+        turn = Turn(
+            prompt_ids=prompt_ids,
+            generated_ids=tuple(generated_ids),
+            text=text,
+            logits=np.stack(logits) if logits else None,
+        )
+        self.turns.append(turn)
+        self._stop = stop
+
     def decide(self, complete: bool, capacity: int) -> Decision:
-        """What follows the last turn, which came to an end token if it is ``complete``.
+        """What follows the last turn, which came to its end by itself if it is ``complete``.
 
         Looks, or none and the reason why the request ends here. What the looks will add is counted
         before any of them is taken: a cache of ``capacity`` tokens must hold it.
@@ -137,6 +165,9 @@ class Request:
 
     def answer(self, finish_reason: str, decoder: Decoder) -> Answer:
         turn = self.turns[-1]
+        text = turn.text
+        if self._stop.sequence is not None:
+            text = self._stop.shown
         seconds = self.stopwatch.seconds
         reencodes = [look for look in self.looks if not isinstance(look.action, Crop)]
         usage = Usage(
@@ -150,7 +181,7 @@ class Request:
             first_token_seconds=tuple(self.stopwatch.first_token_seconds),
         )
         return Answer(
-            text=self._perception.answer(turn.text),
+            text=self._perception.answer(text),
             raw=turn.text,
             turns=tuple(self.turns),
             looks=tuple(self.looks),
@@ -158,4 +189,5 @@ class Request:
             usage=usage,
             question=self.question,
             image=self._picture.picture.copy(),  # what is drawn into it is in no later crop
+            stop_sequence=self._stop.sequence,
         )

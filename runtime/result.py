@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 class Text:
     """A piece of text as it is generated; trigger and special tokens are left out.
 
-    The pieces behind the last ``Looked`` are the answer.
+    The pieces behind the last ``Looked`` are the answer. What may begin a text of ``stop``
+    comes when that is decided, and never if it does.
     """
 
     piece: str
@@ -135,10 +136,13 @@ class Answer:
     """The answer to one question.
 
     ``text`` is the last turn without trigger tokens, ``raw`` the last turn as the authors' code
-    returns it. ``finish_reason``: "stop" (an end token), "length" (max_new_tokens, or the cache's
-    capacity, which may not hold a look), "look_limit" (the last turn asked for one more look, or
-    for too many at once), or a case in which the authors' code gives up: "mixed_triggers",
-    "malformed_region", "foreign_trigger". ``image`` is a copy of the picture, in its own size.
+    returns it. ``finish_reason``: "stop" (an end token, or a text of ``stop``), "length"
+    (max_new_tokens, or the cache's capacity, which may not hold a look), "look_limit" (the last
+    turn asked for one more look, or for too many at once), or a case in which the authors' code
+    gives up: "mixed_triggers", "malformed_region", "foreign_trigger". ``image`` is a copy of the
+    picture, in its own size. ``stop_sequence``: the text of ``stop`` in front of which ``text``
+    ends, if it came to one; ``raw`` and the turns are as they were generated, with that text and
+    what the last token says behind it.
     """
 
     text: str
@@ -149,6 +153,7 @@ class Answer:
     usage: Usage
     question: str
     image: Image.Image = field(repr=False, compare=False)
+    stop_sequence: str | None = None
 
     def __str__(self) -> str:
         return self.text
@@ -164,6 +169,7 @@ class Answer:
             "text": self.text,
             "raw": self.raw,
             "finish_reason": self.finish_reason,
+            "stop_sequence": self.stop_sequence,
             "turns": turns,
             "looks": looks,
             "usage": usage,

@@ -33,6 +33,7 @@ def test_the_defaults_are_the_authors_settings() -> None:
         "keep_logits": False,
         "history": (),
         "system": None,
+        "stop": (),
     }
 
 
@@ -90,6 +91,7 @@ def test_an_unknown_option_is_an_error() -> None:
         ("keep_logits", 1, "True or False"),
         *[("history", value, "a sequence of questions") for value in (None, "", "ab", 3, b"")],
         *[("system", value, "a text or None") for value in (3, b"Be brief.", ["Be brief."])],
+        *[("stop", value, "a text or a sequence of texts") for value in (None, 3, b"a", {"a"})],
         ("history", {"Which?": "That."}, "a sequence of questions"),
     ],
 )
@@ -121,3 +123,34 @@ def test_another_exchange_is_refused_by_its_number(pair: Any) -> None:
     expected = "the exchange 2 of the history is .*, expected a question and its answer"
     with pytest.raises(PromptError, match=expected):
         Options(history=[("a", "b"), pair])
+
+
+@pytest.mark.parametrize(
+    ("stop", "texts"),
+    [
+        ("END", ("END",)),
+        (["a", "b"], ("a", "b")),
+        (deque(["\n"]), ("\n",)),
+        ((), ()),
+        (["a"] * 16, ("a",) * 16),
+    ],
+)
+def test_stop_is_a_tuple_of_texts(stop: Any, texts: tuple[str, ...]) -> None:
+    options = Options(stop=stop)
+    assert (options.stop, type(options.stop)) == (texts, tuple)
+    assert Options(stop=options.stop) == options
+
+
+@pytest.mark.parametrize(
+    ("stop", "found"),
+    [
+        ("", "stop holds '', expected texts that are not empty"),
+        (["a", ""], "stop holds '', expected texts that are not empty"),
+        (["a", None], "stop holds None, expected texts"),
+        ([b"a"], "stop holds b'a', expected texts"),
+        (["a"] * 17, "stop holds 17 texts, expected at most 16"),
+    ],
+)
+def test_other_stop_texts_are_refused(stop: Any, found: str) -> None:
+    with pytest.raises(PromptError, match=found):
+        Options(stop=stop)

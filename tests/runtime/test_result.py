@@ -36,6 +36,7 @@ def test_an_answer_is_json(tiny: Tiny) -> None:
         "text": str,
         "raw": str,
         "finish_reason": str,
+        "stop_sequence": type(None),
         "turns": list,
         "looks": list,
         "usage": dict,
