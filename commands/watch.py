@@ -200,7 +200,8 @@ def _open_sources(options: argparse.Namespace, stack: ExitStack) -> list[Source]
     inputs = {name: getattr(options, f"input_{name}") for name in INPUTS}
     sources = list["Source"]()
     for address in [options.source, *(options.sources or [])]:
-        source = stack.enter_context(live.open(read_address(address), **inputs))
+        opened = live.open(read_address(address), eco=options.eco, **inputs)
+        source = stack.enter_context(opened)
         if options.on_request:
             check_live(source)
         if source.name in [other.name for other in sources]:

@@ -117,3 +117,8 @@ def add_inputs(parser: Parser) -> None:
     parser.add_argument("--input-flip", metavar="WAY", help="turn or mirror each picture")
     parser.add_argument("--input-loop", type=int, metavar="N", help="play a clip N times more")
     parser.add_argument("--input-latency", type=int, metavar="MS", help="wait for late packets")
+    parser.add_argument(
+        "--eco",
+        action="store_true",
+        help="decode only what is asked about, and of a clip only its key frames",
+    )

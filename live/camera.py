@@ -33,6 +33,8 @@ class DeviceFeed:
     "yuyv422": the driver's own where they are None. What the driver changes of them is hinted at.
     """
 
+    undecoded = 0
+
     def __init__(
         self,
         device: str,

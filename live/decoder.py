@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from vpt_edge.runtime.errors import SourceError
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.codeccontext import VideoCodecContext
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
@@ -36,45 +37,91 @@ BORROWED = {"v4l2"}  # containers whose packets lie in memory that goes when the
 
 
 @dataclass
-class Decoding:
-    """One video that is open. ``is_borrowed``: its packets lie in the container's own memory, and
-    frames of raw video in their packets'. ``damaged`` counts its packets that gave no picture;
-    ``reached``: seconds up to which packets came, of all its streams.
-    """
+class Decoder:
+    """Makes pictures of the packets of one video; ``damaged`` counts those that gave none."""
 
-    container: InputContainer
-    stream: VideoStream
+    context: VideoCodecContext
     explain: Explain
-    is_borrowed: bool = False
     damaged: int = field(default=0, init=False)
-    reached: float = field(default=0.0, init=False)
 
-    def frames(self) -> Iterator[VideoFrame | None]:
-        """Its pictures, and None for what came without one: another stream's, or damaged."""
-        packets = self.container.demux()
-        while (packet := attempt(partial(next, packets, None), self.explain)) is not None:
-            pictures: list[VideoFrame] = []
-            if packet.pts is not None:
-                self.reached = max(self.reached, float(packet.pts * packet.time_base))
-            # Not its stream_index: in the empty packets at the end that is always 0.
-            if packet.stream.index == self.stream.index:
-                pictures = self._decode(packet)
-            yield from pictures
-            if not pictures:
-                yield None
-
-    def _decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
+    def decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        """Those that are complete with ``packet``, or all that are left, with None, for the last
+        time.
+        """
         av = load_av()
-        if self.is_borrowed and packet.size:
-            packet = _copy(packet)
         try:
-            return self.stream.decode(packet)
+            return self.context.decode(packet)
         except av.InvalidDataError:
             self.damaged += 1
             return []
         except av.FFmpegError as error:
             problem = self.explain(error)
         raise problem
+
+
+@dataclass(frozen=True)
+class Codec:
+    """What another decoder of the same video has to know before its first packet."""
+
+    name: str
+    extradata: bytes | None
+
+    def open(self, explain: Explain) -> Decoder:
+        context = load_av().CodecContext.create(self.name, "r")
+        if self.extradata is not None:
+            context.extradata = self.extradata
+        _set_up(context)
+        return Decoder(context, explain)
+
+
+@dataclass
+class Decoding:
+    """One video that is open. ``is_borrowed``: its packets lie in the container's own memory, and
+    frames of raw video in their packets'. ``reached``: seconds up to which packets came, of all
+    its streams.
+    """
+
+    container: InputContainer
+    stream: VideoStream
+    explain: Explain
+    is_borrowed: bool = False
+    decoder: Decoder = field(init=False)
+    reached: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.decoder = Decoder(self.stream.codec_context, self.explain)
+
+    @property
+    def codec(self) -> Codec:
+        return Codec(self.decoder.context.name, self.decoder.context.extradata)
+
+    def packets(self) -> Iterator[Packet[VideoStream] | None]:
+        """Its packets, at last an empty one, and None for those of other streams."""
+        packets = self.container.demux()
+        while (packet := attempt(partial(next, packets, None), self.explain)) is not None:
+            if packet.pts is not None:
+                self.reached = max(self.reached, float(packet.pts * packet.time_base))
+            # Not its stream_index: in the empty packets at the end that is always 0.
+            if packet.stream.index != self.stream.index:
+                yield None
+            elif self.is_borrowed and packet.size:
+                yield _copy(packet)
+            else:
+                yield packet
+
+    def frames(
+        self, is_wanted: Callable[[Packet[VideoStream]], bool] = lambda _: True
+    ) -> Iterator[VideoFrame | None]:
+        """Its pictures, and None for what came without one: another stream's, damaged, or not
+        decoded as it is not wanted.
+        """
+        for packet in self.packets():
+            pictures: list[VideoFrame] = []
+            if packet is not None and is_wanted(packet):
+                pictures = self.decoder.decode(packet)
+            yield from pictures
+            if not pictures:
+                yield None
 
 
 class VideoRaster:
@@ -111,6 +158,19 @@ def raster_of(frame: VideoFrame) -> Raster:
     return FlippedRaster(VideoRaster(frame), turns)
 
 
+class Shot(NamedTuple):
+    """A picture of a video; ``time``: its time stamp, in seconds."""
+
+    raster: Raster
+    time: float | None
+
+
+def shot_of(frame: VideoFrame | None) -> Shot | None:
+    if frame is None:
+        return None
+    return Shot(raster_of(frame), frame.time)
+
+
 def open_video(
     url: str,
     explain: Explain,
@@ -135,9 +195,13 @@ def open_video(
         reason = explain(ValueError(problem))
         raise PermanentError(reason.problem, reason.fix)
     stream = container.streams.video[0]
-    stream.thread_type = "SLICE"  # by frames, each thread would make it a frame late
-    stream.codec_context.options = {"max_pixels": str(LARGEST)}
+    _set_up(stream.codec_context)
     return Decoding(container, stream, explain, container_format in BORROWED)
+
+
+def _set_up(context: VideoCodecContext) -> None:
+    context.thread_type = "SLICE"  # by frames, each thread would make it a frame late
+    context.options = {"max_pixels": str(LARGEST)}
 
 
 def _copy(packet: Packet[VideoStream]) -> Packet[VideoStream]:

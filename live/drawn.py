@@ -32,6 +32,8 @@ class DrawnFeed:
     drawn.
     """
 
+    undecoded = 0
+
     def __init__(self, name: str, drawing: Drawing, rate: float) -> None:
         self.name = name
         self._drawing = drawing

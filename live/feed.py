@@ -40,6 +40,11 @@ class Feed(Protocol):
         """Its address as it may be shown."""
         ...
 
+    @property
+    def undecoded(self) -> int:
+        """Pictures that came, and were not decoded as nobody asked for them."""
+        ...
+
     def pictures(self) -> Pictures:
         """Open it at the first ``next`` and close it with the generator, all in one thread.
 

@@ -17,6 +17,9 @@ from vpt_edge.runtime.errors import SourceError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
     from vpt_edge.live.address import Address
 
 FOREVER = -1
@@ -35,12 +38,15 @@ MICROSECONDS = 1_000_000  # of a second, in which a container says how long it i
 class ClipFeed:
     """Every picture of a video file, and again ``loop`` times.
 
-    ``place``: its path, or its address in the network. A damaged packet is passed over; what could
-    not be read is said in one SourceError, behind all that could.
+    ``place``: its path, or its address in the network. ``eco``: its key frames alone; the others
+    are ``undecoded``. A damaged packet is passed over; what could not be read is said in one
+    SourceError, behind all that could.
     """
 
-    def __init__(self, place: Path | Address, loop: int = 0) -> None:
+    def __init__(self, place: Path | Address, loop: int = 0, eco: bool = False) -> None:
         self.name = str(place)
+        self.undecoded = 0
+        self._eco = eco
         self._place = place
         self._loop = loop
         self._interrupted = threading.Event()
@@ -59,19 +65,26 @@ class ClipFeed:
         decoding = self._open()
         count = 0
         with closing(decoding.container):
-            for frame in decoding.frames():
+            for frame in decoding.frames(self._is_wanted):
                 if self._interrupted.is_set():
                     return
                 if frame is not None:
                     count += 1
                     yield Picture(raster_of(frame), position=timeline.place(frame.time))
             missing = _missing(decoding)
-        if decoding.damaged or count == 0:
-            problem = f"{self.name}: {decoding.damaged} packets of the video could not be decoded"
+        damaged = decoding.decoder.damaged
+        if damaged or count == 0:
+            problem = f"{self.name}: {damaged} packets of the video could not be decoded"
             raise SourceError(f"{problem}, {count} pictures could")
         if missing > SLACK:
             given = f"{count} pictures were there"
             raise SourceError(f"{self.name} is cut off: {missing:.1f} s of it are missing, {given}")
+
+    def _is_wanted(self, packet: Packet[VideoStream]) -> bool:
+        if not self._eco or packet.is_keyframe or packet.size == 0:
+            return True
+        self.undecoded += 1
+        return False
 
     def _open(self) -> Decoding:
         options = {"format_whitelist": FORMATS}

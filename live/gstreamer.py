@@ -45,6 +45,8 @@ class ChildFeed:
     ``pipeline``: the arguments of gst-launch-1.0.
     """
 
+    undecoded = 0
+
     def __init__(self, name: str, pipeline: Sequence[str], size: tuple[int, int]) -> None:
         self.name = name
         self._pipeline = list(pipeline)

@@ -3,7 +3,7 @@
     {"version": 1, "pid": 4711, "time": 1795000000.0, "monotonic": 8123.4, "answers": 118,
      "last_answer": {"time": …, "monotonic": …},
      "sources": [{"name": "rtsp://camera/stream", "live": true, "state": "live",
-                  "frames": 5400, "dropped": 5282, "opens": 1, "losses": 0,
+                  "frames": 5400, "dropped": 5282, "opens": 1, "losses": 0, "undecoded": 0,
                   "last_frame": {"time": …, "monotonic": …}}]}
 
 ``time`` is in seconds since 1970, for people; ``monotonic`` on the clock that never jumps, which
@@ -78,6 +78,7 @@ class Health:
             "dropped": counts.dropped,
             "opens": counts.opens,
             "losses": counts.losses,
+            "undecoded": counts.undecoded,
             "last_frame": self._frames[index].moment,
         }
 

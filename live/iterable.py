@@ -23,6 +23,8 @@ class IterableFeed:
     ``rate``: arrays a second, which gives them their positions; without it that is when they come.
     """
 
+    undecoded = 0
+
     def __init__(self, items: Iterable[Frame | NDArray[np.uint8]], rate: float | None) -> None:
         self.name = f"the {type(items).__name__}"
         self._items = items

@@ -8,12 +8,16 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from vpt_edge.live.address import QUOTING
-from vpt_edge.live.decoder import TRIES, load_av, open_video, raster_of, reason_of
+from vpt_edge.live.backlog import Backlog
+from vpt_edge.live.decoder import TRIES, load_av, open_video, reason_of, shot_of
 from vpt_edge.live.feed import PermanentError, Picture, Pictures
 from vpt_edge.runtime.errors import SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from vpt_edge.live.address import Address
+    from vpt_edge.live.decoder import Decoding, Shot
 
 MARGIN = 0.3  # seconds more than the watchdog waits, which says what is the matter
 OPEN = 5.0  # seconds until a camera that does not answer counts as away
@@ -55,13 +59,21 @@ class NetworkFeed:
     """The pictures of ``address``, as long as they come.
 
     ``transport``: of RTSP, "tcp" or "udp". ``latency``: milliseconds to wait for packets that come
-    out of order. ``stall``: seconds without a packet until a read is given up.
+    out of order. ``stall``: seconds without a packet until a read is given up. ``eco``: decode only
+    what somebody looks at.
     """
 
     def __init__(
-        self, address: Address, stall: float, transport: str = "tcp", latency: int | None = None
+        self,
+        address: Address,
+        stall: float,
+        transport: str = "tcp",
+        latency: int | None = None,
+        eco: bool = False,
     ) -> None:
         self.name = str(address)
+        self._eco = eco
+        self._backlog = Backlog()
         self._address = address
         self._timeout = (OPEN, (stall + MARGIN) / TRIES)
         self._options = {
@@ -82,11 +94,20 @@ class NetworkFeed:
         )
         delay = Delay(self._timeout[1])
         with closing(decoding.container):
-            for frame in decoding.frames():
+            for shot in self._shots(decoding):
                 if self._interrupted.is_set():
                     raise SourceError(f"{self.name} gave no picture")
-                if frame is not None and not delay.is_late(frame.time):
-                    yield Picture(raster_of(frame))
+                if shot is not None and not delay.is_late(shot.time):
+                    yield Picture(shot.raster)
+
+    def _shots(self, decoding: Decoding) -> Iterator[Shot | None]:
+        if self._eco:
+            return self._backlog.shots(decoding)
+        return map(shot_of, decoding.frames())
+
+    @property
+    def undecoded(self) -> int:
+        return self._backlog.undecoded
 
     def interrupt(self) -> None:
         """The next packet, or the next read that is given up, ends it."""

@@ -36,6 +36,8 @@ class CaptureFeed:
     ``is_file``: whether it has a last picture, and time stamps that mean something.
     """
 
+    undecoded = 0
+
     def __init__(self, capture: Capture) -> None:
         self.name = f"the {type(capture).__name__}"
         self._capture = capture

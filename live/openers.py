@@ -59,7 +59,7 @@ def _play(feed: Feed, options: Options) -> Playback:
 
 
 def _open_file(place: Path | Address, options: Options) -> Source:
-    return _play(ClipFeed(place, options.loop or 0), options).prepare()
+    return _play(ClipFeed(place, options.loop or 0, options.eco), options).prepare()
 
 
 def _open_rtsp(address: Address, options: Options) -> Source:
@@ -67,12 +67,15 @@ def _open_rtsp(address: Address, options: Options) -> Source:
     if transport is not None and transport not in TRANSPORTS:
         raise SourceError(f"the transport of rtsp:// is one of {', '.join(TRANSPORTS)}")
     patience = options.patience()
-    feed = NetworkFeed(plain, patience.stall, transport or TRANSPORTS[0], options.latency)
+    feed = NetworkFeed(
+        plain, patience.stall, transport or TRANSPORTS[0], options.latency, options.eco
+    )
     return _open_live(feed, options)
 
 
 def _open_http(address: Address, options: Options) -> Source:
-    return _open_live(NetworkFeed(address, options.patience().stall), options)
+    feed = NetworkFeed(address, options.patience().stall, eco=options.eco)
+    return _open_live(feed, options)
 
 
 def _open_device(name: str, options: Options) -> Source:
@@ -164,9 +167,9 @@ def _parse_query(scheme: str, query: str, kinds: dict[str, type]) -> dict[str, A
 
 LIVE = frozenset({"flip", "stall", "retries"})
 DRAWN = frozenset({"flip", "rate"})
-RTSP = Opener(_open_rtsp, LIVE | {"latency"})
-HTTP = Opener(_open_http, LIVE)
-CLIP = Opener(_open_file, frozenset({"flip", "loop"}))
+RTSP = Opener(_open_rtsp, LIVE | {"eco", "latency"})
+HTTP = Opener(_open_http, LIVE | {"eco"})
+CLIP = Opener(_open_file, frozenset({"eco", "flip", "loop"}))
 OPENERS: dict[str, Opener] = {
     "a file": CLIP,
     "a file of the network": CLIP,

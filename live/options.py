@@ -36,6 +36,7 @@ class SourceOptions(TypedDict, total=False):
     latency: int | None
     stall: float | None
     retries: int | None
+    eco: bool
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Options:
     FFmpeg names it. ``flip``: one of FLIPS. ``loop``: how often a file is given again, -1 for ever.
     ``latency``: milliseconds to wait for packets that come out of order. ``stall``: seconds without
     a picture until a source is lost. ``retries``: tries in a row that may fail until it is given
-    up, None: without end.
+    up, None: without end. ``eco``: decode only the frames of a live source that somebody looks at,
+    and of a clip its key frames, which are then all its frames.
 
     Raises SourceError for values of another type or out of range.
     """
@@ -60,6 +62,7 @@ class Options:
     latency: int | None = None
     stall: float | None = None
     retries: int | None = None
+    eco: bool = False
 
     def __post_init__(self) -> None:
         for name, (least, kind, expected) in RANGES.items():
@@ -73,13 +76,19 @@ class Options:
             raise SourceError(f"codec is {self.codec!r}, expected a text")
         if self.flip is not None and self.flip not in FLIPS:
             raise SourceError(f"flip is {self.flip!r}, expected one of {', '.join(FLIPS)}")
+        if not isinstance(self.eco, bool):
+            raise SourceError(f"eco is {self.eco!r}, expected True or False")
         if (self.width is None) != (self.height is None):
             raise SourceError("width and height are given together or not at all")
 
     def given(self) -> dict[str, Any]:
-        """Those that are not None, by name."""
-        values = dataclasses.asdict(self)
-        return {name: value for name, value in values.items() if value is not None}
+        """Those that are not the default, by name."""
+        values = dict[str, Any]()
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not field.default:
+                values[field.name] = value
+        return values
 
     def patience(self) -> Patience:
         """For how long a live source may be silent or away."""

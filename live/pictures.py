@@ -33,6 +33,8 @@ class PictureFeed:
     over; the first of those is said in a SourceError behind the last.
     """
 
+    undecoded = 0
+
     def __init__(self, name: str, paths: Sequence[Path], rate: float, loop: int = 0) -> None:
         self.name = name
         self._paths = paths

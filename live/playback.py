@@ -48,7 +48,7 @@ class Playback:
     @property
     def counts(self) -> Counts:
         """As they are now."""
-        return dataclasses.replace(self._counts)
+        return dataclasses.replace(self._counts, undecoded=self._feed.undecoded)
 
     def prepare(self) -> Self:
         """Read the first picture now. Raises SourceError where there is none."""

@@ -89,7 +89,7 @@ class Reader:
     def counts(self) -> Counts:
         """As they are now."""
         with self._lock:
-            return dataclasses.replace(self._counts)
+            return dataclasses.replace(self._counts, undecoded=self._feed.undecoded)
 
     def poll(self) -> Frame | None:
         """The newest frame that nobody took, or None.

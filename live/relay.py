@@ -112,6 +112,8 @@ def summarize(counts: Sequence[WatchCounts], losses: dict[str, int]) -> str:
     )
     if total("requests"):
         text += f"; {total('requests')} requests, {total('unanswered')} unanswered"
+    if total("undecoded"):
+        text += f"; {total('undecoded')} undecoded"
     for name, lost in losses.items():
         text += f"; {name} lost {lost}"
     return text

@@ -19,13 +19,15 @@ State: TypeAlias = Literal["connecting", "live", "stalled", "lost", "ended"]
 @dataclass
 class Counts:
     """``frames`` that came, ``dropped`` because a newer one came before they were taken,
-    ``opens`` that succeeded, ``losses`` of an open source.
+    ``opens`` that succeeded, ``losses`` of an open source. ``undecoded``, with ``eco``: pictures
+    that were never decoded, of a live source among its frames, of a clip beside them.
     """
 
     frames: int = 0
     dropped: int = 0
     opens: int = 0
     losses: int = 0
+    undecoded: int = 0
 
 
 class Source(Protocol):

@@ -26,7 +26,7 @@ class WatchCounts:
     ``asked``: asked about, ``failures`` of them in vain. Not asked about: ``busy``, newer ones came
     while an answer was computed; ``every``, too soon; ``gate``, nothing new. ``reconnects``: how
     often it came back. ``requests``: that came from somebody, ``unanswered`` of them for want of
-    room, or of a frame so far.
+    room, or of a frame so far. ``undecoded``: as ``Counts`` has it.
     """
 
     source: str
@@ -39,6 +39,7 @@ class WatchCounts:
     reconnects: int
     requests: int = 0
     unanswered: int = 0
+    undecoded: int = 0
 
 
 class Query(NamedTuple):
@@ -137,4 +138,5 @@ class Subject:
             reconnects=max(0, counts.opens - 1),
             requests=self.requests.count,
             unanswered=self.requests.dropped + len(self.requests),
+            undecoded=counts.undecoded,
         )

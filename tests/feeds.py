@@ -32,6 +32,8 @@ def picture(
 class ScriptedFeed:
     """Plays one script each time that it is opened, the last one again and again."""
 
+    undecoded = 0
+
     def __init__(self, *scripts: Script, name: str = "scripted") -> None:
         self.name = name
         self.scripts = list(scripts)

@@ -103,6 +103,19 @@ def test_each_frame_and_a_count(bundle: str, clip: str, capsys: pytest.CaptureFi
     assert "4 frames, 4 asked about" in printed.err
 
 
+def test_eco(bundle: str, clip: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The clip has a key frame every two seconds."""
+    assert watch_command.main([bundle, clip, "Open?", "--each", "--eco"]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert printed.err == (
+        "2 frames, 2 asked about; dropped: 0 busy, 0 every, 0 gate; 0 failed; 0 reconnects"
+        "; 73 undecoded\n"
+    )
+    code = watch_command.main([bundle, CAMERA, "Open?", "--eco"])
+    assert "testsrc:// does not take eco" in fails(capsys, code)
+
+
 def test_on_change(bundle: str, clip: str, capsys: pytest.CaptureFixture[str]) -> None:
     """0.06 of 255 is about five frames of three steps."""
     assert watch_command.main([bundle, clip, "Open?", "--each", "--on-change"]) == 0

@@ -85,8 +85,7 @@ class Driver:
             width=width,
             height=height,
             average_rate=self.rate,
-            codec_context=SimpleNamespace(),
-            decode=decode,
+            codec_context=SimpleNamespace(decode=decode),
         )
         streams = SimpleNamespace(video=[stream])
         return SimpleNamespace(streams=streams, demux=self.demux, close=self.close)

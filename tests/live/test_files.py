@@ -84,6 +84,24 @@ def test_a_clip_is_repeated(clip: Path) -> None:
     assert source.poll() is None
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+def test_with_eco_a_clip_gives_its_key_frames(suffix: str, tmp_path: Path) -> None:
+    path = write_clip(tmp_path / f"clip{suffix}", COUNT, gop=10)
+    with live.open(path, eco=True, loop=1) as source:
+        frames = list(each_frame(source))
+        counts = source.counts
+    assert [level_of(frame.pixels) for frame in frames] == list(range(0, COUNT, 10)) * 2
+    assert np.allclose([frame.position for frame in frames[:6]], np.arange(6) / 3, atol=1e-3)
+    assert (counts.frames, counts.undecoded) == (12, 2 * COUNT - 12)
+
+
+def test_of_a_clip_of_key_frames_eco_gives_all(tmp_path: Path) -> None:
+    path = write_clip_with_sound(tmp_path / "sound.mkv", 30)
+    with live.open(path, eco=True) as source:
+        assert len(list(each_frame(source))) == 30
+        assert source.counts.undecoded == 0
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_a_clip_that_is_cut_off_gives_its_good_frames_and_says_so(
     suffix: str, tmp_path: Path

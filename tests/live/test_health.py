@@ -97,6 +97,7 @@ def test_the_file_says_how_it_goes(path: Path, clock: Clock) -> None:
         "dropped": 3,
         "opens": 2,
         "losses": 1,
+        "undecoded": 0,
         "last_frame": first,
     }
     assert status == {

@@ -170,6 +170,51 @@ def test_what_is_asked_about_is_the_newest_however_long_the_last_question_took()
 
 
 @needs_server
+def test_with_eco_too_it_is_the_newest_and_the_others_are_not_decoded() -> None:
+    with rtsp.RtspServer() as server:
+        source = live.open(f"rtsp://127.0.0.1:{server.port}/clock", eco=True)
+        with source:
+            for _, frame in zip(range(3), each_frame(source), strict=False):
+                drawn = rtsp.read_clock(frame.raster.to_luma(320, 180))
+                assert drawn <= frame.monotonic, "it was drawn before its packet came"
+                assert frame.monotonic - drawn < 1.0
+                time.sleep(1.5)
+            counts = source.counts
+        assert 0 < counts.undecoded < counts.frames
+        assert counts.dropped > 20
+
+
+@needs_server
+def test_with_eco_a_camera_that_comes_back_is_read_again(server: rtsp.RtspServer) -> None:
+    with live.open(address(server), eco=True) as source:
+        wait_for(source, lambda: source.state == "live")
+        before = source.poll()
+        server.kill()
+        wait_for(source, lambda: source.state == "lost")
+        server.start("--swap")
+        wait_for(source, lambda: source.counts.opens == 2)
+        after = source.poll()
+        assert before is not None and after is not None
+        assert before.pixels.shape == (90, 160, 3), "it can be looked at all the same"
+        assert after.pixels.shape == (180, 320, 3)
+        assert before.pixels.any() and after.pixels.any()
+
+
+@needs_server
+def test_with_eco_a_camera_whose_key_frames_are_rare_does_not_stall(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("vpt_edge.live.group.MOST", 4)
+    with rtsp.RtspServer() as server:
+        source = live.open(f"rtsp://127.0.0.1:{server.port}/clock", eco=True, stall=0.6)
+        with source:
+            for _, frame in zip(range(45), each_frame(source), strict=False):
+                drawn = rtsp.read_clock(frame.raster.to_luma(320, 180))
+                assert 0 <= frame.monotonic - drawn < 1.0
+            assert source.counts.losses == 0
+
+
+@needs_server
 def test_a_silent_camera_is_stalled_and_lost_and_comes_back(server: rtsp.RtspServer) -> None:
     states = list[str]()
     problems = list[str]()
@@ -205,6 +250,13 @@ def test_an_mjpeg_camera_is_read(camera: str) -> None:
         assert numbers == sorted(set(numbers))
         assert source.live and source.state == "live"
         assert LOGIN not in source.name and "ss" not in source.name
+
+
+def test_with_eco_pictures_of_an_mjpeg_camera_are_decoded_when_looked_at(camera: str) -> None:
+    with live.open(f"{camera}/video", eco=True) as source:
+        for frame, _ in zip(each_frame(source), range(5), strict=False):
+            assert frame.pixels.shape == (48, 64, 3)
+        wait_for(source, lambda: source.counts.undecoded > 5)
 
 
 def test_an_mjpeg_camera_that_ends_is_lost_and_comes_back(camera: str) -> None:

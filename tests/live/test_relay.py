@@ -169,3 +169,8 @@ def test_the_last_line_adds_all_sources_and_names_what_sinks_lost() -> None:
 def test_requests_are_told_where_there_were_some() -> None:
     counts = [WatchCounts("a", 9, 2, 1, 3, 3, 1, 4, 5, 2)]
     assert summarize(counts, {}).endswith("; 4 reconnects; 5 requests, 2 unanswered")
+
+
+def test_what_eco_left_undecoded_is_told() -> None:
+    counts = [WatchCounts("a", 9, 2, 1, 3, 3, 1, 4, undecoded=5), WatchCounts("b", 5, *[0] * 6)]
+    assert summarize(counts, {}).endswith("; 4 reconnects; 5 undecoded")

@@ -79,11 +79,25 @@ def test_an_option_that_a_source_does_not_take_is_said() -> None:
         {"latency": 1.5},
         {"stall": 0},
         {"retries": -1},
+        {"eco": 1},
+        {"eco": None},
     ],
 )
 def test_a_value_that_cannot_be_is_said(options: dict[str, Any]) -> None:
     with pytest.raises(SourceError, match=f"{next(iter(options))} "):
         Options(**options)
+
+
+@pytest.mark.parametrize(
+    "address", ["0", "csi://0", "gst://videotestsrc", "scenes://", "testsrc://", ".", "*.jpg"]
+)
+def test_where_nothing_would_be_saved_eco_is_refused(address: str) -> None:
+    with pytest.raises(SourceError, match="does not take eco; its options: "):
+        live.open(address, eco=True)
+
+
+def test_no_eco_is_taken_by_all() -> None:
+    assert live.open([], eco=False).poll() is None
 
 
 def test_a_source_is_one_already() -> None:

@@ -84,6 +84,7 @@ def test_a_clip_is_asked_about_every_two_seconds(bundle: Bundle) -> None:
         "reconnects": 0,
         "requests": 0,
         "unanswered": 0,
+        "undecoded": 0,
     }
 
 
@@ -165,6 +166,17 @@ def test_a_broken_frame_is_not_the_end(bundle: Bundle) -> None:
     assert events[1].describe() == "test: frame 0 was not asked about: the picture is broken"
     assert answers.counts[0].failures == 2
     assert answers.counts[0].asked == 3
+
+
+def test_a_frame_that_is_not_due_is_not_looked_at(bundle: Bundle) -> None:
+    """Only so can a source leave it undecoded."""
+    early = [frame(number, raster=BrokenRaster()) for number in (1, 2, 3)]
+    frames = [frame(0, position=0), *early, frame(4, position=9)]
+    with open_pipeline(bundle, "yes", "yes") as pipeline:
+        answers = watch(pipeline, ClipSource(frames), "Open?", every=9, on_change=True)
+        events = list(answers.events())
+    assert [event for event in events if isinstance(event, Failure)] == []
+    assert answers.counts[0].every == 3
 
 
 def test_an_error_of_the_pipeline_is_the_end(bundle: Bundle) -> None:
