@@ -46,10 +46,10 @@ class Trial:
         frame = Frame(number, 0.0, 0.0, 0.0, "clip", raster)
         begin = time.process_time()
         is_open = self._gate.is_open(frame)
+        self.seconds.append(time.process_time() - begin)
         if is_open:
             self.passed += 1
             self._gate.remember(frame)
-        self.seconds.append(time.process_time() - begin)
 
     def describe(self) -> str:
         milliseconds = 1000 * np.array(self.seconds)
