@@ -29,23 +29,27 @@ INTERVAL = 2.0  # seconds between two writings
 LONGEST = 1 << 20  # bytes of a status file
 
 Moment = dict[str, float]
+Status = dict[str, Any]
 
 
 class Health:
-    """Writes the status file ``path``, which is replaced whole each time.
+    """Keeps the ``status``, and writes it into the file ``path`` where there is one, which is
+    replaced whole each time.
 
     Raises VptError where it cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        check_file(path)
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        if path is not None:
+            check_file(path)
+        self.status: Status | None = None
         self._path = path
         self._written = -float("inf")
         self._answers = _Rise()
         self._frames = dict[int, _Rise]()  # by the source's place: two may have one name
 
     def beat(self, sources: Sequence[Source], answers: int) -> None:
-        """Write how it goes, at most once in 2 s; to be called from where the work would hang.
+        """Say how it goes, at most once in 2 s; to be called from where the work would hang.
 
         ``answers``: how many were given so far. Raises OSError and VptError as ``write_file`` does.
         """
@@ -58,7 +62,7 @@ class Health:
             return
         self._written = now["monotonic"]
         rows = [self._describe(index, source) for index, source in enumerate(sources)]
-        status = {
+        self.status = {
             "version": VERSION,
             "pid": os.getpid(),
             **now,
@@ -66,7 +70,8 @@ class Health:
             "last_answer": self._answers.moment,
             "sources": rows,
         }
-        write_file(self._path, json.dumps(status, indent=1).encode())
+        if self._path is not None:
+            write_file(self._path, json.dumps(self.status, indent=1).encode())
 
     def _describe(self, index: int, source: Source) -> dict[str, Any]:
         counts = source.counts
@@ -108,23 +113,24 @@ def check_health(path: str | os.PathLike[str], silence: float) -> list[str]:
     """
     try:
         status = _read(Path(path))
-        return _judge(status, silence)
+        return find_problems(status, silence)
     except OSError as error:
         return [f"{path} cannot be read ({error.strerror}): no watch has written it"]
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return [f"{path} is not a status file of vpt-watch"]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Status:
     with path.open("rb") as file:
         data = file.read(LONGEST)
-    status: dict[str, Any] = json.loads(data)
+    status: Status = json.loads(data)
     if status["version"] != VERSION:
         raise ValueError
     return status
 
 
-def _judge(status: dict[str, Any], silence: float) -> list[str]:
+def find_problems(status: Status, silence: float) -> list[str]:
+    """What is wrong with the watch of a ``status``, as of ``check_health``."""
     now = time.monotonic()
     age = now - status["monotonic"]
     if age < 0:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from vpt_edge.live.requests import Requests
+from vpt_edge.live.requests import Reply, Requests, ignore
 from vpt_edge.live.seen import StateChange
 
 if TYPE_CHECKING:
@@ -43,10 +43,13 @@ class WatchCounts:
 
 
 class Query(NamedTuple):
-    """A question for a frame; ``once``: because somebody asked for this one alone."""
+    """A question for a frame; ``once``: because somebody asked for this one alone. ``reply`` is
+    given the answer.
+    """
 
     question: str
     once: bool = False
+    reply: Reply = ignore
 
 
 class Subject:
@@ -71,18 +74,22 @@ class Subject:
             self.ended = frame is None
         return frame
 
-    def choose(self, frame: Frame, questions: Sequence[str]) -> list[Query]:
+    def choose(
+        self, frame: Frame, questions: Sequence[str], request: Request | None
+    ) -> list[Query]:
         """What ``frame`` is asked: what somebody wants to know, and ``questions`` if it is due.
 
         It is counted either way.
         """
-        request = self.requests.take(frame)
         queries = []
+        reply: Reply = ignore
         if request is not None and request.question is not None:
-            queries.append(Query(request.question, once=True))
+            queries.append(Query(request.question, once=True, reply=request.reply))
+        elif request is not None:
+            reply = request.reply
         is_due = self._is_due(frame, request)
         if is_due:
-            queries += [Query(question) for question in questions]
+            queries += [Query(question, reply=reply) for question in questions]
         if queries:
             self._asked += 1
         if is_due:

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from vpt_edge.live.requests import Request
+from vpt_edge.live.requests import Reply, Request, ignore
 from vpt_edge.live.schedule import EVERY, Schedule
 from vpt_edge.live.seen import Failure, Seen
 from vpt_edge.live.subject import Subject
@@ -163,22 +163,29 @@ class Watch(Iterator[Seen]):
             stream.close()
         self._changed.set()
 
-    def ask(self, question: str | None = None) -> None:
+    def ask(self, question: str | None = None, reply: Reply = ignore) -> int:
         """Ask ``question``, once, or the questions of the watch, from any thread.
 
         It is answered among the others, for each source, about the first frame that is captured
         from now on and taken. Up to 16 requests wait while it is busy, or a source is away; more
-        are dropped, and counted. Each has a frame of its own.
+        are dropped, and counted. Each has a frame of its own. Returns how many sources will answer:
+        those that have not ended and have room.
+
+        ``reply`` is called by the thread of the watch, with what becomes of it: for each source a
+        ``Seen`` for each question, or a ``Failure``.
 
         Raises SourceError where a source is not live, and PromptError for what is not a question;
         one that the model cannot take is a ``Failure`` among the ``events``.
         """
-        request = Request(question)
+        request = Request(question, reply=reply)
         for subject in self._subjects:
             check_live(subject.source)
+        count = 0
         for subject in self._subjects:
-            subject.requests.put(request)
+            if subject.requests.put(request) and not subject.ended:
+                count += 1
         self._changed.set()
+        return count
 
     def finish(self) -> None:
         """End it, from any thread, when all requests of before are answered."""
@@ -226,30 +233,38 @@ class Watch(Iterator[Seen]):
 
     def _consider(self, subject: Subject, frame: Frame) -> Iterator[Event]:
         """Ask about ``frame`` if it is due, or somebody wants to know."""
+        request = subject.requests.take(frame)
         try:
-            queries = subject.choose(frame, self._questions)
+            queries = subject.choose(frame, self._questions, request)
             if queries:
                 yield from self._ask(subject, frame, queries)
         except (ImageError, SourceError) as error:
             subject.fail()
-            yield Failure(frame, error)
+            failure = Failure(frame, error)
+            if request is not None:
+                request.reply(failure)
+            yield failure
 
     def _ask(self, subject: Subject, frame: Frame, queries: Sequence[Query]) -> Iterator[Event]:
         """All ``queries`` about ``frame``, which is encoded with the first."""
         start = frame.age
         with self._pipeline.encode(frame.pixels) as picture:
-            for question, once in queries:
+            for query in queries:
                 try:
-                    answer = self._answer(picture, question)
+                    answer = self._answer(picture, query.question)
                 except PromptError as error:
-                    if not once:
+                    if not query.once:
                         raise
                     subject.fail()
-                    yield Failure(frame, error)
+                    failure = Failure(frame, error)
+                    query.reply(failure)
+                    yield failure
                     continue
                 if answer is None:
                     return
-                yield Seen(frame, question, answer, start, frame.age, once)
+                seen = Seen(frame, query.question, answer, start, frame.age, query.once)
+                query.reply(seen)
+                yield seen
                 start = frame.age
 
     def _answer(self, picture: EncodedPicture, question: str) -> Answer | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vpt_edge.live.health import INTERVAL, Health, check_health
+from vpt_edge.live.health import INTERVAL, Health, check_health, find_problems
 from vpt_edge.live.source import Counts, Source, State
 from vpt_edge.runtime.errors import SourceError, VptError
 
@@ -226,3 +226,15 @@ def test_the_check_loads_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "set()"
+
+
+def test_a_status_is_kept_without_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    health = Health()
+    assert health.status is None
+    camera = Camera(counts=Counts(frames=3, opens=1))
+    health.beat([camera], 1)
+    assert health.status is not None
+    assert find_problems(health.status, 10.0) == []
+    clock.now += 11
+    assert "wrote its status 11 s ago" in find_problems(health.status, 10.0)[0]

@@ -22,8 +22,8 @@ def test_the_oldest_gets_the_first_frame_that_is_no_older() -> None:
 
 def test_where_there_is_no_room_another_one_is_dropped() -> None:
     requests = Requests()
-    for number in range(SIZE + 3):
-        requests.put(Request(str(number)))
+    room = [requests.put(Request(str(number))) for number in range(SIZE + 3)]
+    assert room == [True] * SIZE + [False] * 3
     assert (requests.count, requests.dropped, len(requests)) == (SIZE + 3, 3, SIZE)
     newest = frame(0, monotonic=time.monotonic())
     asked = [requests.take(newest) for _ in range(SIZE + 1)]

@@ -540,6 +540,47 @@ def test_a_request_that_the_model_cannot_take_is_not_the_end(bundle: Bundle) -> 
     assert answers.counts[0].failures == 1
 
 
+def test_who_asks_is_told_what_becomes_of_it(bundle: Bundle) -> None:
+    """In the place where it happens, and nothing of what others asked."""
+    told = list[tuple[str, Seen | Failure]]()
+
+    def note(name: str) -> Any:
+        return lambda result: told.append((name, result))
+
+    camera = RollingCamera()
+    with open_pipeline(bundle, *map(str, range(9))) as pipeline:
+        answers = watch(pipeline, camera, "Open?", "Shut?", every=0.01)
+        assert answers.ask("Who?", note("a")) == 1
+        answers.ask(None, note("b"))
+        answers.ask("<|image_pad|>?", note("c"))
+        answers.finish()
+        events = [event for event in answers.events() if not isinstance(event, StateChange)]
+    seen = [(name, each.question) for name, each in told if isinstance(each, Seen)]
+    assert seen == [("a", "Who?"), ("b", "Open?"), ("b", "Shut?")]
+    assert [name for name, each in told if isinstance(each, Failure)] == ["c"]
+    assert all(each in events for _, each in told)
+    assert len(events) > len(told)
+
+
+def test_a_frame_that_fails_is_told_to_who_asked(bundle: Bundle) -> None:
+    told = list[Seen | Failure]()
+    camera = CameraSource()
+    with open_pipeline(bundle) as pipeline:
+        answers = watch(pipeline, camera, "Open?", "Shut?", every=None)
+        answers.ask(None, told.append)
+        answers.finish()
+        camera.show(frame(0, raster=BrokenRaster()))
+        (failure,) = [event for event in answers.events() if isinstance(event, Failure)]
+    assert told == [failure]
+
+
+def test_it_says_how_many_sources_will_answer(bundle: Bundle) -> None:
+    with open_pipeline(bundle) as pipeline:
+        sources = [CameraSource("a"), CameraSource("b")]
+        answers = watch(pipeline, sources, "Open?", every=None)
+        assert [answers.ask() for _ in range(17)] == [2] * 16 + [0]
+
+
 async def collect(pipeline: Pipeline, source: Any, **options: Any) -> list[str]:
     return [seen.answer.text async for seen in awatch(pipeline, source, "Open?", **options)]
 
