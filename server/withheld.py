@@ -1,0 +1,36 @@
+"""Text that may still turn out not to be the answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vpt_edge.runtime.options import Options
+from vpt_edge.runtime.result import Looked, Text
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.options import AskOptions
+    from vpt_edge.runtime.result import Event
+
+
+class Withheld:
+    """Tells text of the answer from text of a turn that may still ask for a look.
+
+    What a client has been sent it cannot be told to forget. Only behind the last look that the
+    options allow is text the answer's for certain, while it comes.
+    """
+
+    def __init__(self, options: AskOptions) -> None:
+        self._rounds_left = Options(**options).looks
+        self._in_round = False
+
+    @property
+    def is_provisional(self) -> bool:
+        """Whether text that comes now may be followed by a look."""
+        return self._rounds_left > 0
+
+    def take(self, event: Event) -> None:
+        """Follow the events: looks with no text in between are one round."""
+        if isinstance(event, Looked) and not self._in_round:
+            self._rounds_left -= 1
+        if isinstance(event, Looked | Text):
+            self._in_round = isinstance(event, Looked)
