@@ -1,0 +1,106 @@
+"""A picture as a client sends it, and as people see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from PIL import ExifTags, Image
+
+from vpt_edge.runtime.errors import ImageError
+from vpt_edge.runtime.image import open_picture
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from vpt_edge.runtime.image import Size
+    from vpt_edge.runtime.options import AskOptions
+    from vpt_edge.runtime.queue import EventStream
+    from vpt_edge.server.picture_cache import PictureCache
+
+# Chromium turns these by their EXIF, and no WebP; XMP turns none. The boxes of an answer
+# must lie on the picture that a page shows. MPO: what some phones write as JPEG.
+TURNED = ("JPEG", "MPO", "PNG")
+# What turns a picture upright, by EXIF's number of how the camera was held.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class PictureFile:
+    """The file ``data`` of a picture, which is decoded when it is its turn: the pictures of those
+    that wait take no more memory than their files.
+    """
+
+    def __init__(self, data: bytes, cache: PictureCache) -> None:
+        self._data = data
+        self._cache = cache
+
+    def stream(self, question: str, **options: Unpack[AskOptions]) -> EventStream:
+        """As ``EncodedPicture.stream``. Raises ImageError for a picture that is damaged."""
+        return self._cache.get(self._data).stream(question, **options)
+
+
+class PictureTooLargeError(ImageError):
+    """The picture has more pixels than the server takes."""
+
+
+class _HeaderReadError(ImageError):
+    """Ends the reading of a picture whose header is in order."""
+
+
+def check_header(data: bytes, limit: int) -> None:
+    """Raise ImageError unless ``data`` begins as a picture of at most ``limit`` pixels.
+
+    No pixel is read.
+    """
+
+    def check(size: Size) -> None:
+        check_pixels(size, limit)
+        raise _HeaderReadError("")
+
+    try:
+        open_picture(data, check)
+    except _HeaderReadError:
+        return
+
+
+def open_upright(data: bytes, limit: int) -> Image.Image:
+    """The picture in ``data`` as a browser shows it: turned as its EXIF says.
+
+    Only what its pixels need is kept of the file. Raises ImageError for what is not a whole
+    picture, or has more than ``limit`` pixels.
+    """
+    picture = open_picture(data, lambda size: check_pixels(size, limit))
+    turn = TURNS.get(_orientation(picture))
+    upright = picture.copy() if turn is None else picture.transpose(turn)
+    transparency = upright.info.get("transparency")
+    upright.info = {}
+    if transparency is not None:  # of a palette, which is converted by it
+        upright.info["transparency"] = transparency
+    return upright
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF's number; 1, upright, where there is none that can be read."""
+    if picture.format not in TURNED:
+        return 1
+    try:
+        exif = Image.Exif()
+        exif.load(picture.info.get("exif", b""))
+        return int(exif.get(ExifTags.Base.Orientation, 1))
+    except Exception:  # of data that may be anything: browsers pass it over, too
+        return 1
+
+
+def check_pixels(size: Size, limit: int) -> None:
+    """Raise PictureTooLargeError for a picture of ``size`` (width, height) with too many pixels."""
+    width, height = size
+    if width * height > limit:
+        problem = f"the picture has {width}x{height} pixels, expected up to {limit}"
+        raise PictureTooLargeError(problem, "shrink it")
