@@ -1,0 +1,52 @@
+"""What a question is about: a picture that came with it, or the newest frame of a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vpt_edge.runtime.errors import ImageError, SourceError
+from vpt_edge.server.errors import RequestError
+
+if TYPE_CHECKING:
+    from vpt_edge.server.service import Askable, Service
+    from vpt_edge.server.shot import Shot
+
+SOURCE = "source:"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """``picture`` is asked about; it is a ``shot`` where it was taken of a source."""
+
+    picture: Askable
+    shot: Shot | None = None
+
+    def conclude(self) -> dict[str, Any]:
+        """What is said of it with the complete answer."""
+        if self.shot is None:
+            return {}
+        return {"frame": self.shot.conclude()}
+
+
+async def open_subject(service: Service, address: str, arrival: float) -> Subject:
+    """What ``address`` names: ``source:NAME`` is a frame that was captured since ``arrival``, on
+    the monotonic clock.
+
+    Raises RequestError for what is not there, not a picture, or not allowed.
+    """
+    if not address.startswith(SOURCE):
+        data = await service.pictures.load(address)
+        return Subject(await service.open_picture(data))
+    pipeline = service.pipeline
+    source = service.watching.find(address.removeprefix(SOURCE))
+    shot = await source.shoot(arrival)
+    try:
+        picture = await shot.still.picture(pipeline.encode)
+    except SourceError as error:
+        raise RequestError(503, "source_unavailable", error.problem, param="messages") from error
+    except ImageError as error:
+        raise RequestError(
+            400, "invalid_image_format", error.problem, error.fix, param="messages"
+        ) from error
+    return Subject(picture, shot)
