@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from vpt_edge.runtime import VptError
+from vpt_edge.server.listening_sockets import close_sockets, open_sockets
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "text"),
+    [
+        ("192.0.2.1", 0, "is not an address of this machine"),
+        ("no.such.host.invalid", 0, "the host 'no.such.host.invalid' is not known"),
+        ("\u00e4" * 70, 0, "is not known"),
+        ("127.0.0.1", 65536, "the port is 65536, expected 0 to 65535"),
+        ("127.0.0.1", -1, "the port is -1"),
+    ],
+)
+def test_where_it_cannot_listen_is_told(host: str, port: int, text: str) -> None:
+    with pytest.raises(VptError, match=text):
+        open_sockets(host, port)
+
+
+def test_localhost_is_one_port_of_both_kinds_of_address() -> None:
+    sockets = open_sockets("localhost", 0)
+    assert len({each.getsockname()[1] for each in sockets}) == 1
+    close_sockets(sockets)
+
+
+def test_one_of_two_addresses_in_use_is_told_and_the_other_closed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(VptError, match=f"the port {port} of 127.0.0.1 is in use"):
+            open_sockets("localhost", port)
+        if socket.has_ipv6:
+            with socket.socket(socket.AF_INET6) as free:
+                free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                free.bind(("::1", port))
