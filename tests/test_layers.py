@@ -20,11 +20,12 @@ from vpt_edge import runtime
 MAY_IMPORT: dict[str, set[str]] = {
     "runtime": set(),
     "live": {"runtime"},
+    "server": {"live", "runtime"},
     "device": {"runtime"},
     "engines": {"runtime"},
     "calibration": {"runtime"},
     "export": {"calibration", "runtime"},
-    "commands": {"calibration", "device", "engines", "export", "live", "runtime"},
+    "commands": {"calibration", "device", "engines", "export", "live", "runtime", "server"},
 }
 RUNTIME_CORE = {"pipeline", "request", "decoder", "vision", "result", "overlay"}
 MAY_NOT_IMPORT = {  # folders inside a package, and the modules beside them that they may not know

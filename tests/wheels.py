@@ -9,7 +9,7 @@ from pathlib import Path
 
 from golden import ROOT
 
-PACKAGES = ["runtime", "live", "device", "engines", "calibration", "export", "commands"]
+PACKAGES = ["runtime", "live", "server", "device", "engines", "calibration", "export", "commands"]
 
 
 def build_wheel(work: Path, target: Path) -> Path:

@@ -95,6 +95,7 @@ def test_run_prints_json(
         "usage",
         "seconds",
         "first_token_seconds",
+        "stop_sequence",
     }
     assert data["looks"][0]["cells"] == [5, 2, 6, 3]
     assert data["looks"][0]["box"] == [200, 37, 400, 187]

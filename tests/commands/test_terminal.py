@@ -45,6 +45,7 @@ PRINTERS = {
     "live/sinks/__init__.py",  # hands the stream to terminal.py and jsonl.py
     "live/sinks/rtsp_server.py",  # a child's answers to its parent
     "live/sinks/terminal.py",  # what is printable
+    "server/access_log.py",  # lines of JSON
 }
 
 
