@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.commands.bar import Bar
 from vpt_edge.commands.console import Parser, UsageError, exit_code, say, warn
+from vpt_edge.commands.watch_listen import listen
 from vpt_edge.commands.watch_options import (
     add_ask_options,
     add_health,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from vpt_edge.live.source import Source
     from vpt_edge.live.watch import Watch
     from vpt_edge.runtime.options import AskOptions
+    from vpt_edge.server.watch_service import WatchService
 
 STANDARD_INPUT = 0
 TARGETS = ("jsonl", "output", "snapshots", "record", "mqtt", "webhook")
@@ -89,7 +91,7 @@ def _replay(options: argparse.Namespace) -> None:
     from vpt_edge.live.replay import Tally, replay
     from vpt_edge.runtime.pipeline import Pipeline
 
-    given = [name for name in ("source", *TARGETS) if getattr(options, name) is not None]
+    given = [name for name in ("source", "listen", *TARGETS) if getattr(options, name) is not None]
     if given or options.bundle is None:
         raise UsageError("--replay takes a bundle and nothing else, see vpt-watch --help")
     count = sum(1 for _ in read_recording(options.replay))
@@ -119,20 +121,24 @@ def _run(options: argparse.Namespace) -> None:
     schedule = _choose_schedule(options)
     _check(options, schedule, asked)
     with ExitStack() as stack:
-        pulse = _open_pulse(options, stack)
+        pulse, service = _open_pulse(options, stack)
         sources = _open_sources(options, stack)
         intake = Intake()
         outputs = stack.enter_context(_open_outputs(options, sources, asked, intake))
         pipeline = stack.enter_context(Pipeline(options.bundle, options.device))
         relay = Relay(sources, outputs, pulse, warn)
         answers = watch(pipeline, relay.sources, *options.question, **schedule, **asked)
+        if service is not None:
+            service.open(answers, options.question)
         if options.on_request:
-            others_ask = schedule["every"] is not None or options.mqtt is not None
-            _take_requests(intake, answers, others_ask)
+            others = (schedule["every"], options.mqtt, options.listen)
+            _take_requests(intake, answers, others != (None, None, None))
         try:
             relay.follow(answers, options.count)
         finally:
             pulse.end()
+            if service is not None:
+                service.close()
             relay.close()
             warn(summarize(answers.counts, outputs.losses))
 
@@ -178,17 +184,20 @@ def _check(options: argparse.Namespace, schedule: dict[str, Any], asked: AskOpti
         raise UsageError(f"--output-rate is {options.output_rate}, expected pictures a second")
 
 
-def _open_pulse(options: argparse.Namespace, stack: ExitStack) -> Pulse:
-    """It is closed with ``stack``."""
+def _open_pulse(options: argparse.Namespace, stack: ExitStack) -> tuple[Pulse, WatchService | None]:
+    """And what --listen serves. Both are closed with ``stack``."""
     from vpt_edge.live.health import Health
     from vpt_edge.live.pulse import Pulse
 
+    service = None
     health = None
-    if options.status is not None:
+    if options.status is not None or options.listen is not None:
         health = Health(options.status)
     pulse = Pulse(health)
     stack.callback(pulse.close)
-    return pulse
+    if health is not None and options.listen is not None:
+        service = listen(options.listen, health, options.silence, options.on_request, stack)
+    return pulse, service
 
 
 def _open_sources(options: argparse.Namespace, stack: ExitStack) -> list[Source]:

@@ -35,7 +35,12 @@ def add_health(parser: Parser) -> None:
         type=float,
         default=30.0,
         metavar="S",
-        help="with --check: for how long it, and a camera, may be silent (default 30)",
+        help="with --check and --listen: for how long it, and a camera, may be silent (default 30)",
+    )
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="answer there, by HTTP: POST /ask with --on-request, GET /health and /metrics",
     )
 
 
@@ -72,7 +77,8 @@ def add_schedule(parser: Parser) -> None:
     parser.add_argument(
         "--on-request",
         action="store_true",
-        help="ask when told to: by a line on standard input, or at the topic/ask of --mqtt",
+        help="ask when told to: by a line on standard input, at the topic/ask of --mqtt, or at the "
+        "/ask of --listen",
     )
 
 

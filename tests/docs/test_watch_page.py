@@ -13,6 +13,8 @@ from vpt_edge.live.schedule import EVERY, Schedule
 from vpt_edge.live.sinks import PICTURES, SINKS, jsonl, mqtt, rtsp_child, snapshots, webhook
 from vpt_edge.live.sinks.queue import FLUSH
 from vpt_edge.live.subject import WatchCounts
+from vpt_edge.server import watch_service
+from vpt_edge.server.source_metrics import SourceCollector, SourceStatus
 
 PAGE = (ROOT / "docs" / "watch.md").read_text("utf-8")
 
@@ -55,3 +57,12 @@ def test_the_bounds_are_those_of_the_code() -> None:
         assert str(status) in text
     assert (FLUSH, PATIENCE) == (5, 60) and "five seconds" in text and "a minute" in text
     assert (EVERY, Schedule().name) == (2, "every 2 s")
+
+
+def test_every_metric_is_named() -> None:
+    status = SourceStatus("door", True, 0.0, WatchCounts("door", *[1] * 7))
+    names = set[str]()
+    for family in SourceCollector(lambda: [status]).collect():
+        names.update(sample.name for sample in family.samples)
+    assert names == set(re.findall(r"`(vpt_\w+)`", section("By HTTP")))
+    assert watch_service.PATIENCE == 60 and "up to a minute" in section("By HTTP")
