@@ -1,0 +1,78 @@
+"""The page before the demo's trained bundle, as ``make demo-live`` starts it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+from browsing import Visit, needs_chromium
+from golden import DEMO, ROOT
+from playwright.sync_api import expect
+
+from vpt_edge.live.scenes import scene
+
+if TYPE_CHECKING:
+    from golden import Exporter
+
+pytestmark = needs_chromium
+
+Open = Callable[..., Visit]
+QUESTION = "Which letter is on the red tag?"
+SEED = 2026  # of scenes that the model never saw
+
+
+def hear_interrupts() -> None:
+    """Whatever the tests were started with: a background job ignores Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="module")
+def address(exported: Exporter) -> Iterator[str]:
+    """Of demo/serve.py, which ends when it is interrupted."""
+    command = [sys.executable, "demo/serve.py", str(exported(DEMO).path), "--port", "0"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, preexec_fn=hear_interrupts
+    ) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        yield line.rpartition(" ")[2].strip()
+        os.kill(server.pid, signal.SIGINT)
+        assert server.wait() == 0
+
+
+def test_it_answers_about_unseen_scenes(address: str, visit: Open) -> None:
+    rng = Random(SEED)
+    person = visit(address)
+    for _ in range(3):
+        picture, samples = scene(rng)
+        person.upload(picture, "unseen scene.png")
+        letter, *others = samples
+        for sample in (*others, letter):
+            person.page.select_option("#perception", sample.perception)
+            person.ask_for(sample.question, sample.answer)
+            person.page.locator("#follow").uncheck()
+        (tag,) = letter.about
+        cells = person.page.locator(".mark.region .cells").evaluate("cells => cells.style.cssText")
+        left, top, *_ = [float(part) / 100 for part in re.findall(r"([\d.]+)%", cells)]
+        assert (8 * left, 8 * top) == tag.cell
+    person.page.locator("#question").blur()
+    person.shoot("demo")
+    assert person.errors == []
+
+
+def test_it_reads_a_tag_that_moves(address: str, visit: Open) -> None:
+    person = visit(address, color_scheme="dark")
+    person.page.select_option("#source", "scenes")
+    expect(person.page.locator("#live-state")).to_have_text("scenes: live")
+    exchange = person.ask(QUESTION)
+    expect(exchange.locator(".answer")).to_have_text(re.compile("^[A-Z]$"))
+    expect(person.page.locator("#still .mark.region .box")).to_be_visible()
+    person.shoot("demo-live")
+    assert person.errors == []

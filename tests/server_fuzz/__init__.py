@@ -1,0 +1,1 @@
+"""Requests of all kinds to a server, made of its own description of its API."""
