@@ -36,6 +36,11 @@ demo: $(BUNDLE)-fp32
 	$(BIN)/python demo/run.py $(BUNDLE)-fp32 --out build/demo
 	$(BIN)/python demo/live.py $(BUNDLE)-fp32 --out build/demo
 
+# Server, page and moving scenes, until Ctrl-C.
+.PHONY: demo-live
+demo-live: $(BUNDLE)-fp32
+	$(BIN)/python demo/serve.py $(BUNDLE)-fp32
+
 eval-demo: $(BUNDLE)-$(PRECISION)
 	$(BIN)/python demo/evaluate.py $(BUNDLE)-$(PRECISION) --count 1000
 
@@ -57,7 +62,7 @@ outages: $(VENV)/ready build/debian-ready
 # What Debian has and PyPI has not: real peers for the tests, which are skipped where they are missing.
 DEBIAN := python3-gi gir1.2-gst-rtsp-server-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base \
 	gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-tools gstreamer1.0-rtsp \
-	mosquitto openssl
+	mosquitto openssl chromium npm
 
 build/debian-ready:
 	@mkdir -p build
@@ -130,6 +135,31 @@ soak: $(BUNDLE)-fp32
 .PHONY: watch-soak
 watch-soak: $(BUNDLE)-fp32
 	$(BENCH) $(BIN)/python -m benchmarks.watch_soak $(BUNDLE)-fp32 --minutes $(MINUTES) --out build/watch-soak
+
+# 32 clients of a server, a tenth of which leave and a tenth send rubbish: make bench-serve MINUTES=10
+.PHONY: bench-serve
+bench-serve: $(BUNDLE)-fp32
+	$(BENCH) $(BIN)/python -m benchmarks.serve_load $(BUNDLE)-fp32 --minutes $(MINUTES)
+
+# Requests of all kinds, made of the server's description of its API: make fuzz-server REQUESTS=10000
+REQUESTS ?= 10000
+
+.PHONY: fuzz-server
+fuzz-server: $(BUNDLE)-fp32
+	$(BENCH) $(BIN)/python -m server_fuzz $(BUNDLE)-fp32 --requests $(REQUESTS)
+
+# Ray has an environment of its own: 620 MB.
+RAY := ray[serve]==2.60.0
+RAY_VENV := build/ray-venv
+
+.PHONY: ray
+ray: $(VENV)/ready $(RAY_VENV)/ready
+	$(BIN)/python -m pytest tests/examples/test_servers.py
+
+$(RAY_VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RAY_VENV)
+	$(RAY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) --editable '.[serve]' '$(RAY)'
+	touch $@
 
 # Other libraries have an environment of their own; llama.cpp is built from its source, for this processor.
 PEERS := llama-cpp-python==0.3.36 gguf==0.19.0 transformers==5.23.0 onnxruntime-genai==0.18.0
