@@ -16,11 +16,13 @@ from vpt_edge.commands.doctor import _parser as doctor_parser
 from vpt_edge.commands.eval import _parser as eval_parser
 from vpt_edge.commands.export import _parser as export_parser
 from vpt_edge.commands.run import _parser as run_parser
+from vpt_edge.commands.serve import _parser as serve_parser
 
 README = (ROOT / "README.md").read_text("utf-8")
 PARSERS = {
     "vpt-export": export_parser,
     "vpt-run": run_parser,
+    "vpt-serve": serve_parser,
     "vpt-eval": eval_parser,
     "vpt-build": build_parser,
     "vpt-doctor": doctor_parser,

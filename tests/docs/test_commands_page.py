@@ -21,7 +21,7 @@ from vpt_edge.runtime.sessions.plan import Platform
 
 PAGE = (ROOT / "docs" / "commands.md").read_text("utf-8")
 WITH_JSON = ("export", "run", "eval", "build", "doctor", "bench")
-NAMES = (*WITH_JSON, "watch")
+NAMES = (*WITH_JSON, "watch", "serve")
 ROW = re.compile(r"^\| (`.+?) \| (.*) \|$", re.MULTILINE)
 QUOTED = re.compile(r"`([^`]+)`")
 
