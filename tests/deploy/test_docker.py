@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -217,6 +218,28 @@ def test_a_context_is_read_as_docker_does(tmp_path: Path, rules: str, names: lis
     ignore = tmp_path / "ignore"
     ignore.write_text(rules)
     assert dockerfile.context(root, ignore) == names
+
+
+def test_a_folder_that_is_ignored_whole_is_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/b/c.py", "build/proc/1", "d/e/f.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "ignore").write_text("*\n!a/b/*.py\n!**/f.py")
+    looked = list[str]()
+    list_folder = Path.iterdir
+
+    def note(folder: Path) -> Iterator[Path]:
+        looked.append(folder.relative_to(tmp_path).as_posix())
+        return list_folder(folder)
+
+    monkeypatch.setattr(Path, "iterdir", note)
+    assert dockerfile.context(tmp_path, tmp_path / "ignore") == ["a/b/c.py", "d/e/f.py"]
+    (tmp_path / "ignore").write_text("*\n!a/b/*.py")
+    looked.clear()
+    assert dockerfile.context(tmp_path, tmp_path / "ignore") == ["a/b/c.py"]
+    assert looked == [".", "a", "a/b"]
 
 
 def test_a_dockerfile_is_read_as_docker_does(tmp_path: Path) -> None:

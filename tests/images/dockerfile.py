@@ -83,12 +83,33 @@ def context(root: Path, ignore: Path) -> list[str]:
     """
     lines = [line for line in ignore.read_text("utf-8").splitlines() if line.strip()]
     rules = [line for line in lines if not line.startswith("#")]
-    names = list[str]()
-    for path in sorted(root.rglob("*")):
+    return list(_list_files(root, root, rules))
+
+
+def _list_files(folder: Path, root: Path, rules: list[str]) -> Iterator[str]:
+    """Without a look into folders that are ignored whole: one may have /proc mounted in it."""
+    for path in sorted(folder.iterdir()):
         name = path.relative_to(root).as_posix()
-        if path.is_file() and not _is_ignored(name, rules):
-            names.append(name)
-    return names
+        is_ignored = _is_ignored(name, rules)
+        if path.is_dir() and not path.is_symlink():
+            if not is_ignored or _may_hold_some(name, rules):
+                yield from _list_files(path, root, rules)
+        elif path.is_file() and not is_ignored:
+            yield name
+
+
+def _may_hold_some(name: str, rules: list[str]) -> bool:
+    """Whether a line takes something below the folder ``name`` back."""
+    depth = name.count("/") + 1
+    for rule in rules:
+        parts = rule.removeprefix("!").split("/")
+        if not rule.startswith("!"):
+            continue
+        if parts[0] == "**":
+            return True
+        if len(parts) > depth and fnmatch.fnmatchcase(name, "/".join(parts[:depth])):
+            return True
+    return False
 
 
 def _is_ignored(name: str, rules: list[str]) -> bool:
