@@ -50,6 +50,7 @@ def write_clip(folder: Path) -> None:
 
 def watch_clip(bundle: Path, lines: Path) -> list[dict[str, Any]]:
     """What vpt-watch writes to ``lines`` about each frame of the clip beside ``bundle``."""
+    lines.unlink(missing_ok=True)  # of an earlier run: it would go on behind them
     folder = bundle.parent
     entry = choose_scenes(folder)[0]
     command = [str(Path(sys.executable).parent / "vpt-watch"), "--each", f"--jsonl={lines}"]
