@@ -137,11 +137,11 @@ def describe_model(service: Service) -> dict[str, Any]:
     }
 
 
-def reply_error(request: Request, error: Exception) -> Response:
+async def reply_error(request: Request, error: Exception) -> Response:
     return reply_with(as_request_error(error), request.scope["path"])
 
 
-def reply_http_error(request: Request, error: HTTPException) -> Response:
+async def reply_http_error(request: Request, error: HTTPException) -> Response:
     path = request.scope["path"]  # a URL would be made of what the client calls this server
     problem = f"{request.method} {path}: {error.detail}"
     failure = RequestError(error.status_code, "not_found", problem)
@@ -152,5 +152,5 @@ def reply_http_error(request: Request, error: HTTPException) -> Response:
     return reply
 
 
-def reply_to_nobody(request: Request, error: ClientGoneError) -> Response:
+async def reply_to_nobody(request: Request, error: ClientGoneError) -> Response:
     return Response(status_code=499)  # as nginx logs it

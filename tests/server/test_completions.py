@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -162,3 +163,11 @@ def test_the_failure_of_a_route_is_told_in_json(
     monkeypatch.undo()
     with httpx.Client(base_url=served.url) as client:
         assert client.post("/v1/chat/completions", json=question()).status_code == 200
+
+
+def test_a_refusal_takes_no_thread(serve: Serve) -> None:
+    served = serve()
+    before = threading.active_count()
+    for path in ("/v1/chat/completions", "/nowhere"):
+        assert served.client.post(path, json={}).status_code in (400, 404)
+    assert threading.active_count() <= before
