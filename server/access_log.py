@@ -18,7 +18,7 @@ log = logging.getLogger("vpt_edge.server")
 
 STANDARD_OUTPUT = "-"
 # What machines ask for again and again: left out while it goes well.
-POLLS = re.compile(r"/(?:health|metrics|sources/[^/]*/frame)")
+POLLS = re.compile(r"/(?:health|readyz|metrics|sources/[^/]*/frame)")
 SECRET = re.compile(r"(?<=^/answers/)[^/]+")  # whoever knows an answer's name may see it
 FAILURE = 400  # the first status of those that are one
 

@@ -99,7 +99,8 @@ def test_polls_that_go_well_and_names_of_answers_are_not_in_it(
 ) -> None:
     path = tmp_path / "access.jsonl"
     served = serve("A dog.", access_log=str(path))
-    for address in ("/health", "/metrics", "/sources/none/frame?after=1", "/answers/abc/picture"):
+    polls = ("/health", "/readyz", "/metrics", "/sources/none/frame?after=1")
+    for address in (*polls, "/answers/abc/picture"):
         served.client.get(address)
     served.close()
     paths = [line["path"] for line in read_lines(path)]
