@@ -10,6 +10,7 @@ from vpt_edge.runtime.errors import VptError
 
 ABSENT = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 BACKLOG = 128  # connections that wait to be accepted
+OPTIONS = "vpt-serve --port N, vpt-watch --listen 127.0.0.1:N"
 
 
 def open_sockets(host: str, port: int) -> list[socket.socket]:
@@ -66,10 +67,10 @@ def _listen(family: socket.AddressFamily, place: tuple[Any, ...]) -> socket.sock
 
 def _refusal(error: OSError, address: str, port: int) -> VptError:
     if error.errno == errno.EADDRINUSE:
-        return VptError(f"the port {port} of {address} is in use", "give another one: --port N")
+        return VptError(f"the port {port} of {address} is in use", f"give another one: {OPTIONS}")
     if error.errno == errno.EACCES:
         problem = f"the port {port} of {address} is not for every user"
-        return VptError(problem, "give one above 1023: --port N")
+        return VptError(problem, f"give one above 1023: {OPTIONS}")
     if error.errno == errno.EADDRNOTAVAIL:
         problem = f"{address} is not an address of this machine"
         return VptError(problem, "give one of its own: --host ADDRESS")

@@ -23,6 +23,13 @@ def test_where_it_cannot_listen_is_told(host: str, port: int, text: str) -> None
         open_sockets(host, port)
 
 
+def test_a_port_in_use_is_told_with_the_options_of_both_commands() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(VptError) as raised:
+        open_sockets("127.0.0.1", other.getsockname()[1])
+    assert "vpt-serve --port N" in str(raised.value)
+    assert "vpt-watch --listen 127.0.0.1:N" in str(raised.value)
+
+
 def test_localhost_is_one_port_of_both_kinds_of_address() -> None:
     sockets = open_sockets("localhost", 0)
     assert len({each.getsockname()[1] for each in sockets}) == 1
