@@ -45,7 +45,7 @@ class Request:
             name = type(self.question).__name__
             raise PromptError(f"the question is {name}, expected text, or None for the given ones")
         if not self.question.strip():
-            raise PromptError("the question is empty", "None stands for the given ones")
+            raise PromptError("the question is empty", "leave it out for the given ones")
         if len(self.question) > LONGEST:
             length = len(self.question)
             raise PromptError(f"the question has {length} characters, expected up to {LONGEST}")

@@ -74,7 +74,7 @@ def check_live(source: Source) -> None:
     """Raises SourceError for one that has no newest frame."""
     if not source.live:
         problem = f"{source.name} is not live: its frames wait, and none is the newest"
-        raise SourceError(problem, "on request, watch a camera or a stream")
+        raise SourceError(problem, "give a camera or a stream where it is asked on request")
 
 
 def awatch(

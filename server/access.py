@@ -105,7 +105,7 @@ class Access:
             return
         shown = ", ".join(hosts)[:80]
         problem = f"this server is not reached as {shown!r}"
-        fix = "ask it by its address; --allow-host NAME at its start allows a name"
+        fix = "ask it by its address; vpt-serve --allow-host NAME allows a name"
         raise RequestError(403, "host_not_allowed", problem, fix)
 
     def _check_origin(self, scope: Scope, headers: Headers) -> Response | None:
@@ -122,7 +122,7 @@ class Access:
         if is_allowed or scope["method"] in READING:
             return None  # a browser keeps the reply from a foreign page
         problem = f"pages of {origin[:80]!r} may not ask"
-        fix = "--allow-origin at the server's start allows a page"
+        fix = "vpt-serve --allow-origin ORIGIN allows its pages"
         raise RequestError(403, "origin_not_allowed", problem, fix)
 
     def _check_key(self, scope: Scope, headers: Headers) -> None:

@@ -521,7 +521,7 @@ def test_what_cannot_be_asked_on_request(bundle: Bundle) -> None:
         answers = watch(pipeline, CameraSource(), "Open?", every=None)
         with pytest.raises(PromptError, match="the question is int, expected text"):
             answers.ask(7)  # type: ignore[arg-type]
-        with pytest.raises(PromptError, match="the question is empty"):
+        with pytest.raises(PromptError, match="the question is empty; leave it out"):
             answers.ask(" ")
         with pytest.raises(PromptError, match="4097 characters, expected up to 4096"):
             answers.ask("a" * 4097)

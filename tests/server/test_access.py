@@ -146,6 +146,7 @@ def test_each_request_has_a_number() -> None:
 def test_a_rebound_name_is_refused() -> None:
     reply = Asked()(headers={"host": "evil.example:8000"})
     assert (reply.status, reply.code) == (403, "host_not_allowed")
+    assert b"vpt-serve --allow-host NAME" in reply.body
     assert Asked()(headers={"host": ""}).status == 403
     assert Asked(hosts=("evil.example",))(headers={"host": "evil.example:8000"}).status == 200
 
@@ -175,6 +176,7 @@ def test_a_foreign_page_may_not(origin: str, method: str) -> None:
         ask = Asked(**settings)
         reply = ask(method, headers={"origin": origin})
         assert (reply.status, reply.code) == (403, "origin_not_allowed")
+        assert b"vpt-serve --allow-origin ORIGIN" in reply.body
         assert "access-control-allow-origin" not in reply.headers
         assert ask.states == []
 
