@@ -45,3 +45,12 @@ def test_one_of_two_addresses_in_use_is_told_and_the_other_closed() -> None:
             with socket.socket(socket.AF_INET6) as free:
                 free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 free.bind(("::1", port))
+
+
+def test_what_is_written_goes_at_once() -> None:
+    (listener,) = open_sockets("127.0.0.1", 0)
+    with listener, socket.create_connection(listener.getsockname()):
+        listener.setblocking(True)
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
