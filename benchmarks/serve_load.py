@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from statistics import median, quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
 
@@ -81,36 +81,50 @@ def running(bundle: str) -> Iterator[tuple[str, int]]:
         process.join(LONG)
 
 
-def measure_overhead(
-    pipeline: Pipeline, address: str, seed: int, pairs: int
-) -> list[tuple[float, float]]:
-    """Seconds of ``Pipeline.ask`` and of the same through the server, about new pictures."""
+class Pair(NamedTuple):
+    """Seconds of ``Pipeline.ask`` and of the same through the server, from which those are taken
+    away that the model computed, and both with them.
+    """
+
+    direct: float
+    served: float
+    whole_direct: float
+    whole_served: float
+
+
+def measure_overhead(pipeline: Pipeline, address: str, seed: int, pairs: int) -> list[Pair]:
+    """About new pictures, now the one first and now the other."""
     draw = Random(seed)
-    timings = []
+    results = []
     with httpx.Client(base_url=address, timeout=LONG) as client:
 
-        def ask_server(question: str, picture: bytes) -> Reply:
+        def ask_server(question: str, picture: bytes) -> tuple[Reply, float]:
             body = request([turn(question, picture)], "region")
-            return read_completion(client.post(PATH, json=body))
+            reply = client.post(PATH, json=body)
+            return read_completion(reply), reply.json()["vpt"]["seconds"]["total"]
 
-        def ask_pipeline(question: str, picture: bytes) -> Reply:
+        def ask_pipeline(question: str, picture: bytes) -> tuple[Reply, float]:
             options: Any = {"perception": "region", "max_new_tokens": TOKENS}
-            return expect(pipeline.ask(picture, question, **options))
+            answer = pipeline.ask(picture, question, **options)
+            return expect(answer), answer.usage.seconds["total"]
 
         ways = [ask_pipeline, ask_server]
         for number in range(pairs + 1):
             picture, samples = scenes.scene(draw)
             data = encode(picture)
-            seconds = {}
+            whole = {}
+            computed = {}
             replies = set()
             order = ways if number % 2 else ways[::-1]
             for way in order:
                 begin = time.perf_counter()
-                replies.add(way(samples[0].question, data))
-                seconds[way] = time.perf_counter() - begin
+                reply, computed[way] = way(samples[0].question, data)
+                whole[way] = time.perf_counter() - begin
+                replies.add(reply)
             assert len(replies) == 1, replies
-            timings.append((seconds[ask_pipeline], seconds[ask_server]))
-    return timings[1:]  # the first warms both up
+            rest = [whole[way] - computed[way] for way in ways]
+            results.append(Pair(*rest, *[whole[way] for way in ways]))
+    return results[1:]  # the first warms both up
 
 
 def sample_process(number: int, requests: int) -> Sample:
@@ -157,16 +171,15 @@ def describe_load(load: Load) -> Iterator[str]:
     yield f"an answer under load: p50 {1000 * cuts[9]:.0f} ms, p95 {1000 * cuts[18]:.0f} ms"
 
 
-def describe_overhead(timings: list[tuple[float, float]]) -> str:
-    """Medians with the least behind them, which other work on the machine disturbs less."""
-    direct = [1000 * first for first, _ in timings]
-    served = [1000 * second for _, second in timings]
-    costs = [1000 * (second - first) for first, second in timings]
-    low, middle, high = quantiles(costs, n=4)
+def describe_overhead(pairs: list[Pair]) -> str:
+    """Medians; the cost of the server with its quartiles."""
+    whole_direct = median(pair.whole_direct for pair in pairs)
+    whole_served = median(pair.whole_served for pair in pairs)
+    low, middle, high = quantiles([pair.served - pair.direct for pair in pairs], n=4)
     return (
-        f"alone, {len(timings)} pairs: Pipeline.ask {median(direct):.1f} ms (least "
-        f"{min(direct):.1f}), through the server {median(served):.1f} ms (least "
-        f"{min(served):.1f}); the difference {middle:.1f} ({low:.1f} to {high:.1f}) ms"
+        f"alone, {len(pairs)} pairs: Pipeline.ask {1000 * whole_direct:.1f} ms, through the server "
+        f"{1000 * whole_served:.1f} ms; beside what the model computes the server costs "
+        f"{1000 * middle:.1f} ({1000 * low:.1f} to {1000 * high:.1f}) ms"
     )
 
 
@@ -184,10 +197,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    pairs = max(4, int(min(1.0, options.minutes) * PAIRS))
+    count = max(4, int(min(1.0, options.minutes) * PAIRS))
     samples = list[Sample]()
     with running(options.bundle) as (address, number), Pipeline(options.bundle) as pipeline:
-        timings = measure_overhead(pipeline, address, options.seed, pairs)
+        pairs = measure_overhead(pipeline, address, options.seed, count)
         cases = draw_cases(pipeline, Random(options.seed), PICTURES)
         load = Load(address, cases, collect_rubbish(cases[0]))
         length = min(ROUND, 60 * options.minutes / 3)
@@ -196,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         while not samples or time.monotonic() < end:
             load.run_round(length, seed=len(samples) + 1)
             samples.append(sample_process(number, len(load.acts)))
-    for line in (*describe_samples(samples), *describe_load(load), describe_overhead(timings)):
+    for line in (*describe_samples(samples), *describe_load(load), describe_overhead(pairs)):
         print(line)
     problems = find_problems(load, samples)
     for problem in problems:
