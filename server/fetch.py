@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import urljoin
 
@@ -30,6 +31,9 @@ REDIRECTS = 3
 TRIES = 3  # addresses of one host
 CHUNK = 1 << 16
 MOVED = (301, 302, 303, 307, 308)
+# A look-up goes on when nobody waits for it any more: in the loop's own threads those of a name
+# server that is away would keep other requests waiting.
+LOOK_UPS = ThreadPoolExecutor(AT_ONCE, "vpt-edge-lookup")
 
 
 class FetchError(Exception):
@@ -51,8 +55,9 @@ class Reply:
 async def resolve_host(host: str, port: int) -> list[str]:
     """The addresses of ``host``. Raises FetchError where there are none."""
     loop = asyncio.get_running_loop()
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        rows = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        rows = await loop.run_in_executor(LOOK_UPS, look_up)
     except (OSError, UnicodeError):
         raise FetchError("its host is not found") from None
     return [str(row[4][0]) for row in rows]

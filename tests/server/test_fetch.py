@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from vpt_edge.server.fetch_rules import FetchRules
 
 LIMIT = 1 << 20
 SHORT = 0.4  # seconds for what never ends
+LONG = 10.0  # seconds, after which a test gives up
 PUBLIC = "93.184.215.14"
 
 
@@ -104,6 +108,29 @@ def test_a_bad_server_is_given_up(host: PictureHost, path: str, reason: str) -> 
 def test_nobody_answers(host: PictureHost) -> None:
     host.__exit__()
     assert "does not answer" in str(refusal(f"{host.url}/picture.png", host.place))
+
+
+def test_a_name_server_that_is_away_keeps_no_other_work_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    over = threading.Event()
+
+    def look_up(*arguments: Any, **options: Any) -> list[Any]:
+        over.wait(LONG)
+        raise socket.gaierror
+
+    async def fetch_and_work() -> str:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        fetcher = Fetcher(FetchRules(["a.test"]), LIMIT, seconds=SHORT)
+        try:
+            with pytest.raises(RequestError, match="did not come"):
+                await fetcher.fetch("http://a.test/picture.png")
+            return await asyncio.wait_for(asyncio.to_thread(str, "other"), LONG / 2)
+        finally:
+            over.set()
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert asyncio.run(fetch_and_work()) == "other"
 
 
 def test_a_host_is_not_found() -> None:
