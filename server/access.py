@@ -16,6 +16,7 @@ from vpt_edge.server.errors import RequestError
 from vpt_edge.server.hosts import client_network, is_own_name
 from vpt_edge.server.keys import Keys
 from vpt_edge.server.origins import cors_headers, is_same_origin, preflight_headers
+from vpt_edge.server.route_path import route_path
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -70,13 +71,13 @@ class Access:
             app = self._admit(scope, headers)
             await app(scope, body.receive, reply.send)
         except RequestError as error:
-            await reply_with(error, scope["path"])(scope, receive, reply.send)
+            await reply_with(error, route_path(scope))(scope, receive, reply.send)
         except Exception:
             logger.exception("request %s failed", number)
             if reply.started:
                 raise
             failure = RequestError(500, "internal_error", f"the request {number} failed")
-            await reply_with(failure, scope["path"])(scope, receive, reply.send)
+            await reply_with(failure, route_path(scope))(scope, receive, reply.send)
         finally:
             self._running -= 1
             body.release()
@@ -93,7 +94,7 @@ class Access:
         return self._app
 
     def _check_room(self, scope: Scope) -> None:
-        if self._running > self._settings.max_connections and scope["path"] not in HEALTH:
+        if self._running > self._settings.max_connections and route_path(scope) not in HEALTH:
             problem = f"the server is busy: {self._settings.max_connections} requests are open"
             raise RequestError(503, "too_many_connections", problem, "ask later", retry_after=2.0)
 
@@ -132,7 +133,7 @@ class Access:
         if place is not None:
             scope["state"]["client"] = f"key {place}"
             return
-        if _is_open(scope["path"]) and scope["method"] in READING:
+        if _is_open(route_path(scope)) and scope["method"] in READING:
             return
         problem = "the API key is not one of this server's"
         if "authorization" not in headers:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.runtime.source import shorten
 from vpt_edge.server.request_record import begin_record
+from vpt_edge.server.route_path import route_path
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -79,7 +80,7 @@ class _Entry:
             "id": state.get("id"),
             "client": state.get("client"),
             "method": self._scope["method"],
-            "path": shorten(self._scope["path"]),
+            "path": shorten(route_path(self._scope)),
             "status": self._status,
             "bytes": self._bytes,
             "seconds": round(time.monotonic() - self._began, DECIMALS),

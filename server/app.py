@@ -27,6 +27,7 @@ from vpt_edge.server.ollama import ollama_routes
 from vpt_edge.server.openapi import openapi_routes
 from vpt_edge.server.page_routes import page_routes
 from vpt_edge.server.props import show_props
+from vpt_edge.server.route_path import route_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -138,11 +139,11 @@ def describe_model(service: Service) -> dict[str, Any]:
 
 
 async def reply_error(request: Request, error: Exception) -> Response:
-    return reply_with(as_request_error(error), request.scope["path"])
+    return reply_with(as_request_error(error), route_path(request.scope))
 
 
 async def reply_http_error(request: Request, error: HTTPException) -> Response:
-    path = request.scope["path"]  # a URL would be made of what the client calls this server
+    path = route_path(request.scope)  # a URL would be made of what the client calls this server
     problem = f"{request.method} {path}: {error.detail}"
     failure = RequestError(error.status_code, "not_found", problem)
     if error.status_code == 405:

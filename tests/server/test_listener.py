@@ -20,6 +20,8 @@ import pytest
 from certificates import make_certificate
 from gated import GatedServer
 from serving import Served, question
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from starlette.testclient import TestClient
 from wire import Wire, request
 
@@ -242,6 +244,26 @@ def test_an_application_alone_loads_its_model(bundle: Bundle) -> None:
         assert reply["choices"][0]["message"]["content"] == "A dog."
     with pytest.raises(VptError, match="the pipeline is closed"):
         pipelines[0].stream(b"", "What?")
+
+
+def test_below_a_path_of_another_application_it_is_the_same(bundle: Bundle, tmp_path: Path) -> None:
+    log = tmp_path / "access.jsonl"
+    settings = Settings("tiny", perception="free", keys=("key",), access_log=str(log))
+    service = Service(lambda: Pipeline(bundle, opener=Script("yes")), settings)
+    service.load()
+    app = create_app(service, load=False)
+    outer = Starlette(routes=[Mount("/vision", app)])
+    headers = {"Authorization": "Bearer key"}
+    with TestClient(app), TestClient(outer, base_url="http://localhost") as client:
+        for path in ("health", "", "page/page.js"):
+            assert client.get(f"/vision/{path}").status_code == 200
+        assert client.get("/vision/v1/models").status_code == 401
+        refused = client.post("/vision/api/chat", json={"model": "other"}, headers=headers)
+        assert isinstance(refused.json()["error"], str)  # ollama's shape
+        client.get("/vision/answers/SECRET", headers=headers)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    paths = [line["path"] for line in lines]
+    assert paths == ["/", "/page/page.js", "/v1/models", "/api/chat", "/answers/…"]
 
 
 def test_an_application_alone_does_not_start_without_one() -> None:
