@@ -88,7 +88,7 @@ def routes() -> list[Route]:
     for prefix in ("/v1", ""):
         table += [
             Route(f"{prefix}/models", list_models),
-            Route(f"{prefix}/models/{{model}}", show_model),
+            Route(f"{prefix}/models/{{model:path}}", show_model),  # a name may hold a /
             Route(f"{prefix}/chat/completions", complete_chat, methods=["POST"]),
         ]
     return [*table, *ollama_routes(), *openapi_routes()]
@@ -117,6 +117,8 @@ async def list_models(request: Request) -> Response:
 async def show_model(request: Request) -> Response:
     service: Service = request.app.state.service
     name = request.path_params["model"]
+    if not name:
+        return await list_models(request)
     if name != service.settings.model:
         problem = f"there is no model {name!r}, this server has {service.settings.model!r}"
         raise RequestError(404, "model_not_found", problem, param="model")

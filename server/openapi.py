@@ -124,10 +124,10 @@ def describe_api(routes: Sequence[BaseRoute]) -> dict[str, Any]:
     paths = dict[str, Any]()
     for route in routes:
         assert isinstance(route, Route)
-        operations = OPERATIONS[route.path]
-        paths[route.path] = {
-            method: complete(operation, route.path, method)
-            for method, operation in operations.items()
+        path = route.path_format
+        operations = OPERATIONS[path]
+        paths[path] = {
+            method: complete(operation, path, method) for method, operation in operations.items()
         }
     return {
         "openapi": "3.1.0",

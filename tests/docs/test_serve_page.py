@@ -94,7 +94,7 @@ def test_the_first_line_is_that_of_the_command() -> None:
 
 
 def test_the_routes_exist() -> None:
-    paths = {route.path for route in routes() if isinstance(route, Route)}
+    paths = {route.path_format for route in routes() if isinstance(route, Route)}
     for first, _ in rows(section("Routes")):
         for name in quoted(first):
             path = name.rpartition(" ")[2]

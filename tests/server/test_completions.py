@@ -171,3 +171,12 @@ def test_a_refusal_takes_no_thread(serve: Serve) -> None:
     for path in ("/v1/chat/completions", "/nowhere"):
         assert served.client.post(path, json={}).status_code in (400, 404)
     assert threading.active_count() <= before
+
+
+def test_the_model_s_name_may_hold_a_slash(serve: Serve) -> None:
+    served = serve("A dog.", model="org/model")
+    assert served.client.get("/v1/models").json()["data"][0]["id"] == "org/model"
+    for path in ("/v1/models/org/model", "/models/org%2Fmodel"):
+        assert served.client.get(path).json()["id"] == "org/model"
+    assert served.client.get("/v1/models/org/other").json()["error"]["code"] == "model_not_found"
+    assert served.client.get("/v1/models/").json()["object"] == "list"

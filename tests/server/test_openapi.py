@@ -28,7 +28,7 @@ def references(data: Any) -> set[str]:
 
 def test_every_route_is_described_and_every_described_route_exists() -> None:
     described = describe_api(routes())["paths"]
-    existing = {route.path: methods_of(route) for route in routes()}
+    existing = {route.path_format: methods_of(route) for route in routes()}
     assert {path: set(operations) for path, operations in described.items()} == existing
 
 
