@@ -7,6 +7,7 @@ from typing import Any
 from vpt_edge.runtime.errors import VptError
 
 INVALID = "invalid_request_error"
+INTERNAL = "internal_error"  # what the client did not cause
 
 
 class RequestError(VptError):
@@ -63,9 +64,9 @@ def as_request_error(error: Exception) -> RequestError:
     if isinstance(error, RequestError):
         return error
     if isinstance(error, VptError):
-        return RequestError(500, "internal_error", error.problem, error.fix)
+        return RequestError(500, INTERNAL, error.problem, error.fix)
     problem = f"the server failed ({type(error).__name__}), its log says where"
-    return RequestError(500, "internal_error", problem)
+    return RequestError(500, INTERNAL, problem)
 
 
 def error_body(path: str, error: RequestError) -> dict[str, Any]:

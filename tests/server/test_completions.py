@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from scripted import CLIP, PICTURE, PICTURE_TOKENS, REGION
 from serving import Served, question
 
+from vpt_edge.runtime.errors import SessionError
 from vpt_edge.server import completions
 
 Serve = Callable[..., Served]
@@ -171,6 +173,26 @@ def test_a_refusal_takes_no_thread(serve: Serve) -> None:
     for path in ("/v1/chat/completions", "/nowhere"):
         assert served.client.post(path, json={}).status_code in (400, 404)
     assert threading.active_count() <= before
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_the_pipeline_cannot_do_is_said_to_the_operator_too(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    lines = list[str]()
+
+    def fail(*given: object) -> None:
+        raise SessionError("the GPU is gone")
+
+    def log(text: str, *values: object) -> None:
+        lines.append(text % values)
+
+    served = serve("A dog.")
+    assert served.ask(stream=stream, temperature=-1).status_code == 400
+    monkeypatch.setattr(logging.getLogger("vpt_edge.server"), "error", log)
+    monkeypatch.setattr(served.script.sessions["decoder"], "run", fail)
+    assert served.ask(stream=stream).status_code == 500
+    assert lines == ["an answer failed: the GPU is gone"]
 
 
 def test_the_model_s_name_may_hold_a_slash(serve: Serve) -> None:
