@@ -16,6 +16,9 @@ from vpt_edge.commands.serve import describe
 from vpt_edge.runtime.testing import tiny_bundle
 from vpt_edge.server import chat_request
 from vpt_edge.server.app import routes
+from vpt_edge.server.http_server import ABANDONED
+from vpt_edge.server.service import LAST_STEP
+from vpt_edge.server.settings import Settings
 
 DOCS = ROOT / "docs"
 PAGE = (DOCS / "serve.md").read_text("utf-8")
@@ -64,21 +67,46 @@ def test_the_keys_of_the_block_are_those_of_a_reply(tmp_path: Path) -> None:
     assert set(reply["looks"][0]) <= quoted(section("The reply"))
 
 
-def codes() -> Iterator[str]:
-    """What the server's errors are called; a watch's are with its routes, on the page about it."""
+def test_the_keys_of_a_frame_are_named(tmp_path: Path) -> None:
+    with Served(tiny_bundle(tmp_path), "A dog.", watch=("testsrc://",)) as served:
+        (source,) = served.client.get("/sources").json()["sources"]
+        frame = served.ask_source(source["name"]).json()["vpt"]["frame"]
+    (row,) = [rest for first, rest in rows(section("The reply")) if first == "`frame`"]
+    assert quoted(row) == set(frame)
+
+
+def codes() -> Iterator[tuple[int, str]]:
+    """What the server's errors are called, with their statuses; a watch's are with its routes, on
+    the page about it.
+    """
     paths = set((ROOT / "server").glob("*.py")) - {ROOT / "server" / "watch_service.py"}
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if not isinstance(node, ast.Call) or ast.unparse(node.func) != "RequestError":
                 continue
-            code = node.args[1]
-            if isinstance(code, ast.Constant):
-                yield str(code.value)
+            status, code, *_ = node.args
+            if isinstance(status, ast.Constant) and isinstance(code, ast.Constant):
+                yield int(str(status.value)), str(code.value)
 
 
 def test_every_code_of_an_error_is_explained() -> None:
     pages = "".join(path.read_text("utf-8") for path in DOCS.glob("*.md"))
-    assert [code for code in set(codes()) if f"`{code}`" not in pages] == []
+    assert [code for _, code in set(codes()) if f"`{code}`" not in pages] == []
+
+
+def test_every_code_stands_with_its_status() -> None:
+    described = dict[str, str]()
+    for first, rest in rows(section("Errors")):
+        described.update(dict.fromkeys(quoted(rest.partition("|")[0]), first))
+    for status, code in codes():
+        assert str(status) in described.get(code, str(status)), code
+
+
+def test_how_it_ends_is_what_the_settings_say() -> None:
+    assert Settings("").grace_seconds == 10.0
+    assert "no more than ten seconds" in section("Queue and fairness")
+    (seconds,) = re.findall(r"terminationGracePeriodSeconds: (\d+) # .* ten seconds", PAGE)
+    assert int(seconds) > Settings("").grace_seconds + ABANDONED + LAST_STEP
 
 
 def test_every_code_that_is_explained_exists() -> None:
