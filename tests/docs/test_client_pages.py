@@ -47,6 +47,13 @@ def requests() -> list[str]:
     return [script for script in scripts if script.startswith("curl")]
 
 
+def test_a_name_that_is_not_the_machine_s_is_allowed_first() -> None:
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        for name in re.findall(r"http://(\w+\.[\w.]+):8000", text):
+            assert f"--allow-host {name}" in text
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return tiny_bundle(tmp_path_factory.mktemp("served"))
