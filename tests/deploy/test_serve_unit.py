@@ -85,3 +85,15 @@ def test_the_page_shows_how_its_files_are_made() -> None:
     for word in ("/etc/vpt-edge/serve.env", "/etc/vpt-edge/serve.keys", "BUNDLE=", "OPTIONS="):
         assert word in PAGE
     assert "deploy/systemd/vpt-serve.service" in PAGE
+
+
+def test_the_page_makes_user_and_folder_before_they_are_needed() -> None:
+    _, _, steps = PAGE.partition("## As a service")
+    before, folder, behind = steps.partition("install -d -m 750 /etc/vpt-edge\n")
+    assert folder
+    assert "/etc/vpt-edge" not in before
+    assert f"useradd --system --groups video,render {value('User')}\n" in before
+    keys, _, _ = behind.partition("| sudo tee /etc/vpt-edge/serve.keys")
+    assert (
+        "install -m 600 /dev/null /etc/vpt-edge/serve.keys" in keys
+    )  # nobody reads them meanwhile
