@@ -61,13 +61,18 @@ def _run(options: argparse.Namespace) -> None:
         problem = f"{error.name} is not installed, but serving needs it"
         raise UsageError(f"{problem}; pip install 'vpt-edge[serve]'") from error
     from vpt_edge.live.systemd import Notifier
+    from vpt_edge.server.access_log import STANDARD_OUTPUT
 
     settings = read_settings(options)
     _check_access(options, settings)
     notifier = Notifier()
 
     def notify(address: str) -> None:
-        say(describe(address, has_keys=bool(settings.keys), model=settings.model))
+        text = describe(address, has_keys=bool(settings.keys), model=settings.model)
+        if settings.access_log == STANDARD_OUTPUT:  # which is for lines of JSON alone
+            warn(text)
+        else:
+            say(text)
         notifier.ready()
 
     listener = Listener(

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,23 @@ def test_it_says_what_it_serves_and_how_to_ask(bundle: str, tmp_path: Path) -> N
         assert reply["choices"][0]["message"]["content"] == "yes, it is"
         assert reply["model"] == "door"
     assert server.end() == (130, "stopped\n")
+
+
+def test_the_access_log_has_the_standard_output_for_itself(bundle: str) -> None:
+    command = [sys.executable, "-c", CHILD, bundle, "--port", "0", "--access-log", "-"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        watchdog = threading.Timer(LONG, process.kill)
+        watchdog.start()
+        assert process.stderr is not None
+        address = process.stderr.readline().rstrip().rpartition(" ")[2]
+        assert httpx.post(f"{address}/v1/chat/completions", json=question()).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        printed, _ = process.communicate(timeout=LONG)
+        watchdog.cancel()
+    (line,) = [json.loads(line) for line in printed.splitlines()]
+    assert line["path"] == "/v1/chat/completions"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
