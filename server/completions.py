@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
@@ -38,14 +39,14 @@ async def complete_chat(request: Request) -> Response:
     service: Service = request.app.state.service
     perception = open_perception(service.pipeline.bundle.manifest)  # raises while it is loading
     arrival = time.monotonic()
-    body = await read_json(request, service.settings)
-    asked = read_chat_request(body, service.settings)
+    asked = read_chat_request(await read_json(request, service.settings), service.settings)
     check_model(asked.model, service.settings.model)
     check_prefix(perception, asked.options, "assistant_prefix")
     reply = ChatReply(service.settings.model)
     text = AnswerText(asked.options, perception)
     opening = open_subject(service, asked.conversation.picture, arrival)
     subject = await run_while_connected(request.receive, opening)
+    asked = replace(asked, conversation=asked.conversation.forget_address())
     question = asked.conversation.question
     events = service.ask(request.state.client, subject.picture, question, asked.options)
 

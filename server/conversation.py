@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from vpt_edge.runtime.options import Exchange
@@ -37,6 +37,10 @@ class Conversation:
     history: tuple[Exchange, ...] = ()
     system: str | None = None
     passed_over: int = field(default=0, compare=False)
+
+    def forget_address(self) -> Conversation:
+        """The same without the picture's address, which may be as large as the picture."""
+        return replace(self, picture="")
 
 
 def read_conversation(messages: Sequence[ChatMessage], fix: str) -> Conversation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
@@ -69,9 +70,10 @@ async def _answer(request: Request, read: Reader, kind: Literal["chat", "generat
     details = {"passed_over": passed_over, "ignored": list(asked.ignored)}
     reply = OllamaReply(kind, model, details)
     text = AnswerText(asked.options, perception)
+    question = asked.conversation.question
     opening = open_subject(service, asked.conversation.picture, reply.started)
     subject = await run_while_connected(request.receive, opening)
-    question = asked.conversation.question
+    asked = replace(asked, conversation=asked.conversation.forget_address())
     events = service.ask(request.state.client, subject.picture, question, asked.options)
     if not asked.stream:
         said, answer = await run_while_connected(request.receive, last_answer(events, text))

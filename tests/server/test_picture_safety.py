@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +18,9 @@ from picture_host import PictureHost
 from pictures import file_of
 from PIL import ExifTags, Image, PngImagePlugin
 from scripted import PICTURE, PICTURE_TOKENS
-from serving import Served
+from serving import Served, address_part, text_part
+
+from vpt_edge.server import ollama_request
 
 if TYPE_CHECKING:
     import httpx
@@ -173,8 +177,32 @@ def test_pictures_that_wait_take_the_memory_of_their_files(serve: Serve) -> None
     assert grown < 48 * MEBIBYTE  # one picture has 61, all have 366
 
 
-def noise() -> Image.Image:
-    values = np.random.default_rng(1).integers(0, 255, (64, 96, 3), np.uint8)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
+def test_the_base64_of_a_picture_does_not_wait_with_it(serve: Serve, path: str) -> None:
+    data = file_of(noise((700, 500)), "PNG")
+    message: dict[str, Any] = {"role": "user", "content": "What?"}
+    if path == "/api/chat":
+        message["images"] = [base64.b64encode(data).decode()]
+    else:
+        message["content"] = [text_part("What?"), address_part(address_of(data))]
+    served = serve("A dog.")
+    tracemalloc.start()
+    try:
+        with ThreadPoolExecutor() as pool, served.hold():
+            asking = pool.submit(served.client.post, path, json={"messages": [message]})
+            served.wait_jobs(running=1, waiting=0)
+            snapshot = tracemalloc.take_snapshot()
+    finally:
+        tracemalloc.stop()
+    assert asking.result().status_code == 200
+    files = (json.decoder.__file__, ollama_request.__file__)
+    texts = snapshot.filter_traces([tracemalloc.Filter(True, file) for file in files])
+    assert sum(trace.size for trace in texts.traces) < len(data) / 2
+
+
+def noise(size: tuple[int, int] = (96, 64)) -> Image.Image:
+    width, height = size
+    values = np.random.default_rng(1).integers(0, 255, (height, width, 3), np.uint8)
     return Image.fromarray(values)
 
 
