@@ -29,6 +29,12 @@ def scrape(served: Served) -> dict[str, float]:
     return read(served.client.get("/metrics").text)
 
 
+def wait_errors(served: Served) -> None:
+    """Until one error of the server is counted: of a stream a moment after its end is read."""
+    name = "vpt_errors_total{code=internal_error}"
+    served.wait_until(lambda: scrape(served).get(name) == 1)
+
+
 class Nothing:
     """Stands for a worker and a cache."""
 
@@ -108,7 +114,7 @@ def test_an_error_in_a_stream_is_counted(serve: Serve) -> None:
     reply = served.ask(stream=True)
     assert reply.status_code == 200
     assert '"internal_error"' in reply.text
-    assert scrape(served)["vpt_errors_total{code=internal_error}"] == 1
+    wait_errors(served)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -122,8 +128,8 @@ def test_a_fault_of_the_server_is_an_error_and_no_abort(
 
     monkeypatch.setattr(served.script.sessions["decoder"], "run", fail)
     served.ask(stream=stream)
+    wait_errors(served)
     samples = scrape(served)
-    assert samples["vpt_errors_total{code=internal_error}"] == 1
     assert not [name for name in samples if name.startswith("vpt_requests_total")]
 
 
