@@ -32,6 +32,12 @@ def too_slow(time_limit: float) -> RequestError:
     return RequestError(422, "time_limit", problem, "ask for less: max_tokens")
 
 
+def never_begun(time_limit: float) -> RequestError:
+    """Of a request that waited so long: nothing is wrong with it, and it may be asked again."""
+    problem = f"the server is busy: the request waited {time_limit:g} seconds and was not begun"
+    return RequestError(429, "queue_time", problem, "ask again later", retry_after=time_limit / 4)
+
+
 def stopping() -> RequestError:
     return RequestError(503, "stopping", "the server ends", "ask again later", retry_after=5.0)
 
@@ -53,20 +59,28 @@ class Job:
         self._stream: EventStream | None = None
         self._dropped = False
         self._loop = asyncio.get_running_loop()
-        self._arrived: asyncio.Queue[Event | Exception] = asyncio.Queue()
-        self._timer = self._loop.call_later(time_limit, self.fail, too_slow(time_limit))
+        self._arrived: asyncio.Queue[Event | BaseException] = asyncio.Queue()
+        self._timer = self._loop.call_later(time_limit, self._end_late, time_limit)
 
     async def next(self) -> Event:
         """Its next event. Raises what the request raises, RequestError past its time."""
         event = await self._arrived.get()
         if isinstance(event, Exception):
             raise event
+        if isinstance(event, BaseException):
+            raise RuntimeError(f"the answer ended with {type(event).__name__}") from event
         return event
 
     def fail(self, error: Exception) -> None:
         """End it between two tokens; who waits for it gets ``error``. From any thread."""
         self._deliver(error)
         self._drop()
+
+    def _end_late(self, time_limit: float) -> None:
+        if self.started is None:
+            self.fail(never_begun(time_limit))
+        else:
+            self.fail(too_slow(time_limit))
 
     def cancel(self) -> None:
         """End it between two tokens; nobody waits for it any more. From its loop."""
@@ -92,12 +106,12 @@ class Job:
                 for event in stream:
                     self._deliver(event)
                     self.is_complete = isinstance(event, Finished)
-        except Exception as error:
+        except BaseException as error:  # whatever a library raises: the next one has its turn
             self._deliver(error)
         finally:
             self.ended = time.monotonic()
 
-    def _deliver(self, event: Event | Exception) -> None:
+    def _deliver(self, event: Event | BaseException) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._arrived.put_nowait, event)
 

@@ -117,6 +117,21 @@ def test_an_error_is_the_requests(worker: Worker) -> None:
     run(work)
 
 
+def test_what_ends_a_program_ends_one_answer(worker: Worker) -> None:
+    async def work() -> None:
+        def fail() -> EventStream:
+            raise SystemExit
+
+        with pytest.raises(RuntimeError, match="SystemExit"):
+            await collect(worker.events("a", fail))
+        stream = Stream()
+        task = submit(worker, stream)
+        await wait_for(stream.begun.is_set)  # the thread lives
+        task.cancel()
+
+    run(work)
+
+
 def test_more_than_may_wait_are_told_when_to_come_again(worker: Worker) -> None:
     async def work() -> None:
         streams = [Stream() for _ in range(3)]
@@ -191,10 +206,13 @@ def test_an_answer_has_its_time() -> None:
     async def work() -> None:
         stream = Stream()
         waiting = Stream()
-        tasks = [submit(worker, stream), submit(worker, waiting)]
-        for task in tasks:
-            error = await refusal(task)
-            assert (error.status, error.code) == (422, "time_limit")
+        running = submit(worker, stream)
+        await wait_for(stream.begun.is_set)
+        error = await refusal(submit(worker, waiting))
+        assert (error.status, error.code) == (429, "queue_time")  # it may be asked again
+        assert error.retry_after is not None
+        error = await refusal(running)
+        assert (error.status, error.code) == (422, "time_limit")
         await wait_for(stream.closed.is_set)
         assert worker.waiting == 0
 
