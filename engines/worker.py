@@ -18,6 +18,7 @@ from typing import Any, TextIO
 from vpt_edge.runtime.errors import VptError
 
 INTERVAL = 0.05  # seconds between messages of one phase
+TICK = 0.1  # seconds after which a signal is heeded at the latest
 
 
 class Channel:
@@ -84,7 +85,8 @@ def main() -> int:
     # The main thread is left free, for signals are handled there.
     thread = threading.Thread(target=run)
     thread.start()
-    thread.join()
+    while thread.is_alive():
+        thread.join(TICK)  # whichever thread the kernel gives a signal, its handler runs here
     return code
 
 
