@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from vpt_edge.live.frame import Frame
     from vpt_edge.runtime.errors import SourceError
 
+TICK = 0.2  # seconds after which a signal is heeded at the latest
+
 State: TypeAlias = Literal["connecting", "live", "stalled", "lost", "ended"]
 
 
@@ -86,4 +88,4 @@ def each_frame(source: Source) -> Iterator[Frame]:
         elif source.state == "ended":
             return
         else:
-            changed.wait()
+            changed.wait(TICK)

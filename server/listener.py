@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.pipeline import Pipeline
     from vpt_edge.server.settings import Settings
 
+TICK = 0.2  # seconds after which a signal is heeded at the latest
+
 
 class Listener:
     """A server at ``host`` and ``port``, 0 for one that is free; it loads the model meanwhile.
@@ -74,7 +76,8 @@ class Listener:
         serving.start()
         threading.Thread(target=self._load, name="vpt-edge-load", daemon=True).start()
         try:
-            self._over.wait()
+            while not self._over.wait(TICK):
+                pass  # whichever thread the kernel gives a signal, its handler runs here
         finally:
             self._end(serving)
         if self._failure is not None:
