@@ -110,9 +110,9 @@ def test_a_number_of_before_a_new_start_holds_nobody(serve: Serve) -> None:
 def test_without_a_newer_frame_there_is_nothing(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vpt_edge.server.frames.HOLD", 0.3)
     served = serve(watch=("testsrc://?rate=0.01",))
     data, _ = split(poll(served, "testsrc-ball"))
+    monkeypatch.setattr("vpt_edge.server.frames.HOLD", 0.3)
     reply = poll(served, "testsrc-ball", after=data["number"])
     assert (reply.status_code, reply.content) == (204, b"")
 
