@@ -18,6 +18,7 @@ import rtsp
 from PIL import Image
 from serving import LONG, Served
 
+from vpt_edge.live.watchdog import Watchdog
 from vpt_edge.server.watching import VIEWERS
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def test_a_number_of_before_a_new_start_holds_nobody(serve: Serve) -> None:
 def test_without_a_newer_frame_there_is_nothing(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Watchdog, "expect", lambda *_: None)  # else a silent source begins anew
     served = serve(watch=("testsrc://?rate=0.01",))
     data, _ = split(poll(served, "testsrc-ball"))
     monkeypatch.setattr("vpt_edge.server.frames.HOLD", 0.3)

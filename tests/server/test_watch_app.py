@@ -18,6 +18,7 @@ from vpt_edge.live.health import Health
 from vpt_edge.live.watch import Watch, watch
 from vpt_edge.runtime import Pipeline, VptError
 from vpt_edge.runtime.testing import Script
+from vpt_edge.server import watch_service
 from vpt_edge.server.watch_listener import WatchListener
 from vpt_edge.server.watch_service import WatchService
 
@@ -168,7 +169,7 @@ def test_where_no_more_can_wait_it_says_so(door: Door) -> None:
 
 
 def test_an_answer_that_does_not_come_in_time(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vpt_edge.server.watch_service.PATIENCE", 0.05)
+    monkeypatch.setattr(watch_service, "PATIENCE", 0.05)
     door.watch(sources=[CameraSource()])
     reply = door.ask()
     assert (reply.status_code, reply.json()["error"]["code"]) == (504, "no_answer")
