@@ -1,4 +1,4 @@
-"""An address in a file: the arguments of a command can be read by every user of the machine."""
+"""What stands in a file since the arguments of a command can be read by every user: an address."""
 
 from __future__ import annotations
 
@@ -18,19 +18,27 @@ def read_address(text: str) -> str:
         return text
     path = Path(text[1:])
     fix = f"write the address into {path} as its one line"
-    try:
-        with path.open("rb") as file:
-            data = file.read(LONGEST + 1)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise VptError(f"cannot read the address in {path}: {reason}", fix) from None
-    if len(data) > LONGEST:
-        raise VptError(f"{path} has more than {LONGEST} bytes, expected an address", fix)
-    try:
-        lines = data.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise VptError(f"{path} is not UTF-8, expected an address", fix) from None
+    lines = read_secret(path, "the address", LONGEST, fix)
     addresses = [line.strip() for line in lines if line.strip()]
     if len(addresses) != 1:
         raise VptError(f"{path} has {len(addresses)} lines, expected one address", fix)
     return addresses[0]
+
+
+def read_secret(path: Path, content: str, longest: int, fix: str) -> list[str]:
+    """The lines of a file of UTF-8 that holds ``content``, at most ``longest`` bytes.
+
+    Raises VptError, which names the file and never quotes it.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(longest + 1)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise VptError(f"cannot read {content} in {path}: {reason}", fix) from None
+    if len(data) > longest:
+        raise VptError(f"{path} has more than {longest} bytes, expected {content}", fix)
+    try:
+        return data.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        raise VptError(f"{path} is not UTF-8, expected {content}", fix) from None

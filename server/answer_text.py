@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vpt_edge.runtime.result import Finished, Looked, Text
-from vpt_edge.server.withheld import Withheld
+from vpt_edge.server.look_rounds import LookRounds
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.options import AskOptions
@@ -24,21 +24,21 @@ class AnswerText:
     """
 
     def __init__(self, options: AskOptions, perception: Perception) -> None:
-        self._withheld = Withheld(options)
+        self._rounds = LookRounds(options)
         self._perception = perception
         self._turn = ""
         self._sent = ""
 
     def take(self, event: Event) -> str:
         """What is certain with ``event`` and was not before."""
-        self._withheld.take(event)
+        self._rounds.take(event)
         if isinstance(event, Finished):
             return self._send(event.answer.text)
         if isinstance(event, Looked):
             self._turn = ""
         if isinstance(event, Text):
             self._turn += event.piece
-        if self._withheld.is_provisional:
+        if self._rounds.may_look:
             return ""
         return self._send(self._perception.answer(self._certain()))
 

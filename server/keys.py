@@ -9,6 +9,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from vpt_edge.live.secret_file import read_secret
 from vpt_edge.runtime.errors import VptError
 
 LONGEST_FILE = 1 << 20  # bytes
@@ -48,18 +49,7 @@ def read_keys(path: Path) -> tuple[str, ...]:
     Raises VptError, which names the file and its line and never quotes it.
     """
     fix = f"write one key a line into {path}, such as openssl rand -hex 32 prints"
-    try:
-        with path.open("rb") as file:
-            data = file.read(LONGEST_FILE + 1)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise VptError(f"cannot read the keys in {path}: {reason}", fix) from None
-    if len(data) > LONGEST_FILE:
-        raise VptError(f"{path} has more than {LONGEST_FILE} bytes, expected keys", fix)
-    try:
-        lines = data.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise VptError(f"{path} is not UTF-8, expected keys", fix) from None
+    lines = read_secret(path, "the keys", LONGEST_FILE, fix)
     keys = dict[str, None]()
     for number, line in enumerate(lines, 1):
         key = line.strip()

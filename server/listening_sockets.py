@@ -21,14 +21,14 @@ def open_sockets(host: str, port: int) -> list[socket.socket]:
     if not 0 <= port <= 65535:
         raise VptError(f"the port is {port}, expected 0 to 65535")
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
         raise VptError(
             f"the host {host!r} is not known", "give an address of this machine"
         ) from None
     sockets = list[socket.socket]()
     absent = None
-    for family, place in {(family, place): None for family, _, _, _, place in found}:
+    for family, place in {(family, place): None for family, _, _, _, place in places}:
         try:
             listener = _listen(family, (place[0], port, *place[2:]))
         except OSError as error:

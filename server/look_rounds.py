@@ -1,4 +1,4 @@
-"""Text that may still turn out not to be the answer."""
+"""How often a request may still look again, told by its events."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.result import Event
 
 
-class Withheld:
+class LookRounds:
     """Tells text of the answer from text of a turn that may still ask for a look.
 
     What a client has been sent it cannot be told to forget. Only behind the last look that the
@@ -24,7 +24,7 @@ class Withheld:
         self._in_round = False
 
     @property
-    def is_provisional(self) -> bool:
+    def may_look(self) -> bool:
         """Whether text that comes now may be followed by a look."""
         return self._rounds_left > 0
 
