@@ -12,12 +12,9 @@ from typing import Any
 
 from vpt_edge.export.config_files import is_same, read_json
 from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.models.qwen2_vl import SPLIT
 from vpt_edge.runtime.schema import brief
 
-SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 # The steps of each part of the file, with the keys of a step that change ids or text.
 STEPS: dict[str, list[dict[str, Any]]] = {
     "normalizer": [{"type": "NFC"}],

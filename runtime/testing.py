@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from vpt_edge.runtime.bundle import TOKENIZER, Bundle
 from vpt_edge.runtime.chat import Chat
@@ -27,7 +27,7 @@ from vpt_edge.runtime.manifest import (
     write_manifest,
 )
 from vpt_edge.runtime.manifest import Tensor as TensorSpec
-from vpt_edge.runtime.models.qwen2_vl import vision_tensors
+from vpt_edge.runtime.models.qwen2_vl import SPLIT, vision_tensors
 from vpt_edge.runtime.perception.vpt import (
     REGION_TOKENS,
     VptConfig,
@@ -124,12 +124,14 @@ def _graph(
 
 
 def _tokenizer(kind: str) -> Tokenizer:
-    """Bytes, Qwen2-VL's special tokens and VPT's."""
+    """Bytes in Qwen2's words, Qwen2-VL's special tokens and VPT's."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {letter: index for index, letter in enumerate(alphabet)}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    words = pre_tokenizers.Split(Regex(SPLIT), "isolated")
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
     tokenizer.decoder = decoders.ByteLevel()
     specials = (*QWEN_SPECIALS, pads_of(kind)[f"{kind}_image"])
     triggers = (*REGION_TOKENS, *action_tokens(kind))

@@ -40,6 +40,10 @@ FACTOR = PATCH * MERGE
 PATCH_WIDTH = 3 * FRAMES * PATCH**2  # channels, frames, rows, columns
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
+SPLIT = (  # of text into words, before the tokenizer's merges
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 @dataclass(frozen=True)

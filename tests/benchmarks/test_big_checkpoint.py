@@ -53,7 +53,12 @@ def test_names_and_shapes_are_those_of_the_released_models(
 
 
 @pytest.mark.parametrize("kind", ["clip", "detection"])
-def test_the_shards_open_as_a_checkpoint(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("shared", [True, False], ids=["real words", "bytes alone"])
+def test_the_shards_open_as_a_checkpoint(
+    kind: str, shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not shared:
+        monkeypatch.setenv("VPT_SHARED", str(tmp_path / "nothing"))
     (tmp_path / "detection_model_config.json").write_text(json.dumps(DINOV2))
     big_checkpoint.write_checkpoint(small(kind), tmp_path, shard_bytes=50_000_000)
     checkpoint = Checkpoint.open(str(tmp_path))
