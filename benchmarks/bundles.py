@@ -48,15 +48,12 @@ ALIGNMENT = 4096
 
 
 def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Path) -> None:
-    """A bundle of a decoder and a vision encoder without weights; ``HOLLOW`` lists what to fill
-    in.
-    """
+    """A bundle without weights; ``HOLLOW`` lists what to fill in."""
     folder.mkdir()
     job = BundleWriter(checkpoint, RECIPES[precision], target, CACHE_TOKENS, folder)
-    names = ("decoder", "vision_encoder")
     weights = list[Weight]()
     if job.recipe.quantized:
-        inputs = {(graph, name): size for graph in names for name, size in products(job, graph)}
+        inputs = {(graph, name): size for graph in job.specs for name, size in products(job, graph)}
         ones = {key: np.ones(size, np.float32) for key, size in inputs.items()}
         job = replace(
             job,
@@ -64,7 +61,7 @@ def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Pa
                 job.recipe, {}, dict.fromkeys(inputs, THRESHOLD), ones, {}, INT4_BLOCK
             ),
         )
-    for name in names:
+    for name in job.specs:
         model = job.build_graph(name)
         path = folder / job.specs[name].graph.file
         weights += hollow(model, path)
@@ -74,9 +71,8 @@ def write_hollow(checkpoint: Checkpoint, precision: str, target: str, folder: Pa
     manifest = job.manifest()
     weights += tables(manifest, {weight.file for weight in weights})
     (folder / HOLLOW).write_text(json.dumps([weight.__dict__ for weight in weights]))
-    kept = {name: manifest.graphs[name] for name in names}
     files = {file.name: sha256(file) for file in folder.iterdir()}
-    write_manifest(replace(manifest, graphs=kept, files=files), folder)
+    write_manifest(replace(manifest, files=files), folder)
 
 
 def hollow(model: ir.Model, path: Path) -> Iterator[Weight]:

@@ -29,7 +29,7 @@ RTX = ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu13-bindings")
 CUDA = "onnxruntime-gpu[cuda,cudnn]"
 GLIBC = range(17, 40)  # pip takes a wheel only for a platform that is named exactly
 SUMS = "SHA256SUMS"
-ARCHIVE = "bundles.tar"
+ARCHIVE = "bundles.tar.xz"
 
 
 def collect(folder: Path, python: str, bundles: Path, piece: int, cuda: bool) -> None:
@@ -45,7 +45,7 @@ def collect(folder: Path, python: str, bundles: Path, piece: int, cuda: bool) ->
     wheels = [*WHEELS, CUDA] if cuda else WHEELS
     subprocess.run([*command, *wheels], check=True)
     subprocess.run([*command, "--no-deps", *RTX], check=True)
-    with tarfile.open(whole / ARCHIVE, "w") as archive:
+    with tarfile.open(whole / ARCHIVE, "w:xz", preset=3) as archive:
         for path in sorted(path for path in bundles.iterdir() if path.is_dir()):
             archive.add(path, path.name)
     files = sorted(whole.iterdir())
