@@ -193,8 +193,8 @@ def bandwidth(seconds: Callable[[Run, int], float]) -> float:
     device = cuda.Device.open()
     stream = Stream(device)
     try:
-        rows = min(RESERVE, device.memory()[0] // 4) >> 20
-        source, target = (stream.zeros((rows, 1 << 20), np.uint8) for _ in range(2))
+        rows = min(RESERVE, device.memory()[0] // 4) >> 26
+        source, target = (stream.zeros((rows, 1 << 26), np.uint8) for _ in range(2))
 
         def run() -> None:
             for _ in range(8):

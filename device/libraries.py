@@ -99,8 +99,19 @@ def check_tensorrt(check: str, library: str) -> Finding:
             fix = "flash JetPack 6.1 or later"
         found = f"{version} ({_origin(file)}) is too old, expected 10.3 or later"
         return Finding(check, "missing", found, fix)
+    gpu = open_gpu()
+    if library == "tensorrt-rtx" and gpu is not None and not _is_desktop(gpu.capability):
+        found = f"{version} ({_origin(file)}) builds here and does not run on {gpu.name}, "
+        found += f"compute {gpu.capability}: it is for desktop cards, 8.x and 12.0 or later"
+        return Finding(check, "missing", found, "use device 'tensorrt' or 'cuda'")
     alone = "" if has_gpu() else "; builds here, runs only on an NVIDIA GPU"
     return Finding(check, "ok", f"{version} ({_origin(file)}){alone}")
+
+
+def _is_desktop(capability: str) -> bool:
+    """Whether TensorRT-RTX takes a GPU: on an H200 (9.0) its runtime names those that it does."""
+    major = int(capability.partition(".")[0])
+    return not 9 <= major < 12
 
 
 def _missing_tensorrt(check: str, library: str, error: SessionError) -> Finding:

@@ -364,6 +364,18 @@ def test_a_desktop_whose_gpu_has_no_driver(place: Machine, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
+    ("capability", "state"), [("8.9", "ok"), ("9.0", "missing"), ("10.0", "missing"), ("12.0", "ok")]
+)
+def test_tensorrt_rtx_is_for_desktop_cards(
+    capability: str, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = SimpleNamespace(name="NVIDIA GPU", capability=capability)
+    monkeypatch.setattr(libraries, "open_gpu", lambda: gpu)
+    monkeypatch.setattr(libraries, "tensorrt_version", lambda library: ("1.7.1.116", "rtx.so"))
+    assert libraries.check_tensorrt("TensorRT-RTX", "tensorrt-rtx").state == state
+
+
+@pytest.mark.parametrize(
     ("code", "found"),
     [
         (
