@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
@@ -14,10 +13,10 @@ from vpt_edge.server.errors import RequestError
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from vpt_edge.runtime.result import Answer
     from vpt_edge.server.chat_reply import ChatReply
     from vpt_edge.server.chat_request import ChatRequest
     from vpt_edge.server.history import Entry, History
+    from vpt_edge.server.plain_answer import PlainAnswer
     from vpt_edge.server.service import Service
 
 HEADERS = {"Cache-Control": "private, no-store", "X-Content-Type-Options": "nosniff"}
@@ -31,17 +30,17 @@ def answer_routes() -> list[Route]:
     ]
 
 
-async def store_answer(
+def store_answer(
     history: History,
     asked: ChatRequest,
-    answer: Answer,
+    answer: PlainAnswer,
     reply: ChatReply,
     details: dict[str, Any],
 ) -> dict[str, Any]:
     """Keep the answer, with ``details`` in its block ``vpt``, where the client wants it stored;
     returns what that block then says of it.
     """
-    if not asked.store:
+    if answer.picture is None:
         return {}
     conversation = asked.conversation
     entry = {
@@ -55,8 +54,7 @@ async def store_answer(
         "usage": usage(answer),
         "vpt": {**describe(answer), **details},
     }
-    number = await asyncio.to_thread(history.keep, entry, answer.image)
-    return {"id": number}
+    return {"id": history.keep(entry, answer.picture)}
 
 
 async def show_answer(request: Request) -> Response:

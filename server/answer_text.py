@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vpt_edge.runtime.result import Finished, Looked, Text
+from vpt_edge.runtime.result import Looked, Text
 from vpt_edge.server.look_rounds import LookRounds
+from vpt_edge.server.plain_answer import PlainAnswer
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.options import AskOptions
     from vpt_edge.runtime.perception import Perception
-    from vpt_edge.runtime.result import Event
+    from vpt_edge.server.plain_answer import PlainEvent
 
 LONGEST_TRIGGER = 32  # characters; each begins with the only < in it
 
@@ -29,11 +30,11 @@ class AnswerText:
         self._turn = ""
         self._sent = ""
 
-    def take(self, event: Event) -> str:
+    def take(self, event: PlainEvent) -> str:
         """What is certain with ``event`` and was not before."""
         self._rounds.take(event)
-        if isinstance(event, Finished):
-            return self._send(event.answer.text)
+        if isinstance(event, PlainAnswer):
+            return self._send(event.text)
         if isinstance(event, Looked):
             self._turn = ""
         if isinstance(event, Text):

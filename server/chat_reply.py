@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.result import Answer, Looked
+    from vpt_edge.runtime.result import Looked
+    from vpt_edge.server.plain_answer import PlainAnswer
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class ChatReply:
     id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def completion(self, answer: Answer, text: str, **details: Any) -> dict[str, Any]:
+    def completion(self, answer: PlainAnswer, text: str, **details: Any) -> dict[str, Any]:
         """The whole ``answer``, which says ``text``; ``details`` go into its block ``vpt``."""
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {
@@ -42,7 +43,7 @@ class ChatReply:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return {**self._head("chat.completion.chunk"), "choices": [choice], **extra}
 
-    def usage_chunk(self, answer: Answer) -> dict[str, Any]:
+    def usage_chunk(self, answer: PlainAnswer) -> dict[str, Any]:
         head = self._head("chat.completion.chunk")
         return {**head, "choices": [], "usage": usage(answer)}
 
@@ -50,7 +51,7 @@ class ChatReply:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 
-def finish_reason(answer: Answer) -> str:
+def finish_reason(answer: PlainAnswer) -> str:
     """OpenAI's word; ours, which has more, stands in ``vpt``."""
     if answer.finish_reason == "length":
         return "length"
@@ -62,7 +63,7 @@ def look(looked: Looked) -> dict[str, Any]:
     return looked.to_dict()
 
 
-def describe(answer: Answer) -> dict[str, Any]:
+def describe(answer: PlainAnswer) -> dict[str, Any]:
     """What OpenAI's shape has no place for."""
     details = asdict(answer.usage)
     seconds = details.pop("seconds")
@@ -70,14 +71,14 @@ def describe(answer: Answer) -> dict[str, Any]:
     return {
         "looks": [look(each) for each in answer.looks],
         "finish_reason": answer.finish_reason,
-        "size": list(answer.image.size),
+        "size": list(answer.size),
         "usage": details,
         "seconds": seconds,
         "first_token_seconds": first_token_seconds,
     }
 
 
-def usage(answer: Answer) -> dict[str, Any]:
+def usage(answer: PlainAnswer) -> dict[str, Any]:
     """Tokens as OpenAI counts them: the last turn's context, visual tokens and looks included, is
     prompt but for what was generated. ``cached_tokens`` were computed for an earlier request.
     """

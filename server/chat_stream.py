@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.runtime.result import Finished, Looked, Text
+from vpt_edge.runtime.result import Looked, Text
 from vpt_edge.server.chat_reply import describe, finish_reason, look
 from vpt_edge.server.event_stream import event
+from vpt_edge.server.plain_answer import PlainAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
-    from vpt_edge.runtime.result import Answer, Event
     from vpt_edge.server.answer_text import AnswerText
     from vpt_edge.server.chat_reply import ChatReply
     from vpt_edge.server.errors import RequestError
+    from vpt_edge.server.plain_answer import PlainEvent
     from vpt_edge.server.shot import Shot
 
 DONE = b"data: [DONE]\n\n"
@@ -36,7 +37,7 @@ class ChatStream:
         reply: ChatReply,
         text: AnswerText,
         include_usage: bool,
-        describe_request: Callable[[Answer], Awaitable[dict[str, Any]]],
+        describe_request: Callable[[PlainAnswer], dict[str, Any]],
         shot: Shot | None = None,
     ) -> None:
         self._reply = reply
@@ -51,10 +52,10 @@ class ChatStream:
             return opening
         return opening + event(self._reply.chunk({}, vpt={"frame": self._shot.to_dict()}))
 
-    async def take(self, each: Event) -> bytes:
+    def take(self, each: PlainEvent) -> bytes:
         certain = self._text.take(each)
-        if isinstance(each, Finished):
-            return b"".join(await self._last_chunks(each.answer, certain))
+        if isinstance(each, PlainAnswer):
+            return b"".join(self._last_chunks(each, certain))
         delta = dict[str, Any]()
         if certain:
             delta = {"content": certain}
@@ -65,12 +66,12 @@ class ChatStream:
             extra = {"look": look(each)}
         return event(self._reply.chunk(delta, vpt=extra))
 
-    async def _last_chunks(self, answer: Answer, rest: str) -> list[bytes]:
+    def _last_chunks(self, answer: PlainAnswer, rest: str) -> list[bytes]:
         """The rest of the answer's text, why it ends, and what it has cost."""
         chunks = list[dict[str, Any]]()
         if rest:
             chunks.append(self._reply.chunk({"content": rest}))
-        details = {**describe(answer), **await self._describe_request(answer)}
+        details = {**describe(answer), **self._describe_request(answer)}
         chunks.append(self._reply.chunk({}, finish_reason(answer), vpt=details))
         if self._include_usage:
             chunks.append(self._reply.usage_chunk(answer))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 
 from vpt_edge.runtime.perception import open_perception
-from vpt_edge.runtime.result import Finished
 from vpt_edge.server.answer_routes import store_answer
 from vpt_edge.server.answer_text import AnswerText
 from vpt_edge.server.ask_options import check_prefix
@@ -21,6 +20,7 @@ from vpt_edge.server.chat_stream import ChatStream
 from vpt_edge.server.connection import run_while_connected
 from vpt_edge.server.errors import RequestError
 from vpt_edge.server.event_stream import EventStreamResponse
+from vpt_edge.server.plain_answer import PlainAnswer
 from vpt_edge.server.subject import Subject, open_subject
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from vpt_edge.runtime.result import Answer, Event
+    from vpt_edge.server.plain_answer import PlainEvent
     from vpt_edge.server.service import Service
 
 EARLY = 0.2  # seconds, after which the frame is shown that a question is about
@@ -48,14 +48,15 @@ async def complete_chat(request: Request) -> Response:
     subject = await run_while_connected(request.receive, opening)
     asked = replace(asked, conversation=asked.conversation.forget_address())
     question = asked.conversation.question
-    events = service.ask(request.state.client, subject.picture, question, asked.options)
+    client = request.state.client
+    events = service.ask(client, subject.picture, question, asked.options, asked.store)
 
-    async def describe(answer: Answer) -> dict[str, Any]:
-        return await describe_request(service, asked, subject, answer, reply)
+    def describe(answer: PlainAnswer) -> dict[str, Any]:
+        return describe_request(service, asked, subject, answer, reply)
 
     if not asked.stream:
         said, answer = await run_while_connected(request.receive, last_answer(events, text))
-        return JSONResponse(reply.completion(answer, said, **await describe(answer)))
+        return JSONResponse(reply.completion(answer, said, **describe(answer)))
     stream = ChatStream(reply, text, asked.include_usage, describe, subject.shot)
     return await EventStreamResponse(events, stream).start(request.receive, patience(subject))
 
@@ -69,12 +70,12 @@ def patience(subject: Subject) -> float | None:
     return EARLY
 
 
-async def describe_request(
-    service: Service, asked: ChatRequest, subject: Subject, answer: Answer, reply: ChatReply
+def describe_request(
+    service: Service, asked: ChatRequest, subject: Subject, answer: PlainAnswer, reply: ChatReply
 ) -> dict[str, Any]:
     """What ``vpt`` says besides the answer, which is stored where the client wants that."""
     details = {"passed_over": asked.conversation.passed_over, **subject.conclude()}
-    stored = await store_answer(service.history, asked, answer, reply, details)
+    stored = store_answer(service.history, asked, answer, reply, details)
     return {**details, **stored}
 
 
@@ -85,11 +86,13 @@ def check_model(name: str | None, served: str) -> None:
         raise RequestError(404, "model_not_found", problem, param="model")
 
 
-async def last_answer(events: AsyncGenerator[Event, None], text: AnswerText) -> tuple[str, Answer]:
+async def last_answer(
+    events: AsyncGenerator[PlainEvent, None], text: AnswerText
+) -> tuple[str, PlainAnswer]:
     """What the answer at the end of ``events`` says, the same as when it is streamed."""
     said = ""
     async with contextlib.aclosing(events):
         async for each in events:
             said += text.take(each)
-    assert isinstance(each, Finished)
-    return said, each.answer
+    assert isinstance(each, PlainAnswer)
+    return said, each

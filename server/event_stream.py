@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from starlette.responses import Response
 
 from vpt_edge.runtime.errors import VptError
-from vpt_edge.runtime.result import Finished
 from vpt_edge.server.connection import ClientGoneError, run_while_connected
 from vpt_edge.server.errors import as_request_error
+from vpt_edge.server.plain_answer import PlainAnswer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from starlette.types import Message, Receive, Scope, Send
 
-    from vpt_edge.runtime.result import Event
     from vpt_edge.server.errors import RequestError
+    from vpt_edge.server.plain_answer import PlainEvent
 
 HEADERS = {
     "Cache-Control": "no-store",
@@ -38,8 +38,8 @@ class Renderer(Protocol):
     def begin(self) -> bytes:
         """What comes before the first event."""
 
-    async def take(self, event: Event) -> bytes:
-        """What ``event`` is to the client; the last one is ``Finished``."""
+    def take(self, event: PlainEvent) -> bytes:
+        """What ``event`` is to the client; the last one is ``PlainAnswer``."""
 
     def fail(self, error: RequestError) -> bytes:
         """What comes instead of the rest: the status has been sent."""
@@ -51,7 +51,7 @@ class EventStreamResponse(Response):
     An error on the way is the last thing that is sent; what is not a VptError is raised behind it.
     """
 
-    def __init__(self, events: AsyncGenerator[Event, None], renderer: Renderer) -> None:
+    def __init__(self, events: AsyncGenerator[PlainEvent, None], renderer: Renderer) -> None:
         super().__init__(headers=HEADERS, media_type=renderer.media_type)
         del self.headers["content-length"]
         self._events = events
@@ -111,8 +111,8 @@ class EventStreamResponse(Response):
                 if not self._coming.done():
                     yield self._renderer.keep_alive
             event = self._coming.result()
-            yield await self._renderer.take(event)
-            if isinstance(event, Finished):
+            yield self._renderer.take(event)
+            if isinstance(event, PlainAnswer):
                 return
             self._coming = asyncio.ensure_future(anext(self._events))
 

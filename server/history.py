@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import secrets
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from PIL import Image
+from typing import Any
 
 COUNT = 200
 BYTES = 64 << 20
 ID_BYTES = 16
-QUALITY = 90  # of the JPEG: sharp enough to cut crops from
 
 
 @dataclass(frozen=True)
@@ -38,10 +33,10 @@ class History:
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._lock = threading.Lock()
 
-    def keep(self, answer: dict[str, Any], picture: Image.Image) -> str:
-        """Keep ``answer`` about ``picture``; returns its id. The oldest ones go."""
+    def keep(self, answer: dict[str, Any], picture: bytes) -> str:
+        """Keep ``answer`` about ``picture``, a JPEG; returns its id. The oldest ones go."""
         number = secrets.token_urlsafe(ID_BYTES)
-        entry = Entry({"id": number, **answer}, encode(picture))
+        entry = Entry({"id": number, **answer}, picture)
         with self._lock:
             self._entries[number] = entry
             while len(self._entries) > self._count or self._total() > self._size:
@@ -58,10 +53,3 @@ class History:
 
     def __len__(self) -> int:
         return len(self._entries)
-
-
-def encode(picture: Image.Image) -> bytes:
-    """``picture`` as JPEG, in its own size: never the bytes that a client sent."""
-    stream = io.BytesIO()
-    picture.convert("RGB").save(stream, "JPEG", quality=QUALITY)
-    return stream.getvalue()

@@ -9,7 +9,7 @@ from vpt_edge.runtime.result import Looked, Text
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.options import AskOptions
-    from vpt_edge.runtime.result import Event
+    from vpt_edge.server.plain_answer import PlainEvent
 
 
 class LookRounds:
@@ -28,7 +28,7 @@ class LookRounds:
         """Whether text that comes now may be followed by a look."""
         return self._rounds_left > 0
 
-    def take(self, event: Event) -> None:
+    def take(self, event: PlainEvent) -> None:
         """Follow the events: looks with no text in between are one round."""
         if isinstance(event, Looked) and not self._in_round:
             self._rounds_left -= 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from vpt_edge.runtime.result import Finished, Looked
+from vpt_edge.runtime.result import Looked
 from vpt_edge.server.chat_reply import usage
+from vpt_edge.server.plain_answer import PlainAnswer
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.result import Answer, Event
     from vpt_edge.server.metrics import Metrics
+    from vpt_edge.server.plain_answer import PlainEvent
     from vpt_edge.server.request_record import RequestRecord
 
 ABORT = "abort"  # vLLM's word for a request whose client went away
@@ -42,13 +43,13 @@ class Observation:
         """Its picture is decoded; in the worker's thread."""
         self._opened = time.monotonic()
 
-    def take(self, event: Event) -> None:
+    def take(self, event: PlainEvent) -> None:
         if isinstance(event, Looked):
             self._metrics.looks.labels(event.kind).inc()
-        elif isinstance(event, Finished):
-            self._finish(event.answer)
+        elif isinstance(event, PlainAnswer):
+            self._finish(event)
 
-    def _finish(self, answer: Answer) -> None:
+    def _finish(self, answer: PlainAnswer) -> None:
         self._over = True
         metrics = self._metrics
         metrics.requests.labels(answer.finish_reason).inc()

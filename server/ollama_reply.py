@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
-from vpt_edge.runtime.result import Finished, Looked, Text
+from vpt_edge.runtime.result import Looked, Text
 from vpt_edge.server.chat_reply import describe, finish_reason, look, usage
+from vpt_edge.server.plain_answer import PlainAnswer
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.result import Answer, Event
     from vpt_edge.server.answer_text import AnswerText
     from vpt_edge.server.errors import RequestError
+    from vpt_edge.server.plain_answer import PlainEvent
 
 SECOND = 1_000_000_000  # nanoseconds
 
@@ -38,7 +39,7 @@ class OllamaReply:
         """The reply where nothing is asked: the model is in memory."""
         return {**self._head(""), "done": True, "done_reason": "load"}
 
-    def last(self, answer: Answer, text: str) -> dict[str, Any]:
+    def last(self, answer: PlainAnswer, text: str) -> dict[str, Any]:
         """The end of ``answer``, with ``text`` and what it has cost: durations in nanoseconds,
         all that is read counts as prompt.
         """
@@ -91,13 +92,13 @@ class OllamaStream:
     def begin(self) -> bytes:
         return b""
 
-    async def take(self, each: Event) -> bytes:
+    def take(self, each: PlainEvent) -> bytes:
         certain = self._text.take(each)
-        if isinstance(each, Finished):
+        if isinstance(each, PlainAnswer):
             rest = b""
             if certain:
                 rest = line(self._reply.part(certain))
-            return rest + line(self._reply.last(each.answer, ""))
+            return rest + line(self._reply.last(each, ""))
         extra = dict[str, Any]()
         if isinstance(each, Text):
             extra = {"piece": each.piece}

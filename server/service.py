@@ -23,6 +23,7 @@ from vpt_edge.server.picture_file import (
     open_upright,
 )
 from vpt_edge.server.pictures import PictureLoader
+from vpt_edge.server.plain_answer import PlainEvents
 from vpt_edge.server.request_record import current_record
 from vpt_edge.server.source_metrics import SourceCollector
 from vpt_edge.server.stopping import Stopping
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.options import AskOptions
     from vpt_edge.runtime.pipeline import EncodedPicture, Pipeline
     from vpt_edge.runtime.queue import EventStream
-    from vpt_edge.runtime.result import Event
+    from vpt_edge.server.plain_answer import PlainEvent
     from vpt_edge.server.settings import Settings
 
 State: TypeAlias = Literal["loading", "ready", "stopping"]
@@ -145,16 +146,24 @@ class Service:
         return encoded_bytes(picture, self._pipeline.bundle.manifest)
 
     async def ask(
-        self, client: str, picture: Askable, question: str, options: AskOptions
-    ) -> AsyncGenerator[Event, None]:
-        """The events of a question. Raises RequestError for what is not answered."""
+        self,
+        client: str,
+        picture: Askable,
+        question: str,
+        options: AskOptions,
+        store: bool = False,
+    ) -> AsyncGenerator[PlainEvent, None]:
+        """The events of a question; the last has the picture if the answer is to be stored.
+
+        Raises RequestError for what is not answered.
+        """
         observation = Observation(self.metrics, current_record())
 
-        def start() -> EventStream:
+        def start() -> PlainEvents:
             observation.start()
             stream = picture.stream(question, **options)
             observation.open()
-            return stream
+            return PlainEvents(stream, store)
 
         try:
             async for event in self.worker.events(client, start):

@@ -8,15 +8,14 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from vpt_edge.runtime.result import Finished
 from vpt_edge.server.errors import RequestError
 from vpt_edge.server.fair_queue import FairQueue, QueueClosedError, QueueFullError
+from vpt_edge.server.plain_answer import PlainAnswer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from vpt_edge.runtime.queue import EventStream
-    from vpt_edge.runtime.result import Event
+    from vpt_edge.server.plain_answer import PlainEvent, PlainEvents
 
 FIRST_GUESS = 5.0  # seconds of an answer, before there was one
 MEMORY = 0.8  # of the mean of their seconds
@@ -50,19 +49,19 @@ class Job:
     later.
     """
 
-    def __init__(self, start: Callable[[], EventStream], time_limit: float) -> None:
+    def __init__(self, start: Callable[[], PlainEvents], time_limit: float) -> None:
         self.queued = time.monotonic()
         self.started: float | None = None
         self.ended: float | None = None
         self.is_complete = False
         self._start = start
-        self._stream: EventStream | None = None
+        self._stream: PlainEvents | None = None
         self._dropped = False
         self._loop = asyncio.get_running_loop()
-        self._arrived: asyncio.Queue[Event | BaseException] = asyncio.Queue()
+        self._arrived: asyncio.Queue[PlainEvent | BaseException] = asyncio.Queue()
         self._timer = self._loop.call_later(time_limit, self._end_late, time_limit)
 
-    async def next(self) -> Event:
+    async def next(self) -> PlainEvent:
         """Its next event. Raises what the request raises, RequestError past its time."""
         event = await self._arrived.get()
         if isinstance(event, Exception):
@@ -105,13 +104,13 @@ class Job:
                     return
                 for event in stream:
                     self._deliver(event)
-                    self.is_complete = isinstance(event, Finished)
+                    self.is_complete = isinstance(event, PlainAnswer)
         except BaseException as error:  # whatever a library raises: the next one has its turn
             self._deliver(error)
         finally:
             self.ended = time.monotonic()
 
-    def _deliver(self, event: Event | BaseException) -> None:
+    def _deliver(self, event: PlainEvent | BaseException) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._arrived.put_nowait, event)
 
@@ -149,8 +148,8 @@ class Worker:
         return max(1.0, self._mean_seconds * (self.waiting + self.running) / 2)
 
     async def events(
-        self, client: str, start: Callable[[], EventStream]
-    ) -> AsyncGenerator[Event, None]:
+        self, client: str, start: Callable[[], PlainEvents]
+    ) -> AsyncGenerator[PlainEvent, None]:
         """What the request of ``start`` gives; leaving the generator ends it between two tokens.
 
         Raises RequestError where it is not begun, or does not end in time.
@@ -160,13 +159,13 @@ class Worker:
             while True:
                 event = await job.next()
                 yield event
-                if isinstance(event, Finished):
+                if isinstance(event, PlainAnswer):
                     return
         finally:
             job.cancel()
             self._queue.remove(job)
 
-    def _submit(self, client: str, start: Callable[[], EventStream]) -> Job:
+    def _submit(self, client: str, start: Callable[[], PlainEvents]) -> Job:
         job = Job(start, self._time_limit)
         try:
             displaced = self._queue.put(client, job)

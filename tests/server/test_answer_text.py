@@ -10,21 +10,22 @@ from scripted import CLIP, OTHER, PICTURE, REGION
 
 from vpt_edge.runtime import Pipeline
 from vpt_edge.runtime.perception import open_perception
-from vpt_edge.runtime.result import Finished, Looked
+from vpt_edge.runtime.result import Looked
 from vpt_edge.runtime.testing import Script
 from vpt_edge.server.answer_text import AnswerText
 from vpt_edge.server.chat_reply import ChatReply
 from vpt_edge.server.chat_stream import ChatStream
 from vpt_edge.server.completions import last_answer
 from vpt_edge.server.ollama_reply import OllamaReply, OllamaStream
+from vpt_edge.server.plain_answer import PlainAnswer, PlainEvents
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from vpt_edge.runtime import Answer, Bundle
+    from vpt_edge.runtime import Bundle
     from vpt_edge.runtime.options import AskOptions
-    from vpt_edge.runtime.result import Event
     from vpt_edge.server.event_stream import Renderer
+    from vpt_edge.server.plain_answer import PlainEvent
 
 WORDS = ["A dog.", " ", "\n", "\t ", "<", "<|", "|>", "<|x_1|", "<b>", "é", "猫", "🐕", "\u2028"]
 TRIGGERS = [REGION, OTHER, CLIP, "<|x_1|>", "<|clip_action_start|>", "<|region_token_start|>"]
@@ -35,21 +36,21 @@ def turns(parts: list[str]) -> st.SearchStrategy[str]:
     return st.lists(st.sampled_from(parts), min_size=1, max_size=8).map("".join)
 
 
-def ask(bundle: Bundle, script: list[str], options: AskOptions) -> list[Event]:
+def ask(bundle: Bundle, script: list[str], options: AskOptions) -> list[PlainEvent]:
     # A turn that is asked for and was not written would be an error of the script.
     opener = Script(*script, *["The end."] * 4)
     with Pipeline(bundle, opener=opener) as pipeline:
-        return list(pipeline.stream(PICTURE, "What?", **options))
+        return list(PlainEvents(pipeline.stream(PICTURE, "What?", **options), False))
 
 
-def pieces_of(bundle: Bundle, events: list[Event], options: AskOptions) -> list[str]:
+def pieces_of(bundle: Bundle, events: list[PlainEvent], options: AskOptions) -> list[str]:
     text = AnswerText(options, open_perception(bundle.manifest))
     return [text.take(event) for event in events]
 
 
-def answer_of(events: list[Event]) -> Answer:
-    assert isinstance(events[-1], Finished)
-    return events[-1].answer
+def answer_of(events: list[PlainEvent]) -> PlainAnswer:
+    assert isinstance(events[-1], PlainAnswer)
+    return events[-1]
 
 
 OPTIONS = st.fixed_dictionaries(
@@ -110,8 +111,8 @@ def test_a_stream_that_was_cut_within_a_character_says_what_is_sure(bundle: Bund
     assert "".join(pieces_of(bundle, events, options)) == answer_of(events).text
 
 
-async def render(renderer: Renderer, events: list[Event]) -> str:
-    pieces = [await renderer.take(event) for event in events]
+def render(renderer: Renderer, events: list[PlainEvent]) -> str:
+    pieces = [renderer.take(event) for event in events]
     return b"".join([renderer.begin(), *pieces]).decode()
 
 
@@ -127,11 +128,11 @@ def said_by_ollama(body: str) -> str:
     return "".join(part["message"]["content"] for part in parts)
 
 
-async def no_details(answer: Answer) -> dict[str, Any]:
+def no_details(answer: PlainAnswer) -> dict[str, Any]:
     return {}
 
 
-async def each_of(events: list[Event]) -> AsyncGenerator[Event, None]:
+async def each_of(events: list[PlainEvent]) -> AsyncGenerator[PlainEvent, None]:
     for event in events:
         yield event
 
@@ -145,7 +146,7 @@ def test_an_answer_is_the_same_streamed_and_at_once(
     perception = open_perception(bundle.manifest)
     at_once, _ = asyncio.run(last_answer(each_of(events), AnswerText(options, perception)))
     openai = ChatStream(ChatReply("tiny"), AnswerText(options, perception), False, no_details)
-    assert said_by_openai(asyncio.run(render(openai, events))) == at_once
+    assert said_by_openai(render(openai, events)) == at_once
     ollama = OllamaStream(OllamaReply("chat", "tiny", {}), AnswerText(options, perception))
-    assert said_by_ollama(asyncio.run(render(ollama, events))) == at_once
+    assert said_by_ollama(render(ollama, events)) == at_once
     assert at_once == answer_of(events).text

@@ -7,20 +7,22 @@ import pytest
 from tasks import run
 
 from vpt_edge.runtime.errors import SessionError
-from vpt_edge.runtime.result import Finished, Text
+from vpt_edge.runtime.result import Text
 from vpt_edge.server import event_stream
 from vpt_edge.server.connection import ClientGoneError
 from vpt_edge.server.errors import RequestError
 from vpt_edge.server.event_stream import EventStreamResponse
+from vpt_edge.server.plain_answer import PlainAnswer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from starlette.types import Message
 
-    from vpt_edge.runtime.result import Event
+    from vpt_edge.server.plain_answer import PlainEvent
 
-END: Any = None  # of an answer that nobody reads
+NO_USAGE: Any = None
+END = PlainAnswer("", (), (), "stop", NO_USAGE, "", (1, 1))  # which nobody reads
 
 
 class Plain:
@@ -32,8 +34,8 @@ class Plain:
     def begin(self) -> bytes:
         return b"begin "
 
-    async def take(self, event: Event) -> bytes:
-        if isinstance(event, Finished):
+    def take(self, event: PlainEvent) -> bytes:
+        if isinstance(event, PlainAnswer):
             return b"end"
         assert isinstance(event, Text)
         return event.piece.encode()
@@ -50,7 +52,7 @@ class Events:
         self.closed = False
         self.waits = asyncio.Event()
 
-    async def __call__(self) -> AsyncGenerator[Event, None]:
+    async def __call__(self) -> AsyncGenerator[PlainEvent, None]:
         try:
             for piece in self._pieces:
                 if piece is None:
@@ -60,7 +62,7 @@ class Events:
                     raise piece
                 else:
                     yield Text(piece)
-            yield Finished(END)
+            yield END
         finally:
             self.closed = True
 
@@ -147,7 +149,7 @@ def test_a_failure_of_the_server_is_told_without_its_words_and_raised() -> None:
 
 def test_events_that_end_too_early_are_a_failure() -> None:
     async def main() -> None:
-        async def short() -> AsyncGenerator[Event, None]:
+        async def short() -> AsyncGenerator[PlainEvent, None]:
             yield Text("a ")
 
         client = Client()

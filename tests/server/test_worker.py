@@ -14,31 +14,32 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from vpt_edge.runtime import Finished, Text
+from vpt_edge.runtime import Text
 from vpt_edge.server.errors import RequestError
+from vpt_edge.server.plain_answer import PlainAnswer
 from vpt_edge.server.worker import Worker
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.queue import EventStream
-    from vpt_edge.runtime.result import Event
+    from vpt_edge.server.plain_answer import PlainEvent, PlainEvents
 
 LONG = 10.0
-END = Finished(cast("Any", None))
+NO_USAGE: Any = None
+END = PlainAnswer("", (), (), "stop", NO_USAGE, "", (1, 1))
 
 
 class Stream:
     """Gives the events that are put into ``events``, until it is closed."""
 
     def __init__(self) -> None:
-        self.events: queue.Queue[Event | Exception | None] = queue.Queue()
+        self.events: queue.Queue[PlainEvent | Exception | None] = queue.Queue()
         self.begun = threading.Event()
         self.closed = threading.Event()
 
-    def start(self) -> EventStream:
+    def start(self) -> PlainEvents:
         self.begun.set()
-        return cast("EventStream", self)
+        return cast("PlainEvents", self)
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[PlainEvent]:
         while not self.closed.is_set():
             event = self.events.get()
             if isinstance(event, Exception):
@@ -65,12 +66,12 @@ def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(work(), 2 * LONG))
 
 
-async def collect(events: AsyncGenerator[Event, None]) -> list[Event]:
+async def collect(events: AsyncGenerator[PlainEvent, None]) -> list[PlainEvent]:
     async with contextlib.aclosing(events):
         return [event async for event in events]
 
 
-def submit(worker: Worker, stream: Stream, client: str = "a") -> asyncio.Task[list[Event]]:
+def submit(worker: Worker, stream: Stream, client: str = "a") -> asyncio.Task[list[PlainEvent]]:
     return asyncio.ensure_future(collect(worker.events(client, stream.start)))
 
 
@@ -79,7 +80,7 @@ async def wait_for(condition: Callable[[], object]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def refusal(task: asyncio.Task[list[Event]]) -> RequestError:
+async def refusal(task: asyncio.Task[list[PlainEvent]]) -> RequestError:
     with pytest.raises(RequestError) as error:
         await task
     return error.value
@@ -119,7 +120,7 @@ def test_an_error_is_the_requests(worker: Worker) -> None:
 
 def test_what_ends_a_program_ends_one_answer(worker: Worker) -> None:
     async def work() -> None:
-        def fail() -> EventStream:
+        def fail() -> PlainEvents:
             raise SystemExit
 
         with pytest.raises(RuntimeError, match="SystemExit"):
