@@ -84,6 +84,7 @@ def _run(options: argparse.Namespace) -> None:
         _read_certificate(options),
     )
     listener.service.stopping.then(notifier.stopping)
+    listener.heartbeat.then(notifier.beat)
     try:
         listener.run()
     finally:

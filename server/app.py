@@ -95,8 +95,10 @@ def routes() -> list[Route]:
 
 
 async def report_health(request: Request) -> Response:
-    """200 when questions are answered, 503 before and after, with the reason."""
+    """200 when questions are answered, 503 before and after, and where that hangs."""
     service: Service = request.app.state.service
+    if service.problem is not None:
+        return JSONResponse({"status": "unwell", "problems": [service.problem]}, 503)
     status = 503
     if service.state == "ready":
         status = 200

@@ -15,6 +15,7 @@ from vpt_edge.server.listening_sockets import BACKLOG
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from starlette.types import ASGIApp
 
@@ -26,7 +27,9 @@ TICKS = 5  # of uvicorn's, ten a second, between two looks at the connections
 
 
 class HttpServer(uvicorn.Server):
-    """Answers with ``app`` at sockets that listen. ``answers`` is set when it does."""
+    """Answers with ``app`` at sockets that listen. ``answers`` is set when it does; ``beat`` is
+    called twice a second meanwhile.
+    """
 
     def __init__(self, app: ASGIApp, settings: Settings, context: ssl.SSLContext | None) -> None:
         protocol = type("Connection", (HttpConnection,), {"settings": settings})
@@ -46,6 +49,7 @@ class HttpServer(uvicorn.Server):
         )
         super().__init__(config)
         self.answers = threading.Event()
+        self.beat: Callable[[], object] = lambda: None
         self._settings = settings
         self._context = context
 
@@ -74,6 +78,7 @@ class HttpServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if counter % TICKS == 0:
             self._sweep()
+            self.beat()
         return await super().on_tick(counter)
 
     def _sweep(self) -> None:

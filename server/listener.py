@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vpt_edge.runtime.errors import VptError
 from vpt_edge.server.app import create_app
 from vpt_edge.server.certificate import Certificate, open_certificate
+from vpt_edge.server.heartbeat import Heartbeat
 from vpt_edge.server.http_server import ABANDONED, HttpServer
 from vpt_edge.server.listening_sockets import close_sockets, open_sockets
 from vpt_edge.server.service import LAST_STEP, Service
@@ -48,6 +49,8 @@ class Listener:
         self._failure: BaseException | None = None
         self._over = threading.Event()
         self._server = HttpServer(create_app(self.service, load=False), settings, self._context)
+        self.heartbeat = Heartbeat(self.service)
+        self._server.beat = self.heartbeat.beat
 
     @property
     def address(self) -> str:

@@ -59,6 +59,8 @@ class Metrics:
         running.set_function(lambda: worker.running)
         waiting = _gauge("requests_waiting", "Questions that wait")
         waiting.set_function(lambda: worker.waiting)
+        up = _gauge("worker_up", "1 while questions can be computed, 0 where that hangs")
+        up.set_function(lambda: worker.problem is None)
         self._codes = set[str]()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(
@@ -66,7 +68,7 @@ class Metrics:
                 *(self.requests, self.errors, self.looks),
                 *(self.prompt_tokens, self.cached_tokens, self.generation_tokens),
                 *(self.queue_seconds, self.first_token_seconds, self.request_seconds),
-                *(self.stage_seconds, running, waiting),
+                *(self.stage_seconds, running, waiting, up),
             )
         )
         self._registry.register(_CacheCollector(cache))

@@ -70,7 +70,7 @@ class Service:
         self.history = History()
         self.watching = Watching(settings.watch)
         self.stopping.then(self.watching.stop)
-        self.worker = Worker(settings.queue_size, settings.time_limit)
+        self.worker = Worker(settings.queue_size, settings.time_limit, settings.step_seconds)
         self._open_pipeline = open_pipeline
         self._pipeline: Pipeline | None = None
         self._lock = threading.Lock()
@@ -85,6 +85,13 @@ class Service:
             problem = f"the server is {self.state}"
             raise RequestError(503, self.state, problem, "ask again later", retry_after=2.0)
         return self._pipeline
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is ready and answers nothing; None where that is not so."""
+        if self.state != "ready":
+            return None
+        return self.worker.problem
 
     def load(self) -> None:
         """Open the pipeline and answer from now on. Raises what the pipeline raises."""

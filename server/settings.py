@@ -27,10 +27,11 @@ class Settings:
 
     Limits: ``max_body`` in bytes, of a picture's file too, ``max_bodies`` of all open requests
     together, ``max_pixels`` of a picture, ``max_messages``, ``max_tokens`` of a turn,
-    ``queue_size`` requests that wait, ``time_limit`` in seconds, ``cache_bytes`` of pictures kept
-    for the next question, ``max_connections``, ``header_seconds`` for the head of a request,
-    ``body_seconds`` for its body, ``write_seconds`` in which a client must take some of its reply,
-    and ``grace_seconds`` for the answer that is computed when the server ends.
+    ``queue_size`` requests that wait, ``time_limit`` in seconds, ``step_seconds`` that one step of
+    an answer takes at the longest, ``cache_bytes`` of pictures kept for the next question,
+    ``max_connections``, ``header_seconds`` for the head of a request, ``body_seconds`` for its
+    body, ``write_seconds`` in which a client must take some of its reply, and ``grace_seconds`` for
+    the answer that is computed when the server ends.
     """
 
     model: str
@@ -50,6 +51,7 @@ class Settings:
     max_tokens: int = 1024
     queue_size: int = 16
     time_limit: float = 120.0
+    step_seconds: float = 120.0
     cache_bytes: int = 256 * MEBIBYTE
     max_connections: int = 128
     header_seconds: float = 10.0

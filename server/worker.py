@@ -56,7 +56,7 @@ class Job:
         self.is_complete = False
         self._start = start
         self._stream: PlainEvents | None = None
-        self._dropped = False
+        self._dropped_at: float | None = None  # on the monotonic clock
         self._loop = asyncio.get_running_loop()
         self._arrived: asyncio.Queue[PlainEvent | BaseException] = asyncio.Queue()
         self._timer = self._loop.call_later(time_limit, self._end_late, time_limit)
@@ -86,21 +86,29 @@ class Job:
         self._timer.cancel()
         self._drop()
 
+    @property
+    def overdue(self) -> float:
+        """Seconds since nobody waits for it any more."""
+        if self._dropped_at is None:
+            return 0.0
+        return time.monotonic() - self._dropped_at
+
     def _drop(self) -> None:
-        self._dropped = True
+        if self._dropped_at is None:
+            self._dropped_at = time.monotonic()
         stream = self._stream
         if stream is not None:
             stream.close()
 
     def run(self) -> None:
         """Compute it, in the worker's thread."""
-        if self._dropped:
+        if self._dropped_at is not None:
             return
         self.started = time.monotonic()
         try:
             with contextlib.closing(self._start()) as stream:
                 self._stream = stream
-                if self._dropped:  # perhaps before there was a stream to close
+                if self._dropped_at is not None:  # perhaps before there was a stream to close
                     return
                 for event in stream:
                     self._deliver(event)
@@ -119,10 +127,12 @@ class Worker:
     """Computes one request after the other, whole: none waits between its looks for another.
 
     ``size``: how many may wait. ``time_limit``: seconds for each, its waiting included.
+    ``step_seconds``: the longest that one step of an answer may take.
     """
 
-    def __init__(self, size: int, time_limit: float) -> None:
+    def __init__(self, size: int, time_limit: float, step_seconds: float) -> None:
         self._time_limit = time_limit
+        self._step_seconds = step_seconds
         self._queue: FairQueue[Job] = FairQueue(size)
         self._job: Job | None = None
         self._mean_seconds = FIRST_GUESS
@@ -141,6 +151,19 @@ class Worker:
         if self._job is None:
             return 0
         return 1
+
+    @property
+    def problem(self) -> str | None:
+        """Why no request is computed any more; None where they are."""
+        if self._thread.ident is not None and not self._thread.is_alive():
+            return "the thread that computes has ended"
+        job = self._job
+        if job is None or job.overdue <= self._step_seconds:
+            return None
+        return (
+            f"a step hangs: its request ended {job.overdue:.0f} s ago, "
+            f"and a step takes at most {self._step_seconds:g} s"
+        )
 
     @property
     def retry_after(self) -> float:

@@ -53,6 +53,8 @@ def test_it_comes_back_for_ever_and_ends_in_time() -> None:
     assert value("Type") == "notify"
     assert value("Restart") == "always"
     assert value("SuccessExitStatus") == str(INTERRUPTED)
+    assert value("WatchdogSec") == "1min"
+    assert value("WatchdogSignal") == "SIGKILL"  # which leaves no core with what was asked
     assert float(value("TimeoutStopSec")) > 2 * Settings("model").grace_seconds
     assert int(value("LimitNOFILE")) > 4 * Settings("model").max_connections
 

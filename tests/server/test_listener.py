@@ -197,7 +197,7 @@ def test_a_client_that_goes_away_ends_its_answer_within_a_step(
         served.gate.wait_for(4)
         job = worker._job
     assert job is not None
-    wait_until(lambda: job._dropped)  # while the fourth step goes on
+    wait_until(lambda: job._dropped_at is not None)  # while the fourth step goes on
     served.gate.let(1)
     served.wait_idle()
     assert served.gate.steps == 4

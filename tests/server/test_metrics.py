@@ -40,6 +40,7 @@ class Nothing:
 
     running = 1
     waiting = 2
+    problem = None
     hits = 3
     misses = 4
     evictions = 5

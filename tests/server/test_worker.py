@@ -54,7 +54,7 @@ class Stream:
 
 @pytest.fixture
 def worker() -> Iterator[Worker]:
-    worker = Worker(2, LONG)
+    worker = Worker(2, LONG, LONG)
     worker.start()
     yield worker
     worker.stop()
@@ -201,7 +201,7 @@ def test_who_goes_away_in_the_moment_of_an_event_is_not_overlooked(worker: Worke
 
 
 def test_an_answer_has_its_time() -> None:
-    worker = Worker(2, 0.5)
+    worker = Worker(2, 0.5, LONG)
     worker.start()
 
     async def work() -> None:
@@ -218,7 +218,7 @@ def test_an_answer_has_its_time() -> None:
 
 
 def test_one_that_waited_its_time_in_vain_may_be_asked_again() -> None:
-    worker = Worker(2, 0.05)  # that computes nothing
+    worker = Worker(2, 0.05, LONG)  # that computes nothing
 
     async def work() -> None:
         error = await refusal(submit(worker, Stream()))
@@ -230,7 +230,7 @@ def test_one_that_waited_its_time_in_vain_may_be_asked_again() -> None:
 
 
 def test_a_client_that_reads_late_gets_what_was_computed_in_time() -> None:
-    worker = Worker(2, 0.1)
+    worker = Worker(2, 0.1, LONG)
     worker.start()
 
     async def work() -> None:
@@ -250,7 +250,7 @@ def test_a_client_that_reads_late_gets_what_was_computed_in_time() -> None:
 
 
 def test_the_end_lets_one_be_computed_and_refuses_the_others() -> None:
-    worker = Worker(2, LONG)
+    worker = Worker(2, LONG, LONG)
     worker.start()
 
     async def work() -> None:
@@ -272,7 +272,7 @@ def test_the_end_lets_one_be_computed_and_refuses_the_others() -> None:
 
 
 def test_what_takes_too_long_at_the_end_is_abandoned() -> None:
-    worker = Worker(2, LONG)
+    worker = Worker(2, LONG, LONG)
     worker.start()
 
     async def work() -> None:
@@ -327,6 +327,46 @@ def test_who_is_refused_is_forgotten(worker: Worker) -> None:
 
 
 def test_one_that_was_never_started_ends_at_once() -> None:
-    worker = Worker(2, LONG)
+    worker = Worker(2, LONG, LONG)
     worker.stop()
     assert worker.join(LONG)
+
+
+class Hung(Stream):
+    """Goes on when it is told to, whoever has closed it."""
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+@pytest.mark.parametrize("time_limit", [0.1, LONG])
+def test_a_step_that_does_not_end_behind_its_request_is_a_problem(time_limit: float) -> None:
+    worker = Worker(2, time_limit, 0.1)
+    worker.start()
+
+    async def work() -> None:
+        stream = Hung()
+        task = submit(worker, stream)
+        await wait_for(stream.begun.is_set)
+        if time_limit == LONG:
+            assert worker.problem is None
+            task.cancel()
+        await asyncio.wait((task,))
+        await wait_for(lambda: worker.problem)
+        assert str(worker.problem).startswith("a step hangs: its request ended ")
+        stream.events.put(None)
+        await wait_for(lambda: not worker.running)
+        assert worker.problem is None
+
+    run(work)
+    worker.stop()
+    assert worker.join(LONG)
+
+
+def test_a_thread_that_is_gone_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(2, LONG, LONG)
+    assert worker.problem is None
+    monkeypatch.setattr(worker._queue, "take", lambda: None)
+    worker.start()
+    assert worker.join(LONG)
+    assert worker.problem == "the thread that computes has ended"
