@@ -12,10 +12,11 @@ from starlette.responses import Response
 
 from vpt_edge.server.body_budget import BodyBudget
 from vpt_edge.server.error_reply import UNCLEAR, reply_with
-from vpt_edge.server.errors import RequestError
+from vpt_edge.server.errors import RequestError, as_request_error
 from vpt_edge.server.hosts import client_network, is_own_name
 from vpt_edge.server.keys import Keys
 from vpt_edge.server.origins import cors_headers, is_same_origin, preflight_headers
+from vpt_edge.server.request_id import set_request_id
 from vpt_edge.server.route_path import route_path
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Access:
         number = uuid.uuid4().hex
         state = scope.setdefault("state", {})
         state["id"] = number
+        set_request_id(number)
         state["client"] = _peer(scope)
         headers = Headers(scope=scope)
         allowed = cors_headers(headers.get("origin"), self._settings.origins)
@@ -72,12 +74,11 @@ class Access:
             await app(scope, body.receive, reply.send)
         except RequestError as error:
             await reply_with(error, route_path(scope))(scope, receive, reply.send)
-        except Exception:
+        except Exception as error:
             logger.exception("request %s failed", number)
             if reply.started:
                 raise
-            failure = RequestError(500, "internal_error", f"the request {number} failed")
-            await reply_with(failure, route_path(scope))(scope, receive, reply.send)
+            await reply_with(as_request_error(error), route_path(scope))(scope, receive, reply.send)
         finally:
             self._running -= 1
             body.release()

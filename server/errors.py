@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from vpt_edge.runtime.errors import VptError
+from vpt_edge.server.request_id import request_id
 
 INVALID = "invalid_request_error"
 INTERNAL = "internal_error"  # what the client did not cause
+ASK_OPERATOR = "its log says why"
+
+log = logging.getLogger("vpt_edge.server")
 
 
 class RequestError(VptError):
@@ -60,13 +65,18 @@ class RequestError(VptError):
 
 
 def as_request_error(error: Exception) -> RequestError:
-    """``error`` as what a client is told: what it did not cause is an error of the server."""
+    """``error`` as what a client is told.
+
+    What it did not cause is an error of the server, whose words are not for others: they name files
+    and machines. The log has them, with the request's id: a VptError's from here, and those of
+    others, which are raised on, with where it was.
+    """
     if isinstance(error, RequestError):
         return error
+    number = request_id()
     if isinstance(error, VptError):
-        return RequestError(500, INTERNAL, error.problem, error.fix)
-    problem = f"the server failed ({type(error).__name__}), its log says where"
-    return RequestError(500, INTERNAL, problem)
+        log.error("request %s failed: %s", number, error)
+    return RequestError(500, INTERNAL, f"the server failed at the request {number}", ASK_OPERATOR)
 
 
 def error_body(path: str, error: RequestError) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 from vpt_edge.runtime.errors import ImageError, PromptError, VptError
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.server.access_log import open_access_log
-from vpt_edge.server.errors import INTERNAL, RequestError, as_request_error
+from vpt_edge.server.errors import RequestError, as_request_error
 from vpt_edge.server.history import History
 from vpt_edge.server.metrics import Metrics
 from vpt_edge.server.observation import Observation
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
 
 State: TypeAlias = Literal["loading", "ready", "stopping"]
 LAST_STEP = 30.0  # seconds at most until an answer that is abandoned has ended
-
-log = logging.getLogger("vpt_edge.server")
 
 
 class Askable(Protocol):
@@ -179,8 +176,6 @@ class Service:
         except VptError as error:
             failure = as_answer_error(error)
             observation.fail(failure.code)
-            if failure.code == INTERNAL:
-                log.error("an answer failed: %s", error)
             raise failure from error
         except Exception as error:  # a fault of the server
             observation.fail(as_request_error(error).code)

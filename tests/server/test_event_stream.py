@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vpt_edge.server.plain_answer import PlainEvent
 
 NO_USAGE: Any = None
+FAILED = b"the server failed at the request ; its log says why"
 END = PlainAnswer("", (), (), "stop", NO_USAGE, "", (1, 1))  # which nobody reads
 
 
@@ -118,7 +119,10 @@ def test_pieces_are_sent_as_they_come() -> None:
     ("error", "said"),
     [
         (RequestError(422, "time_limit", "too slow"), b"422 too slow"),
-        (SessionError("the decoder failed"), b"500 the decoder failed"),
+        (
+            SessionError("/a/file is damaged"),
+            b"500 the server failed at the request ; its log says why",
+        ),
     ],
 )
 def test_an_error_between_pieces_is_the_last_one(error: Exception, said: bytes) -> None:
@@ -139,7 +143,7 @@ def test_a_failure_of_the_server_is_told_without_its_words_and_raised() -> None:
         client = Client()
         with pytest.raises(ValueError, match="secret"):
             await serve(events, client)
-        assert client.body.startswith(b"begin a 500 the server failed (ValueError)")
+        assert client.body.startswith(b"begin a 500 the server failed at the request")
         assert b"secret" not in client.body
         assert client.messages[-1]["more_body"] is False
         assert events.closed
