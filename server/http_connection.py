@@ -7,23 +7,26 @@ connection for ever.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vpt_edge.server.error_reply import UNCLEAR
 from vpt_edge.server.errors import RequestError
+from vpt_edge.server.late_transport import LateTransport
 from vpt_edge.server.settings import Settings
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Iterable
 
 BURST = 64  # connections beyond the most: perhaps they have asked, and it has not been read yet
-LINGER = 2.0  # seconds for what a client still sends, or takes, when everything has been said
+# For what a client still sends, or takes, when everything has been said.
+LINGER = 5.0  # seconds
+LINGER_BYTES = 128 << 20
 
 
 class HttpConnection(H11Protocol):
@@ -37,6 +40,7 @@ class HttpConnection(H11Protocol):
         self._head_since: float | None = self.since
         self._full_since: float | None = None
         self._end_since: float | None = None
+        self._end_bytes = 0
 
     @property
     def is_idle(self) -> bool:
@@ -45,17 +49,29 @@ class HttpConnection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.late = LateTransport(transport, self._is_sending)
+        self.transport = cast("asyncio.Transport", self.late)
         close_idle(self.connections, self.settings.max_connections + BURST)
 
+    def _is_sending(self) -> bool:
+        """Whether a request has not come whole, or what came is not one."""
+        return self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._look_for_head()
+        if self._end_since is not None:
+            self._end_bytes += len(data)
+        if self._end_bytes > LINGER_BYTES:
+            self.transport.abort()
+        if not self.late.is_late:
+            super().data_received(data)
+            self._look_for_head()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self.since = time.monotonic()
         if self.conn.their_state is h11.SEND_BODY:  # and nobody reads it any more
             self._end_since = self.since
+            self._end_bytes = 0
         self._look_for_head()
 
     def _look_for_head(self) -> None:
@@ -114,7 +130,7 @@ class HttpConnection(H11Protocol):
 def close_idle(connections: Iterable[object], most: int) -> None:
     """Where there are more than ``most``, close those that have asked for nothing the longest."""
     ours = [each for each in connections if isinstance(each, HttpConnection)]
-    still_open = [each for each in ours if not each.transport.is_closing()]
+    still_open = [each for each in ours if not each.late.is_closed()]
     idle = [each for each in still_open if each.is_idle]
     idle.sort(key=lambda each: each.since)
     for each in idle[: max(0, len(still_open) - most)]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from wire import Wire, request, statuses
 
+from vpt_edge.server import http_connection
 from vpt_edge.server.http_connection import LINGER
 from vpt_edge.server.http_server import HttpServer
 from vpt_edge.server.listening_sockets import open_sockets
@@ -157,6 +158,63 @@ def test_a_body_that_nobody_reads_does_not_hold_a_connection(run: Callable[..., 
     with Wire(running.port) as wire:
         wire.send(request("", "Content-Length: 1000", line="POST / HTTP/1.1")).read_until(b"}")
         assert LINGER - 1 < wire.drip(b"a" * 1000, 0.05) < LINGER + 5
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+@pytest.mark.parametrize("how", ["Content-Length: 30000000", "Transfer-Encoding: chunked"])
+def test_who_sends_all_before_it_reads_has_an_early_reply(
+    run: Callable[..., Running], connection: str, how: str
+) -> None:
+    """A socket that is closed with bytes nobody has read is reset, and the reply is lost."""
+    head = request("", how, f"Connection: {connection}", line="POST / HTTP/1.1")
+    chunk = b"a" * 1_000_000
+    if "chunked" in how:
+        chunk = b"f4240\r\n" + chunk + b"\r\n"
+    with Wire(run().port) as wire:
+        wire.send(head)
+        time.sleep(0.3)  # it has been answered
+        for _ in range(30):
+            wire.send(chunk)
+        assert statuses(wire.read_until(b"}")) == [200]
+
+
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_who_sends_for_ever_behind_a_reply_is_left(
+    run: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, connection: str
+) -> None:
+    monkeypatch.setattr(http_connection, "LINGER", LONG)
+    monkeypatch.setattr(http_connection, "LINGER_BYTES", 1 << 20)
+    running = run()
+    headers = ("Content-Length: 1000000000", f"Connection: {connection}")
+    with Wire(running.port) as wire:
+        wire.send(request("", *headers, line="POST / HTTP/1.1"))
+        wire.read_until(b"}")
+        with pytest.raises(OSError, match=r"reset|[Bb]roken"):
+            wire.send(b"a" * 30_000_000)
+        wait_until(lambda: running.connections == 0)
+
+
+def test_who_sends_slowly_behind_its_last_reply_is_left(run: Callable[..., Running]) -> None:
+    headers = ("Content-Length: 1000", "Connection: close")
+    running = run()
+    with Wire(running.port) as wire:
+        wire.send(request("", *headers, line="POST / HTTP/1.1")).read_all()
+        assert running.connections == 1
+        began = time.monotonic()
+        wait_until(lambda: running.connections == 0)
+        assert LINGER - 1 < time.monotonic() - began < LINGER + 5
+
+
+def test_those_that_linger_keep_nobody_out(run: Callable[..., Running]) -> None:
+    running = run(max_connections=5)
+    headers = ("Content-Length: 1000", "Connection: close")
+    with ExitStack() as stack:
+        for _ in range(100):
+            wire = stack.enter_context(Wire(running.port))
+            wire.send(request("", *headers, line="POST / HTTP/1.1")).read_all()
+        wait_until(lambda: running.connections <= 5)
+        wire = stack.enter_context(Wire(running.port))
+        assert statuses(wire.send(GET).read_until(b"}")) == [200]
 
 
 def test_a_body_that_is_late_but_whole_leaves_the_connection_open(

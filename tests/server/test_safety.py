@@ -175,12 +175,13 @@ def test_100_mb_in_chunks(serve: Serve) -> None:
     assert still_answers(served)
 
 
-def test_100_mb_of_an_ordinary_client(served: Served) -> None:
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_100_mb_of_an_ordinary_client(served: Served, connection: str) -> None:
     """It sends everything before it reads: on this machine fast enough to be told."""
     reply = served.client.post(
         "/v1/chat/completions",
         content=b"a" * (100 * MEBIBYTE),
-        headers={"Content-Type": "application/json"},
+        headers={"Content-Type": "application/json", "Connection": connection},
     )
     assert (reply.status_code, reply.json()["error"]["code"]) == (413, "body_too_large")
 
