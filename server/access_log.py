@@ -20,6 +20,7 @@ STANDARD_OUTPUT = "-"
 # What machines ask for again and again: left out while it goes well.
 POLLS = re.compile(r"/(?:health|readyz|metrics|sources/[^/]*/frame)")
 SECRET = re.compile(r"(?<=^/answers/)[^/]+")  # whoever knows an answer's name may see it
+MODE = 0o600  # who asks from where, and perhaps what, is for nobody else to read
 FAILURE = 400  # the first status of those that are one
 
 
@@ -43,7 +44,7 @@ class AccessLog:
         self._file = None
         self._is_failing = False
         if place != STANDARD_OUTPUT:
-            self._file = JsonLines(place)
+            self._file = JsonLines(place, mode=MODE)
 
     def write(self, line: dict[str, Any], record: RequestRecord) -> None:
         """A line of what is known of a request: its ``path`` and ``status`` are always there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from vpt_edge.live.sinks.sink import Item
 
 ROTATE = 1 << 26  # bytes
+MODE = 0o644
 KEEP = 4  # older files: FILE.1 is the newest of them
 BLOCK = 1 << 16
 
@@ -49,7 +51,8 @@ class JsonLines:
 
     Each is written by one call, so that a process that is killed leaves whole lines and at most a
     part of the last, which the next one takes away. A file of more than ``rotate`` bytes becomes
-    ``path``.1, that one ``path``.2, and so on: ``keep`` of them stay.
+    ``path``.1, that one ``path``.2, and so on: ``keep`` of them stay. Where others rename or remove
+    it, the next line begins another one. ``mode``: of a new one, less the umask.
 
     Raises SinkError and VptError for a place where such a file cannot be.
     """
@@ -58,12 +61,17 @@ class JsonLines:
     dropped = 0
 
     def __init__(
-        self, path: str | os.PathLike[str], rotate: int = ROTATE, keep: int = KEEP
+        self,
+        path: str | os.PathLike[str],
+        rotate: int = ROTATE,
+        keep: int = KEEP,
+        mode: int = MODE,
     ) -> None:
         check_file(path)
         self._path = Path(path)
         self._rotate = rotate
         self._keep = keep
+        self._mode = mode
         self._handle: int | None = None  # opened with the first line
         if self._path.exists():
             self._check()
@@ -87,8 +95,7 @@ class JsonLines:
         handle = self._open()
         size = os.fstat(handle).st_size
         if size and size + len(line) > self._rotate:
-            self._turn()
-            handle = self._open()
+            handle = self._turn(handle)
             size = 0
         written = 0
         try:
@@ -100,14 +107,26 @@ class JsonLines:
             raise SinkError(f"cannot write {self._path}: no space is left for a line")
 
     def _open(self) -> int:
+        if self._handle is not None and not self._is_in_place(self._handle):
+            self.close()
+            if self._path.exists():
+                self._check()
         if self._handle is None:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._handle = os.open(self._path, flags, 0o644)
+            self._handle = os.open(self._path, flags, self._mode)
             _cut_half_line(self._handle)
         return self._handle
 
-    def _turn(self) -> None:
-        """Make room for a new file."""
+    def _is_in_place(self, handle: int) -> bool:
+        """Whether the open file still bears the name."""
+        try:
+            return os.path.samestat(os.fstat(handle), self._path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _turn(self, handle: int) -> int:
+        """Make room for a new file, which may be read by whom the open one might."""
+        mode = stat.S_IMODE(os.fstat(handle).st_mode)
         self.close()
         for number in range(self._keep, 1, -1):
             older = self._numbered(number - 1)
@@ -117,6 +136,9 @@ class JsonLines:
             self._path.replace(self._numbered(1))
         else:
             self._path.unlink()
+        handle = self._open()
+        os.fchmod(handle, mode)
+        return handle
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")

@@ -59,6 +59,13 @@ def test_it_comes_back_for_ever_and_ends_in_time() -> None:
     assert int(value("LimitNOFILE")) > 4 * Settings("model").max_connections
 
 
+def test_there_is_a_place_for_the_access_log() -> None:
+    assert value("ProtectSystem") == "strict"
+    place = f"/var/log/{value('LogsDirectory')}"
+    assert value("LogsDirectoryMode") == "0750"
+    assert f"--access-log {place}/access.jsonl" in PAGE
+
+
 def test_keys_are_in_no_argument_and_no_environment() -> None:
     """Every user of the machine reads the arguments of a process, and each child its
     environment.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -45,6 +46,32 @@ def test_a_request_is_a_line(serve: Serve, tmp_path: Path) -> None:
     assert SECRET not in text
     assert "A dog" not in text
     assert "base64" not in text
+
+
+@pytest.mark.parametrize("log_questions", [False, True])
+def test_nobody_else_may_read_it(serve: Serve, tmp_path: Path, log_questions: bool) -> None:
+    path = tmp_path / "access.jsonl"
+    before = os.umask(0)
+    try:
+        served = serve("A dog.", access_log=str(path), log_questions=log_questions)
+        served.ask()
+        served.close()
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_it_goes_on_where_it_was_when_it_is_renamed(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "access.jsonl"
+    served = serve("A dog.", "A cat.", access_log=str(path), log_questions=True)
+    for text in ("First?", "Second?"):
+        served.ask(text=text)
+        served.wait_until(path.exists)
+        path.rename(tmp_path / text)
+    served.close()
+    for text in ("First?", "Second?"):
+        (line,) = read_lines(tmp_path / text)
+        assert line["question"] == text
 
 
 def test_question_and_answer_are_in_it_where_an_operator_wants_them(

@@ -158,3 +158,58 @@ def test_a_file_that_may_not_be_written(tmp_path: Path) -> None:
     path.touch(0o444)
     with pytest.raises(SinkError, match="no permission"):
         JsonLines(path)
+
+
+@pytest.mark.parametrize("is_renamed", [True, False])
+def test_a_file_that_others_take_away_is_begun_anew(tmp_path: Path, is_renamed: bool) -> None:
+    path = tmp_path / "answers.jsonl"
+    lines = JsonLines(path)
+    lines.put(seen(0))
+    if is_renamed:
+        path.rename(tmp_path / "answers.old")
+    else:
+        path.unlink()
+    lines.put(seen(1))
+    lines.put(seen(2))
+    lines.close()
+    assert read(path) == [1, 2]
+    assert not is_renamed or read(tmp_path / "answers.old") == [0]
+
+
+def test_one_that_others_put_in_its_place_is_gone_on_with(tmp_path: Path) -> None:
+    """As by logrotate with ``create``."""
+    path = tmp_path / "answers.jsonl"
+    lines = JsonLines(path)
+    lines.put(seen(0))
+    path.unlink()
+    path.touch(0o640)
+    lines.put(seen(1))
+    lines.close()
+    assert read(path) == [1]
+
+
+def test_another_kind_of_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    lines = JsonLines(path)
+    lines.put(seen(0))
+    path.unlink()
+    path.write_text("notes of somebody")
+    with pytest.raises(SinkError, match="holds something else"):
+        lines.put(seen(1))
+    assert path.read_text() == "notes of somebody"
+    path.unlink()
+    lines.put(seen(2))
+    lines.close()
+    assert read(path) == [2]
+
+
+def test_who_may_read_a_file_may_read_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    lines = JsonLines(path, rotate=LENGTH, mode=0o600)
+    lines.put(seen(0))
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o664)
+    lines.put(seen(1))
+    lines.close()
+    assert read(tmp_path / "answers.jsonl.1") == [0]
+    assert path.stat().st_mode & 0o777 == 0o664
