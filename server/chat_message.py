@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.server.conversation import ChatMessage, join_texts
 from vpt_edge.server.errors import RequestError
+from vpt_edge.server.harmless_fields import CHAT as HARMLESS
 
 if TYPE_CHECKING:
     from vpt_edge.server.conversation import Role
@@ -17,15 +18,10 @@ ROLES: dict[str, Role] = {
     "user": "user",
     "assistant": "assistant",
 }
-DETAILS = ("auto", "low", "high", "original")  # one size for all: the bundle's limits say which
+DETAILS = ("auto", "low", "high", "original")
 READ = {"role", "content", "refusal"}
-# What clients give back of an answer, or keep for themselves.
-HARMLESS = {
-    *("name", "id", "annotations", "cache_control"),
-    *("reasoning", "reasoning_content", "reasoning_details", "thinking"),
-}
 NEUTRAL: dict[str, tuple[Any, ...]] = {"tool_calls": ([],), "images": ([],), "files": ([],)}
-PART_HARMLESS = {"type", "cache_control"}
+PART_READ = {"type"} | HARMLESS["a part of a message"]
 
 
 def read_message(fields: Fields) -> ChatMessage:
@@ -34,7 +30,7 @@ def read_message(fields: Fields) -> ChatMessage:
     for field in ("tool_calls", "function_call", "audio"):
         if fields.get(field):
             raise unsupported(f"{fields.path(field)}: this model calls no tools and hears nothing")
-    fields.refuse_others(READ | HARMLESS, NEUTRAL)
+    fields.refuse_others(READ | HARMLESS["a message"], NEUTRAL)
     refusal = fields.text("refusal")
     content = fields.get("content")
     if content is None and role != "user":
@@ -74,7 +70,7 @@ def _read_parts(fields: Fields, role: Role) -> ChatMessage:
 
 
 def _read_text(part: Fields, kind: str) -> str:
-    part.refuse_others(PART_HARMLESS | {kind}, {"annotations": ([],)})
+    part.refuse_others(PART_READ | {kind}, {"annotations": ([],)})
     text = part.text(kind)
     if text is None:
         raise part.wrong(kind, text, "a text")
@@ -83,14 +79,14 @@ def _read_text(part: Fields, kind: str) -> str:
 
 def _read_address(part: Fields) -> str:
     """Of a picture: OpenAI's object with a url, or the plain text that some clients send."""
-    part.refuse_others(PART_HARMLESS | {"image_url"}, {})
+    part.refuse_others(PART_READ | {"image_url"}, {})
     value = part.get("image_url")
     if isinstance(value, str) and value:
         return part.check_text("image_url", value)
     if not isinstance(value, dict):
         raise part.wrong("image_url", value, "an object with a url")
     source = part.object("image_url")
-    source.refuse_others({"url", "detail"}, {})
+    source.refuse_others({"url"} | HARMLESS["`image_url`"], {})
     source.choice("detail", DETAILS)
     address = source.text("url")
     if not address:

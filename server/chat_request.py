@@ -10,6 +10,7 @@ from vpt_edge.server.chat_message import read_message
 from vpt_edge.server.conversation import Conversation, read_conversation
 from vpt_edge.server.errors import RequestError
 from vpt_edge.server.fields import Fields
+from vpt_edge.server.harmless_fields import CHAT as HARMLESS
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.options import AskOptions
@@ -19,12 +20,6 @@ MAX_TOKENS = ("max_completion_tokens", "max_tokens")
 READ = {
     *("model", "messages", "stream", "stream_options", "stop", "store"),
     *(*MAX_TOKENS, *SAMPLING, *LOOKING),
-}
-# What changes no answer of ours: for accounts, caches and reports of other servers.
-HARMLESS = {
-    *("user", "metadata", "service_tier", "safety_identifier"),
-    *("prompt_cache_key", "prompt_cache_retention", "cache_prompt", "timings_per_token"),
-    "parallel_tool_calls",
 }
 # What changes nothing with these values, and is refused with others.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -46,7 +41,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "chat_template_kwargs": ({}, {"enable_thinking": False}),
 }
-STREAM_OPTIONS = {"include_usage", "include_obfuscation"}
 A_PICTURE = "add a part of type image_url to the last user message"
 
 
@@ -67,7 +61,7 @@ class ChatRequest:
 def read_chat_request(body: Any, settings: Settings) -> ChatRequest:
     """Raises RequestError for what is wrong, and for what this server does not do."""
     fields = Fields(body)
-    fields.refuse_others(READ | HARMLESS, NEUTRAL)
+    fields.refuse_others(READ | HARMLESS["the request"], NEUTRAL)
     check_count(fields, settings)
     if not fields.items("messages"):
         raise fields.wrong("messages", fields.get("messages"), "a list of messages")
@@ -95,7 +89,7 @@ def _read_include_usage(fields: Fields) -> bool:
     if fields.get("stream_options") is None:
         return False
     options = fields.object("stream_options")
-    options.refuse_others(STREAM_OPTIONS, {})
+    options.refuse_others({"include_usage"} | HARMLESS["`stream_options`"], {})
     return options.flag("include_usage")
 
 

@@ -22,6 +22,7 @@ from vpt_edge.server.connection import run_while_connected
 from vpt_edge.server.errors import RequestError
 from vpt_edge.server.event_stream import EventStreamResponse
 from vpt_edge.server.fields import Fields
+from vpt_edge.server.harmless_fields import OLLAMA as HARMLESS
 from vpt_edge.server.ollama_reply import OllamaReply, OllamaStream, utc
 from vpt_edge.server.ollama_request import OllamaRequest, read_chat, read_generate
 from vpt_edge.server.subject import open_subject
@@ -129,7 +130,7 @@ async def show_model(request: Request) -> Response:
     service: Service = request.app.state.service
     manifest = service.pipeline.bundle.manifest
     fields = Fields(await read_json(request, service.settings))
-    fields.refuse_others({"model", "name", "verbose"}, {"options": ({},)})
+    fields.refuse_others({"model", "name"} | HARMLESS["`/api/show`"], {"options": ({},)})
     check_name(fields.text("model") or fields.text("name"), service.settings.model)
     family = manifest.model["name"]
     reply = {

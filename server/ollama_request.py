@@ -10,6 +10,7 @@ from vpt_edge.server.chat_message import unsupported
 from vpt_edge.server.chat_request import check_count
 from vpt_edge.server.conversation import ChatMessage, Conversation, read_conversation
 from vpt_edge.server.fields import Fields, is_one_of
+from vpt_edge.server.harmless_fields import OLLAMA as HARMLESS
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.options import AskOptions
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from vpt_edge.server.settings import Settings
 
 READ = {"model", "stream", "options"}
-# The model stays in memory, and a conversation that is too long is refused, not cut.
-HARMLESS = {"keep_alive", "truncate", "shift"}
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "format": ("",),
     "think": (False,),
@@ -32,14 +31,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 MESSAGE_READ = {"role", "content", "images"}
-MESSAGE_HARMLESS = {"thinking", "name"}
 MESSAGE_NEUTRAL: dict[str, tuple[Any, ...]] = {"tool_calls": ([],)}
 OPTIONS_READ = {"num_predict", "stop", *SAMPLING, *LOOKING}
-# How ollama loads a model: the bundle says that here, the size of the context too.
-LOADING = {
-    *("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "num_keep"),
-    *("low_vram", "f16_kv", "vocab_only", "logits_all", "embedding_only", "use_mmap", "use_mlock"),
-}
 # Ways of sampling that are not done here, with the number at which they do nothing; clients send
 # them unasked (Frigate: repeat_penalty 1.05), so the reply names what it ignores. Behind them what
 # says only how they do it.
@@ -75,7 +68,7 @@ class OllamaRequest:
 def read_chat(body: Any, settings: Settings) -> OllamaRequest:
     """Raises RequestError for what is wrong, and for what this server does not do."""
     fields = Fields(body)
-    fields.refuse_others(READ | HARMLESS | {"messages"}, NEUTRAL)
+    fields.refuse_others(READ | HARMLESS["the request"] | {"messages"}, NEUTRAL)
     check_count(fields, settings)
     messages = [_read_message(each) for each in fields.objects("messages")]
     return _read(fields, messages, settings)
@@ -84,7 +77,7 @@ def read_chat(body: Any, settings: Settings) -> OllamaRequest:
 def read_generate(body: Any, settings: Settings) -> OllamaRequest:
     """Raises RequestError for what is wrong, and for what this server does not do."""
     fields = Fields(body)
-    fields.refuse_others(READ | HARMLESS | {"prompt", "system", PICTURES}, NEUTRAL)
+    fields.refuse_others(READ | HARMLESS["the request"] | {"prompt", "system", PICTURES}, NEUTRAL)
     messages = list[ChatMessage]()
     prompt = fields.text("prompt") or ""
     pictures = _read_pictures(fields)
@@ -101,7 +94,7 @@ def _read(fields: Fields, messages: list[ChatMessage], settings: Settings) -> Ol
     given = Fields({}, "options")
     if fields.get("options") is not None:
         given = fields.object("options")
-    given.refuse_others(OPTIONS_READ | LOADING | DETAILS | set(NOT_DONE), {})
+    given.refuse_others(OPTIONS_READ | HARMLESS["`options`"] | DETAILS | set(NOT_DONE), {})
     ignored = _read_ignored(given)
     if not messages:
         return OllamaRequest(model, None, {}, stream, ignored)
@@ -117,7 +110,7 @@ def _read_message(fields: Fields) -> ChatMessage:
         raise unsupported(f"{fields.path('role')} is 'tool': this model calls no tools")
     if name not in ROLES:
         raise fields.wrong("role", name, f"one of: {', '.join(ROLES)}")
-    fields.refuse_others(MESSAGE_READ | MESSAGE_HARMLESS, MESSAGE_NEUTRAL)
+    fields.refuse_others(MESSAGE_READ | HARMLESS["a message"], MESSAGE_NEUTRAL)
     pictures = _read_pictures(fields)
     if pictures and name != "user":
         raise unsupported(f"{fields.name} has a picture and is not the user's")

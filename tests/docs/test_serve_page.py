@@ -14,8 +14,9 @@ from starlette.routing import Route
 
 from vpt_edge.commands.serve import describe
 from vpt_edge.runtime.testing import tiny_bundle
-from vpt_edge.server import chat_request
+from vpt_edge.server import chat_message, chat_request
 from vpt_edge.server.app import routes
+from vpt_edge.server.harmless_fields import CHAT
 from vpt_edge.server.http_server import ABANDONED
 from vpt_edge.server.service import LAST_STEP
 from vpt_edge.server.settings import Settings
@@ -41,17 +42,21 @@ def quoted(text: str) -> set[str]:
 
 def test_the_fields_of_a_request_are_those_that_are_read() -> None:
     text = section("What a request may say")
-    read, _, rest = text.partition("These are accepted and change nothing:")
+    read, _, rest = text.partition("These are accepted, passed over")
     harmless, _, neutral = rest.partition("These are accepted with the value")
     names = set[str]()
     for first, _ in rows(read):
         names |= quoted(first)
     assert names == chat_request.READ
-    assert quoted(harmless) == chat_request.HARMLESS
+    listed = {}
+    for place, rest in ROW.findall(harmless):
+        listed[place] = quoted(rest.partition(":")[0])
+    assert listed == CHAT
     values = {}
     for first, rest in rows(neutral):
         values.update(dict.fromkeys(quoted(first), rest))
-    assert set(values) == set(chat_request.NEUTRAL)
+    in_messages = {*chat_message.NEUTRAL, "annotations"}
+    assert set(values) == set(chat_request.NEUTRAL) | in_messages
     for field, known in chat_request.NEUTRAL.items():
         for value in known:
             if value != {}:

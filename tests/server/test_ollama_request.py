@@ -10,9 +10,9 @@ from json_values import HUGE, json_values, nest
 
 from vpt_edge.runtime.options import Exchange, Options
 from vpt_edge.server.errors import RequestError
+from vpt_edge.server.harmless_fields import OLLAMA
 from vpt_edge.server.ollama_request import (
     DETAILS,
-    LOADING,
     NOT_DONE,
     OPTIONS_READ,
     read_chat,
@@ -95,11 +95,11 @@ def test_so_many_messages_are_read() -> None:
 
 
 def test_each_option_is_of_one_kind() -> None:
-    kinds = [OPTIONS_READ, LOADING, set(NOT_DONE), DETAILS]
+    kinds = [OPTIONS_READ, OLLAMA["`options`"], set(NOT_DONE), DETAILS]
     assert sum(map(len, kinds)) == len(set().union(*kinds))
 
 
-@pytest.mark.parametrize("name", sorted(LOADING | DETAILS | set(NOT_DONE)))
+@pytest.mark.parametrize("name", sorted(OLLAMA["`options`"] | DETAILS | set(NOT_DONE)))
 def test_what_is_not_done_may_be_deep_or_huge(name: str) -> None:
     for value in (HUGE, nest(900), "\ud800"):
         check(read_chat, chat(options={name: value}))
