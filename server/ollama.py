@@ -17,7 +17,7 @@ from vpt_edge.runtime.perception import open_perception
 from vpt_edge.server.answer_text import AnswerText
 from vpt_edge.server.ask_options import check_prefix
 from vpt_edge.server.body import read_json
-from vpt_edge.server.completions import last_answer
+from vpt_edge.server.completions import last_answer, patience
 from vpt_edge.server.connection import run_while_connected
 from vpt_edge.server.errors import RequestError
 from vpt_edge.server.event_stream import EventStreamResponse
@@ -74,12 +74,14 @@ async def _answer(request: Request, read: Reader, kind: Literal["chat", "generat
     question = asked.conversation.question
     opening = open_subject(service, asked.conversation.picture, reply.started)
     subject = await run_while_connected(request.receive, opening)
+    reply = replace(reply, shot=subject.shot)
     asked = replace(asked, conversation=asked.conversation.forget_address())
     events = service.ask(request.state.client, subject.picture, question, asked.options)
     if not asked.stream:
         said, answer = await run_while_connected(request.receive, last_answer(events, text))
         return JSONResponse(reply.last(answer, said))
-    return await EventStreamResponse(events, OllamaStream(reply, text)).start(request.receive)
+    stream = EventStreamResponse(events, OllamaStream(reply, text))
+    return await stream.start(request.receive, patience(subject))
 
 
 def check_name(name: str | None, served: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vpt_edge.server.answer_text import AnswerText
     from vpt_edge.server.errors import RequestError
     from vpt_edge.server.plain_answer import PlainEvent
+    from vpt_edge.server.shot import Shot
 
 SECOND = 1_000_000_000  # nanoseconds
 
@@ -23,13 +24,14 @@ SECOND = 1_000_000_000  # nanoseconds
 @dataclass(frozen=True)
 class OllamaReply:
     """The reply to one request. ``model``: as the client named it; ``details``: what ``vpt`` says
-    besides the answer.
+    besides the answer; ``shot``: the frame that is asked about.
     """
 
     kind: Literal["chat", "generate"]
     model: str
     details: dict[str, Any]
     started: float = field(default_factory=time.monotonic)
+    shot: Shot | None = None
 
     def part(self, text: str, **extra: Any) -> dict[str, Any]:
         """A piece of a streamed answer."""
@@ -47,6 +49,9 @@ class OllamaReply:
         total = time.monotonic() - self.started
         read = seconds["total"] - seconds["decode"]
         tokens = usage(answer)
+        details = {**describe(answer), **self.details}
+        if self.shot is not None:
+            details["frame"] = self.shot.conclude()
         return {
             **self._head(text),
             "done": True,
@@ -57,7 +62,7 @@ class OllamaReply:
             "prompt_eval_duration": nanoseconds(read),
             "eval_count": tokens["completion_tokens"],
             "eval_duration": nanoseconds(seconds["decode"]),
-            "vpt": {**describe(answer), **self.details},
+            "vpt": details,
         }
 
     def _head(self, text: str) -> dict[str, Any]:
@@ -90,7 +95,10 @@ class OllamaStream:
         self._text = text
 
     def begin(self) -> bytes:
-        return b""
+        shot = self._reply.shot
+        if shot is None:
+            return b""
+        return line(self._reply.part("", vpt={"frame": shot.to_dict()}))
 
     def take(self, each: PlainEvent) -> bytes:
         certain = self._text.take(each)

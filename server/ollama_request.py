@@ -11,6 +11,7 @@ from vpt_edge.server.chat_request import check_count
 from vpt_edge.server.conversation import ChatMessage, Conversation, read_conversation
 from vpt_edge.server.fields import Fields, is_one_of
 from vpt_edge.server.harmless_fields import OLLAMA as HARMLESS
+from vpt_edge.server.subject import SOURCE
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.options import AskOptions
@@ -119,12 +120,15 @@ def _read_message(fields: Fields) -> ChatMessage:
 
 
 def _read_pictures(fields: Fields) -> tuple[str, ...]:
-    """The addresses of pictures that are given in base64."""
+    """The addresses of pictures that are given in base64, which has no :, or as ``source:NAME``."""
     addresses = []
     for item in fields.items(PICTURES):
         if not isinstance(item, str):
             raise fields.wrong(PICTURES, item, "pictures in base64")
-        addresses.append(f"data:;base64,{fields.check_text(PICTURES, item)}")
+        text = fields.check_text(PICTURES, item)
+        if not text.startswith(SOURCE):
+            text = f"data:;base64,{text}"
+        addresses.append(text)
     return tuple(addresses)
 
 

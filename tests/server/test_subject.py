@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from PIL import Image
 from scripted import OTHER
 from serving import LONG, Served
@@ -19,8 +20,6 @@ from vpt_edge.runtime.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import pytest
 
 Serve = Callable[..., Served]
 SCENES = "scenes://?rate=20"
@@ -186,3 +185,54 @@ def test_a_broken_frame_is_the_source_s_fault(
 def test_a_frame_that_the_model_cannot_be_shown(serve: Serve) -> None:
     reply = serve("A dog.", watch=("testsrc://?width=4000&height=2",)).ask_source("testsrc-ball")
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_image_format")
+
+
+def ollama_bodies(name: str) -> dict[str, dict[str, Any]]:
+    """Of both routes."""
+    images = [f"source:{name}"]
+    message = {"role": "user", "content": "What?", "images": images}
+    return {
+        "/api/generate": {"prompt": "What?", "images": images},
+        "/api/chat": {"messages": [message]},
+    }
+
+
+@pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
+def test_clients_of_ollama_ask_about_a_source_too(serve: Serve, route: str) -> None:
+    served = serve("A dog.", watch=(SCENES,))
+    body = {**ollama_bodies("scenes")[route], "stream": False}
+    reply = served.client.post(route, json=body).json()
+    assert "A dog." in (reply.get("response"), reply.get("message", {}).get("content"))
+    frame = reply["vpt"]["frame"]
+    assert frame["source"] == "scenes"
+    assert 0 <= frame["age_at_start"] <= frame["age_at_end"]
+
+
+@pytest.mark.parametrize("route", ["/api/generate", "/api/chat"])
+def test_a_stream_of_ollama_tells_its_frame_while_the_question_waits(
+    serve: Serve, route: str
+) -> None:
+    served = serve("A dog.", watch=(SCENES,))
+    begun, goes_on = hold_decoder(served)
+    body = ollama_bodies("scenes")[route]
+    with served.client.stream("POST", route, json=body) as reply:
+        parts = (json.loads(line) for line in reply.iter_lines())
+        first = next(parts)
+        assert begun.wait(LONG)
+        assert not first["done"]
+        goes_on.set()
+        *_, last = parts
+    frame = last["vpt"]["frame"]
+    assert frame.pop("age_at_end") >= frame["age_at_start"]
+    assert first["vpt"] == {"frame": frame}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_source_that_is_not_there_is_told_to_clients_of_ollama(
+    serve: Serve, stream: bool
+) -> None:
+    served = serve(watch=(SCENES,))
+    for route, body in ollama_bodies("door").items():
+        reply = served.client.post(route, json={**body, "stream": stream})
+        assert reply.status_code == 404
+        assert "there is no source" in reply.json()["error"]
