@@ -8,7 +8,7 @@ import numpy as np
 
 from vpt_edge.runtime.context import first_difference
 from vpt_edge.runtime.embeddings import Embeddings
-from vpt_edge.runtime.errors import PromptError, VptError
+from vpt_edge.runtime.errors import ContextLengthError, VptError
 from vpt_edge.runtime.finite import check_finite
 from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.models import open_tower
@@ -77,10 +77,10 @@ class Decoder:
         return self._cache.capacity - self._cache.length
 
     def check(self, context: Context) -> None:
-        """Raise PromptError for a ``context`` that the cache does not take."""
+        """Raise ContextLengthError for a ``context`` that the cache does not take."""
         tokens = len(context.ids)
         if tokens > self.capacity:
-            raise PromptError(
+            raise ContextLengthError(
                 f"the prompt has {tokens} tokens, the cache takes {self.capacity}",
                 "shorten the question or its history, or export with more: "
                 f"vpt-export CHECKPOINT -o BUNDLE --cache-tokens {tokens + 1024}",

@@ -60,6 +60,10 @@ class PromptError(VptError):
     """The question cannot be put to the model as it stands."""
 
 
+class ContextLengthError(PromptError):
+    """The prompt has more tokens than the bundle's cache takes."""
+
+
 class SourceError(VptError):
     """A camera, a stream or a clip cannot be opened or read."""
 

@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from vpt_edge.runtime.errors import ImageError, PromptError, VptError
+from vpt_edge.runtime.errors import ContextLengthError, ImageError, PromptError, VptError
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.server.access_log import open_access_log
 from vpt_edge.server.errors import RequestError, as_request_error
@@ -189,7 +189,10 @@ def as_answer_error(error: VptError) -> RequestError:
     if isinstance(error, ImageError):
         return as_picture_error(error)
     if isinstance(error, PromptError):
-        return RequestError(400, "invalid_prompt", error.problem, error.fix, param="messages")
+        code = "invalid_prompt"
+        if isinstance(error, ContextLengthError):
+            code = "context_length_exceeded"
+        return RequestError(400, code, error.problem, error.fix, param="messages")
     return as_request_error(error)
 
 

@@ -131,7 +131,7 @@ REFUSED = [
     ({"assistant_prefix": "<|image_pad|>"}, "invalid_value", "assistant_prefix"),
     ({"text": "<video>"}, "invalid_prompt", "messages"),
     ({"text": "<|image_pad|>"}, "invalid_prompt", "messages"),
-    ({"text": "long " * 1000}, "invalid_prompt", "messages"),
+    ({"text": "long " * 1000}, "context_length_exceeded", "messages"),
     ({"model": "other"}, "model_not_found", "model"),
     ({"temperature": -1}, "invalid_value", "temperature"),
 ]
