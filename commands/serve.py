@@ -62,10 +62,12 @@ def _run(options: argparse.Namespace) -> None:
         raise UsageError(f"{problem}; pip install 'vpt-edge[serve]'") from error
     from vpt_edge.live.systemd import Notifier
     from vpt_edge.server.access_log import STANDARD_OUTPUT
+    from vpt_edge.server.allocator import return_large_blocks
 
     settings = read_settings(options)
     _check_access(options, settings)
     notifier = Notifier()
+    return_large_blocks()
 
     def notify(address: str) -> None:
         text = describe(address, has_keys=bool(settings.keys), model=settings.model)
