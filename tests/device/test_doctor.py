@@ -364,7 +364,8 @@ def test_a_desktop_whose_gpu_has_no_driver(place: Machine, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("capability", "state"), [("8.9", "ok"), ("9.0", "missing"), ("10.0", "missing"), ("12.0", "ok")]
+    ("capability", "state"),
+    [("8.9", "ok"), ("9.0", "missing"), ("10.0", "missing"), ("12.0", "ok")],
 )
 def test_tensorrt_rtx_is_for_desktop_cards(
     capability: str, state: str, monkeypatch: pytest.MonkeyPatch
