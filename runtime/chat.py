@@ -28,10 +28,16 @@ PLACEHOLDER = re.compile("<(image|detection_image|seg_image|clip_image|video)>")
 
 @dataclass(frozen=True)
 class Message:
-    """What one side says; ``<image>`` and the like in ``text`` stand for pictures, in order."""
+    """What one side says; ``<image>`` and the like in ``text`` stand for pictures, in order.
+
+    ``ids``: those that the assistant has generated, which take the place of ``text`` as they are.
+    ``end``: what follows ``<|im_end|>`` behind an assistant's message.
+    """
 
     role: Literal["system", "user", "assistant"]
     text: str
+    ids: tuple[int, ...] | None = None
+    end: str = "\n"
 
 
 def check_text(text: str, name: str, reserved: tuple[str, ...]) -> None:
@@ -149,8 +155,11 @@ class Chat:
                 self._append(turn, context, remaining)
                 turns += 1
             else:
-                self._append(message.text, context, remaining)
-                context.ids += self.encode("<|im_end|>") + self.encode("\n")
+                if message.ids is None:
+                    self._append(message.text, context, remaining)
+                else:
+                    context.ids += message.ids
+                context.ids += self.encode("<|im_end|>") + self.encode(message.end)
         if next(remaining, None) is not None:
             raise PromptError("the messages hold fewer placeholders than there are pictures")
         return context

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.options import Options
     from vpt_edge.runtime.perception import Perception
     from vpt_edge.runtime.perception.actions import PerceptionAction
+    from vpt_edge.runtime.perception.views import View
     from vpt_edge.runtime.vision import PictureFeatures
 
     Floats = NDArray[np.float32]
@@ -51,6 +52,7 @@ class Request:
         self.options = options
         self.turns: list[Turn] = []
         self.looks: list[Looked] = []
+        self.views: list[View] = []
         self.stopwatch = Stopwatch()
         self._stop = StopText(())  # of the last turn
         self._picture = picture
@@ -73,6 +75,7 @@ class Request:
         """Show the picture, encoded unless an earlier question has done that."""
         self.stopwatch.begin()
         self._shown.append(self._picture.encode(self.stopwatch))
+        self.views.append(self._picture.view())
 
     def context(self) -> Context:
         """What the next turn is generated from; the first one begins with ``prefix_ids``."""
@@ -121,7 +124,7 @@ class Request:
         """
         asked = Decision(())
         if self.options.looks:
-            asked = self._perception.read(self.turns[-1].text, self._picture.picture.size)
+            asked = self._perception.read(self.turns[-1].text, self.views, self._left)
         if asked.reason != "answer":
             return asked
         if asked.actions and len(self.turns) <= self.options.looks:
@@ -136,7 +139,7 @@ class Request:
         """``asked``, or no look and the reason."""
         if len(asked.actions) > LOOKS_A_TURN:
             return Decision((), "look_limit")
-        messages = [*self.messages, *self._perception.follow_up(self.turns[-1].text, asked)]
+        messages = [*self.messages, *self._follow_up(asked)]
         try:
             added = [self._picture.outline_look(action) for action in asked.actions]
             context = self._lay_out(messages, [*self._shown, *added])
@@ -146,9 +149,17 @@ class Request:
             return Decision((), "length")
         return asked
 
+    @property
+    def _left(self) -> int:
+        """Rounds that remain once the one of the last turn is taken."""
+        return self.options.looks - len(self.turns)
+
+    def _follow_up(self, decision: Decision) -> list[Message]:
+        return self._perception.follow_up(self.turns[-1].text, decision, self.views, self._left)
+
     def look(self, decision: Decision) -> Iterator[Looked]:
         """Do what the last turn asks for, and hand it back in the messages."""
-        self.messages += self._perception.follow_up(self.turns[-1].text, decision)
+        self.messages += self._follow_up(decision)
         for action in decision.actions:
             looked = self._look(action)
             self.looks.append(looked)

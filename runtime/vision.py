@@ -10,6 +10,7 @@ from vpt_edge.runtime.context import Encoded
 from vpt_edge.runtime.finite import check_finite
 from vpt_edge.runtime.models import open_encoder, open_tower
 from vpt_edge.runtime.perception.actions import Crop
+from vpt_edge.runtime.perception.views import View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,6 +56,12 @@ class Vision:
         if self._encoder is not None:
             tokens = self._feature_shape[1]
         return Encoded(np.empty((tokens, 0), np.float32), None)
+
+    def shown_size(self, encoded: Encoded) -> Size:
+        """The pixels, (width, height), in which a picture of that grid was shown."""
+        assert encoded.grid is not None
+        _, rows, columns = encoded.grid
+        return columns * self._tower.patch, rows * self._tower.patch
 
     def encode(self, picture: Image.Image, stopwatch: Stopwatch) -> Encoded:
         """The visual tokens of a picture or crop."""
@@ -106,6 +113,12 @@ class PictureFeatures:
     def outline(self) -> Encoded:
         """``Vision.outline`` of the whole picture."""
         return self._vision.outline(self.picture.size)
+
+    def view(self) -> View:
+        """The whole picture, as it is first shown."""
+        width, height = self.picture.size
+        shown = self._vision.shown_size(self.outline())
+        return View(0, (0, 0, width, height), self.picture.size, shown)
 
     def outline_look(self, action: PerceptionAction) -> Encoded:
         """What the look of ``action`` adds, without its values.

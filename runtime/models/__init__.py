@@ -34,6 +34,10 @@ ENCODERS = {
 class Tower(Protocol):
     """The vision tower of a model, and the language model's positions that belong to it."""
 
+    @property
+    def patch(self) -> int:
+        """Pixels a side of a patch."""
+
     def preprocess(self, picture: Image.Image, limits: ImageConfig) -> Patches:
         """The pixels of ``picture`` as the vision encoder takes them."""
 

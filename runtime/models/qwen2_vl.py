@@ -56,6 +56,8 @@ class Qwen2VLConfig:
 class Qwen2VL:
     """See ``runtime.models.Tower``."""
 
+    patch = PATCH
+
     def __init__(self, manifest: Manifest) -> None:
         self._config: Qwen2VLConfig = read_block(Qwen2VLConfig, manifest.model, "model")
         self._text = manifest.text

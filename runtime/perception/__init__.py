@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from vpt_edge.runtime.chat import Message
+    from vpt_edge.runtime.image import Size
     from vpt_edge.runtime.manifest import Manifest
-    from vpt_edge.runtime.perception.actions import Decision, Mode
+    from vpt_edge.runtime.perception.actions import Decision, Mode, Resampling
+    from vpt_edge.runtime.perception.views import View
 
 WAYS = {"vpt": ("vpt_edge.runtime.perception.vpt", "Vpt")}
 
@@ -57,17 +59,61 @@ class Perception(Protocol):
     def longest_side(self) -> int:
         """Of a picture for the second encoder."""
 
+    @property
+    def keeps_ids(self) -> bool:
+        """Whether the ids of a turn stay as they were generated; else its text is encoded again."""
+
+    @property
+    def most_looks(self) -> int:
+        """Rounds of looking again, unless the question says how many."""
+
+    @property
+    def stop(self) -> tuple[str, ...]:
+        """Texts behind which a turn ends; they stay in it."""
+
+    @property
+    def turn_prefix(self) -> str:
+        """What each turn of the assistant begins with: ``<think>``, where the prompt opens it."""
+
+    @property
+    def thoughts(self) -> tuple[str, str] | None:
+        """The tags around what the model thinks, which is not its answer; None: it has none."""
+
+    @property
+    def hidden_spans(self) -> tuple[tuple[str, str], ...]:
+        """Tags, opening and closing, around what the answer's text leaves out: calls."""
+
+    @property
+    def hidden_words(self) -> tuple[str, ...]:
+        """Words that the answer's text leaves out, wherever they stand: tags of an answer."""
+
+    @property
+    def sampling(self) -> Mapping[str, float]:
+        """Options that the model's makers recommend: told by a hint, never set in silence."""
+
+    def first_size(self, size: Size) -> Size | None:
+        """The pixels to which a picture of ``size`` is brought before it is first shown.
+
+        None: it is shown as it is.
+        """
+
+    @property
+    def first_resampling(self) -> Resampling:
+        """How a picture is brought to its ``first_size``."""
+
     def opening(
         self,
         question: str,
         mode: Mode,
         history: Sequence[tuple[str, str]] = (),
         system: str | None = None,
+        pictures: int = 1,
     ) -> list[Message]:
         """The first messages: the questions and answers of ``history``, and then the question.
 
-        ``system`` takes the place of the way's own system message. Raises PromptError for a text
-        that cannot be put.
+        ``system`` takes the place of the way's own system message. ``pictures`` are shown with the
+        first question. Raises PromptError for a text that cannot be put, and for more pictures than
+        the model takes.
         """
 
     def check_prefix(self, prefix: str) -> None:
@@ -79,14 +125,27 @@ class Perception(Protocol):
     def forced(self, previous: int) -> int | None:
         """The id that follows ``previous`` whatever was sampled."""
 
-    def read(self, text: str, size: tuple[int, int]) -> Decision:
-        """What a turn's text asks for, about a picture of ``size`` (width, height)."""
+    def read(self, text: str, views: Sequence[View], left: int) -> Decision:
+        """What a turn's text asks for: ``turn_prefix``, thoughts and all.
 
-    def follow_up(self, text: str, decision: Decision) -> list[Message]:
-        """The messages that hand back the look which ``text`` asked for."""
+        ``views``: what was shown so far. ``left``: how many rounds remain once this one is taken:
+        none behind the last, and below 0 where it is not taken.
+        """
+
+    def follow_up(
+        self, text: str, decision: Decision, views: Sequence[View], left: int
+    ) -> list[Message]:
+        """The assistant's turn, and what hands back the looks for which it asks, or the reply.
+
+        ``views`` and ``left`` as in ``read``. Where ``keeps_ids``, the ids take the place of the
+        first message's text.
+        """
 
     def answer(self, text: str) -> str:
-        """``text`` as a person wants to read it."""
+        """``text`` as a person wants to read it: neither calls nor thoughts."""
+
+    def thoughts_of(self, text: str) -> str | None:
+        """What the model thinks in ``text``; None where it does not think."""
 
 
 def open_perception(manifest: Manifest) -> Perception:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from vpt_edge.runtime.chat import Message, check_text, refuse_literals
-from vpt_edge.runtime.errors import BundleError
+from vpt_edge.runtime.errors import BundleError, PromptError
 from vpt_edge.runtime.interface import check_ids, expect
 from vpt_edge.runtime.manifest import MANIFEST, Pixels, TokenId, read_block
 from vpt_edge.runtime.perception.actions import GRID, Crop, Decision, Reencode
@@ -23,11 +24,12 @@ from vpt_edge.runtime.perception.vpt_question import (
 from vpt_edge.runtime.schema import EXPORT_AGAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from vpt_edge.runtime.image import Box
+    from vpt_edge.runtime.image import Box, Size
     from vpt_edge.runtime.manifest import Manifest
-    from vpt_edge.runtime.perception.actions import Mode, PerceptionAction
+    from vpt_edge.runtime.perception.actions import Mode, PerceptionAction, Resampling
+    from vpt_edge.runtime.perception.views import View
 
 SYSTEM = "You are a helpful assistant."
 KINDS = ("clip", "detection", "seg")
@@ -67,6 +69,16 @@ def block(config: VptConfig) -> dict[str, Any]:
 class Vpt:
     """See ``runtime.perception.Perception``."""
 
+    keeps_ids = False  # the authors encode the text of a turn again (PROTOCOL Q4)
+    most_looks = 1
+    stop: tuple[str, ...] = ()
+    turn_prefix = ""
+    first_resampling: Resampling = "lanczos"
+    thoughts: tuple[str, str] | None = None
+    hidden_spans: tuple[tuple[str, str], ...] = ()
+    hidden_words: tuple[str, ...] = ()
+    sampling: Mapping[str, float] = MappingProxyType({})
+
     def __init__(self, manifest: Manifest) -> None:
         config: VptConfig = read_block(VptConfig, manifest.perception, "perception")
         if config.kind not in KINDS:
@@ -92,7 +104,10 @@ class Vpt:
         mode: Mode,
         history: Sequence[tuple[str, str]] = (),
         system: str | None = None,
+        pictures: int = 1,
     ) -> list[Message]:
+        if pictures != 1:
+            raise PromptError(f"found {pictures} pictures, this model takes one", "ask about one")
         kind = self._config.kind
         if system is None:
             system = SYSTEM
@@ -123,14 +138,19 @@ class Vpt:
             return None
         return self._config.action
 
-    def read(self, text: str, size: tuple[int, int]) -> Decision:
-        decision = decide(text, size, self._config.kind)
+    def first_size(self, size: Size) -> Size | None:
+        return None
+
+    def read(self, text: str, views: Sequence[View], left: int) -> Decision:
+        decision = decide(text, views[0].size, self._config.kind)
         regions = any(isinstance(action, Crop) for action in decision.actions)
         if regions and stands_for_pictures(text, self._config.kind):
             return Decision((), "malformed_region")  # the text is prompted again as it is
         return decision
 
-    def follow_up(self, text: str, decision: Decision) -> list[Message]:
+    def follow_up(
+        self, text: str, decision: Decision, views: Sequence[View], left: int
+    ) -> list[Message]:
         """A re-encode's turn becomes the canonical one, a region's stays as it is (PROTOCOL 3)."""
         first = decision.actions[0]
         if isinstance(first, Reencode):
@@ -143,6 +163,9 @@ class Vpt:
 
     def answer(self, text: str) -> str:
         return without_triggers(text)
+
+    def thoughts_of(self, text: str) -> str | None:
+        return None
 
 
 def token_ids(config: VptConfig) -> dict[str, int]:

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from vpt_edge.runtime.manifest import Manifest
     from vpt_edge.runtime.perception import Perception
-    from vpt_edge.runtime.perception.actions import Mode
+    from vpt_edge.runtime.perception.actions import Mode, Resampling
+    from vpt_edge.runtime.perception.views import View
 
 BOX = '{"box": [8, 4, 40, 28]}'
 OTHER_BOX = '{"box": [48, 0, 96, 64]}'
@@ -54,6 +55,15 @@ class JsonBox:
         self.action = None
         self.encoder = None
         self.longest_side = 0
+        self.keeps_ids = False
+        self.most_looks = 1
+        self.stop: tuple[str, ...] = ()
+        self.turn_prefix = ""
+        self.first_resampling: Resampling = "lanczos"
+        self.thoughts: tuple[str, str] | None = None
+        self.hidden_spans: tuple[tuple[str, str], ...] = ()
+        self.hidden_words: tuple[str, ...] = ()
+        self.sampling = dict[str, float]()
 
     def opening(
         self,
@@ -61,6 +71,7 @@ class JsonBox:
         mode: Mode,
         history: Sequence[tuple[str, str]] = (),
         system: str | None = None,
+        pictures: int = 1,
     ) -> list[Message]:
         if mode not in ("free", "off"):
             raise PromptError(f"perception {mode!r} is unknown, expected one of: free, off")
@@ -82,7 +93,11 @@ class JsonBox:
     def forced(self, previous: int) -> int | None:
         return None
 
-    def read(self, text: str, size: tuple[int, int]) -> Decision:
+    def first_size(self, size: tuple[int, int]) -> tuple[int, int] | None:
+        return None
+
+    def read(self, text: str, views: Sequence[View], left: int) -> Decision:
+        size = views[0].size
         try:
             call = json.loads(text)
         except (ValueError, RecursionError):
@@ -97,11 +112,16 @@ class JsonBox:
             return Decision((), "malformed_box")
         return Decision((Crop(None, (left, top, right, bottom)),))
 
-    def follow_up(self, text: str, decision: Decision) -> list[Message]:
+    def follow_up(
+        self, text: str, decision: Decision, views: Sequence[View], left: int
+    ) -> list[Message]:
         return [Message("assistant", text), Message("user", "<image>")]
 
     def answer(self, text: str) -> str:
         return text.strip()
+
+    def thoughts_of(self, text: str) -> str | None:
+        return None
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from vpt_edge.runtime.chat import Message
 from vpt_edge.runtime.errors import BundleError, PromptError
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.perception.actions import Crop, Decision, Reencode
+from vpt_edge.runtime.perception.views import View
 from vpt_edge.runtime.perception.vpt import (
     KINDS,
     Vpt,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 REGION = "Identify the region that can help you answer the question, and then answer the question"
 SIZE = (640, 480)
+VIEWS = [View(0, (0, 0, *SIZE), SIZE, (644, 476))]
 SAID = "<|region_token_start|><|x_2|><|y_3|><|region_token_end|>"
 CROP = Crop((2, 3, 2, 3), (80, 120, 320, 300))
 
@@ -52,6 +54,12 @@ def changed(bundle: Bundle, **values: Any) -> Vpt:
     """Of a checkpoint whose block has other ``values``."""
     perception = {**bundle.manifest.perception, **values}
     return Vpt(replace(bundle.manifest, source="Some-VPT", perception=perception))
+
+
+@pytest.mark.parametrize("count", [0, 2, 9])
+def test_it_is_shown_one_picture(count: int, vpt: Vpt) -> None:
+    with pytest.raises(PromptError, match=f"^found {count} pictures, this model takes one"):
+        vpt.opening("What?", "free", pictures=count)
 
 
 def test_the_manifest_names_it(bundle: Bundle) -> None:
@@ -235,11 +243,11 @@ def test_behind_the_start_comes_the_action(vpt: Vpt, bundle: Bundle) -> None:
 
 
 def test_a_turn_is_read_by_the_grammar_of_its_kind(vpt: Vpt, kind: str) -> None:
-    assert vpt.read(f"Hm. {SAID}", SIZE) == Decision((CROP,))
-    assert vpt.read(f"<|{kind}_action_start|>", SIZE) == Decision((Reencode(kind),))
-    assert vpt.read("A dog.", SIZE) == Decision(())
+    assert vpt.read(f"Hm. {SAID}", VIEWS, 1) == Decision((CROP,))
+    assert vpt.read(f"<|{kind}_action_start|>", VIEWS, 1) == Decision((Reencode(kind),))
+    assert vpt.read("A dog.", VIEWS, 1) == Decision(())
     foreign = "clip" if kind == "seg" else "seg"
-    assert vpt.read(f"<|{foreign}_action_start|>", SIZE) == Decision((), "foreign_trigger")
+    assert vpt.read(f"<|{foreign}_action_start|>", VIEWS, 1) == Decision((), "foreign_trigger")
 
 
 @pytest.mark.parametrize(
@@ -252,22 +260,22 @@ def test_a_turn_is_read_by_the_grammar_of_its_kind(vpt: Vpt, kind: str) -> None:
 def test_a_region_beside_what_stands_for_pictures_is_malformed(spelled: str, vpt: Vpt) -> None:
     """The turn is prompted again as it is: it would stand for pictures that are not there."""
     for text in (spelled + SAID, f"{SAID}a {spelled}", f"{SAID} {spelled} {SAID}"):
-        assert vpt.read(text, SIZE) == Decision((), "malformed_region")
-    assert vpt.read(f"A {spelled}", SIZE) == Decision(())  # an answer, which is prompted no more
+        assert vpt.read(text, VIEWS, 1) == Decision((), "malformed_region")
+    assert vpt.read(f"A {spelled}", VIEWS, 1) == Decision(())  # an answer: prompted no more
 
 
 def test_a_region_beside_the_reencoders_pad_is_malformed(vpt: Vpt, kind: str) -> None:
     for other in KINDS:
         reason = "malformed_region" if other == kind else "answer"  # it is no token elsewhere
-        assert vpt.read(f"{SAID}<|{other}_image_pad|>", SIZE).reason == reason
+        assert vpt.read(f"{SAID}<|{other}_image_pad|>", VIEWS, 1).reason == reason
 
 
 def test_what_a_reencode_says_besides_is_dropped(vpt: Vpt, kind: str) -> None:
     """The turn becomes the canonical one, so that nothing of it can stand for a picture."""
     text = f"<image><|image_pad|> Hm <|{kind}_action_start|>"
-    decision = vpt.read(text, SIZE)
+    decision = vpt.read(text, VIEWS, 1)
     assert decision == Decision((Reencode(kind),))
-    assert vpt.follow_up(text, decision) == [
+    assert vpt.follow_up(text, decision, VIEWS, 0) == [
         Message("assistant", f"<|{kind}_action_start|><|{kind}_action|><|{kind}_action_end|>"),
         Message("user", f"<{kind}_image>"),
     ]
@@ -275,7 +283,7 @@ def test_what_a_reencode_says_besides_is_dropped(vpt: Vpt, kind: str) -> None:
 
 def test_a_region_is_handed_back_behind_its_own_words(vpt: Vpt) -> None:
     text = f"Hm. {SAID}"
-    assert vpt.follow_up(text, Decision((CROP,))) == [
+    assert vpt.follow_up(text, Decision((CROP,)), VIEWS, 0) == [
         Message("assistant", text),
         Message("user", "<image>"),
     ]
@@ -284,7 +292,7 @@ def test_a_region_is_handed_back_behind_its_own_words(vpt: Vpt) -> None:
 @pytest.mark.parametrize("count", [2, 3])
 def test_several_regions_are_numbered(count: int, vpt: Vpt) -> None:
     lines = ["Region 0: <image>\n", "Region 1: <image>\n", "Region 2: <image>\n"]
-    assert vpt.follow_up(SAID * count, Decision((CROP,) * count)) == [
+    assert vpt.follow_up(SAID * count, Decision((CROP,) * count), VIEWS, 0) == [
         Message("assistant", SAID * count),
         Message("user", "".join(lines[:count])),
     ]
