@@ -155,7 +155,7 @@ class Ours:
         manifest = self._bundle.manifest
         perception = open_perception(manifest)
         decoder = Decoder(self._bundle, perception, self._session, lambda features, _: features)
-        decoder.begin(greedy=self._sampler.greedy)
+        decoder.begin(greedy=not self._sampler.needs_logits)
         if cached:  # told again, all but one token of the prompt is there
             prompt = Context(list(range(WORD, WORD + cached)))
             return lambda: decoder.prefill(prompt), lambda: self._sampler.choose(decoder.step(WORD))

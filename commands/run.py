@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from vpt_edge.runtime.result import Answer, Event
+    from vpt_edge.runtime.result import Answer, Event, Text, Thought
 
 PLOT_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # Pillow's names
 
@@ -26,6 +26,7 @@ def _parser() -> Parser:
     parser.add_argument("bundle", help="folder written by vpt-export")
     parser.add_argument("image", help="PNG, JPEG, WebP, TIFF, GIF, BMP or PPM")
     parser.add_argument("question")
+    parser.add_argument("--also", action="append", metavar="IMAGE", help="a further picture")
     parser.add_perception()
     parser.add_max_new_tokens()
     parser.add_argument(
@@ -47,12 +48,14 @@ def _run(options: argparse.Namespace) -> None:
     from vpt_edge.runtime.sessions.ort import silence_log
 
     silence_log()
+    images = [options.image, *(options.also or ())]
     if options.plot is not None:
-        _check_plot(options.plot, options.image)
+        for image in images:
+            _check_plot(options.plot, image)
     transcript = _Transcript(quiet=options.json, must_end=options.plot is not None)
     with Pipeline(options.bundle, options.device) as pipeline:
         events = pipeline.stream(
-            options.image,
+            images,
             options.question,
             perception=options.perception,
             max_new_tokens=options.max_new_tokens,
@@ -80,6 +83,7 @@ class _Transcript:
         self._quiet = quiet
         self._must_end = must_end
         self._at_line_start = True
+        self._in_thought = False
         self._error: OSError | None = None
 
     def show(self, event: Event) -> None:
@@ -98,20 +102,38 @@ class _Transcript:
             raise self._error
 
     def _print(self, event: Event) -> None:
-        from vpt_edge.runtime.result import Finished, Looked
+        from vpt_edge.runtime.result import Finished, Looked, Refused
 
         if isinstance(event, Finished):
             say()
             if event.answer.finish_reason != "stop":
                 warn(f"(finished: {event.answer.finish_reason})")
         elif isinstance(event, Looked):
-            if not self._at_line_start:
-                say()
-            say(f"[{event.describe()}]")
+            self._say_line(f"[{event.describe()}]")
+        elif isinstance(event, Refused):
+            self._say_line(f"[no look: {event.reply}]")
+        elif event.piece:
+            self._say_piece(event)
+
+    def _say_line(self, line: str) -> None:
+        if not self._at_line_start:
+            say()
+        say(line)
+        self._at_line_start = True
+
+    def _say_piece(self, event: Text | Thought) -> None:
+        """Thoughts and what is said stand in lines of their own."""
+        from vpt_edge.runtime.result import Thought
+
+        is_thought = isinstance(event, Thought)
+        if is_thought != self._in_thought and not self._at_line_start:
+            say()
             self._at_line_start = True
-        else:
-            say(event.piece, end="")
-            self._at_line_start = False
+        if is_thought and self._at_line_start:
+            say("[thinks] ", end="")
+        say(event.piece, end="")
+        self._in_thought = is_thought
+        self._at_line_start = False
 
 
 def _follow(events: Iterator[Event], transcript: _Transcript) -> Answer:

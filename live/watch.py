@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from vpt_edge.live.seen import Event
     from vpt_edge.live.source import Source
     from vpt_edge.live.subject import Query, WatchCounts
+    from vpt_edge.runtime.encoded_picture import EncodedPicture
     from vpt_edge.runtime.options import AskOptions
-    from vpt_edge.runtime.pipeline import EncodedPicture, Pipeline
+    from vpt_edge.runtime.pipeline import Pipeline
     from vpt_edge.runtime.queue import EventStream
     from vpt_edge.runtime.result import Answer
 

@@ -10,7 +10,7 @@ from vpt_edge.runtime.errors import VptError
 from vpt_edge.runtime.options import Exchange
 from vpt_edge.runtime.perception.actions import Crop, Reencode
 from vpt_edge.runtime.pipeline import Pipeline
-from vpt_edge.runtime.result import Answer, Finished, Looked, Text
+from vpt_edge.runtime.result import Answer, Finished, Looked, Refused, Text, Thought
 
 # Else ONNX Runtime looks for its makers' server with every session. It heeds this when it is
 # loaded, which no module of ours does while it is imported.
@@ -25,6 +25,8 @@ __all__ = [
     "Looked",
     "Pipeline",
     "Reencode",
+    "Refused",
     "Text",
+    "Thought",
     "VptError",
 ]

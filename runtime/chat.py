@@ -145,15 +145,12 @@ class Chat:
         """
         context = Context()
         remaining = iter(shown)
-        turns = 0
         for message in messages:
             if message.role == "system":
                 context.ids += self.encode(f"<|im_start|>system\n{message.text}<|im_end|>\n")
             elif message.role == "user":
-                text = message.text.replace("{{idx}}", str(turns), 1)  # PROTOCOL Q6
-                turn = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+                turn = f"<|im_start|>user\n{message.text}<|im_end|>\n<|im_start|>assistant\n"
                 self._append(turn, context, remaining)
-                turns += 1
             else:
                 if message.ids is None:
                     self._append(message.text, context, remaining)

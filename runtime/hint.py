@@ -7,12 +7,21 @@ import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from types import FrameType
 
 
 def give_hint(text: str) -> None:
     """Warn with ``text``; Python shows it once for each line that calls."""
     warnings.warn(text, stacklevel=_caller_level(inspect.currentframe()))
+
+
+def hint_at_sampling(recommended: Mapping[str, float], given: Collection[str]) -> str | None:
+    """What an application should know that has ``given`` options, none of the ``recommended``."""
+    if not recommended or set(recommended) & set(given):
+        return None
+    words = ", ".join(f"{name}={value}" for name, value in recommended.items())
+    return f"the likeliest token is taken; the model's makers recommend {words}"
 
 
 def _caller_level(frame: FrameType | None) -> int:

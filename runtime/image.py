@@ -213,6 +213,16 @@ def _convert(picture: Image.Image) -> Image.Image:
         raise ImageError(f"a picture of mode {picture.mode} cannot be shown", fix) from error
 
 
+def resize(picture: Image.Image, size: Size, resampling: str) -> Image.Image:
+    """``picture`` in RGB, brought to ``size`` by nearest, bilinear, bicubic or lanczos.
+
+    Raises ImageError for a mode that is not shown.
+    """
+    if picture.mode != "RGB":
+        picture = _convert(picture)
+    return picture.resize(size, Image.Resampling[resampling.upper()])
+
+
 def regularized_size(size: Size, longest_side: int) -> Size:
     """What ``regularize`` makes of a picture of ``size``. Raises ImageError as it does."""
     return _stretch(_shrink(size, longest_side))

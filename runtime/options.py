@@ -32,11 +32,14 @@ class AskOptions(TypedDict, total=False):
     perception: Mode
     assistant_prefix: str
     max_new_tokens: int
-    max_looks: int
+    max_looks: int | None
     temperature: float
     top_k: int | None
     top_p: float | None
     seed: int | None
+    presence_penalty: float
+    min_pixels: int | None
+    max_pixels: int | None
     keep_logits: bool
     history: Sequence[tuple[str, str]]
     system: str | None
@@ -49,11 +52,14 @@ TYPES: dict[str, tuple[Kinds, str]] = {
     "perception": (str, "a text"),
     "assistant_prefix": (str, "a text"),
     "max_new_tokens": (Integral, "a whole number"),
-    "max_looks": (Integral, "a whole number"),
+    "max_looks": ((Integral, NOTHING), "a whole number or None"),
     "temperature": (Real, "a number"),
     "top_k": ((Integral, NOTHING), "a whole number or None"),
     "top_p": ((Real, NOTHING), "a number or None"),
     "seed": ((Integral, NOTHING), "a whole number or None"),
+    "presence_penalty": (Real, "a number"),
+    "min_pixels": ((Integral, NOTHING), "a whole number or None"),
+    "max_pixels": ((Integral, NOTHING), "a whole number or None"),
     "keep_logits": (bool, "True or False"),
     "history": (Sequence, "a sequence of questions with their answers"),
     "system": ((str, NOTHING), "a text or None"),
@@ -68,17 +74,21 @@ class Options:
     ``perception``: "free" appends nothing to the question and honours the triggers; "region" and
     "reencode" append the authors' sentence; "off" appends nothing and takes triggers for text.
     ``assistant_prefix``: text that the assistant's first turn begins with. ``max_new_tokens``: for
-    each turn. ``max_looks``: rounds of looking again, each of at most ``LOOKS_A_TURN`` regions; the
-    authors' code has one round. ``temperature``, ``top_k``, ``top_p``, ``seed``: sampling; at
-    temperature 0 the likeliest token is taken. ``keep_logits``: keep the logits of every generated
-    token in the turns. ``history``: earlier questions about the picture and their answers, oldest
-    first, each an ``Exchange`` or a pair of texts. The picture stands with the first of them, and
-    the sentence with the new question alone; what was looked at in between is not shown again. The
-    texts are taken as they are but for what stands for a picture or an action. ``system``: text in
-    place of the system message with which the model was trained; None: that one. ``stop``: a text,
-    or a sequence of up to 16: a turn ends when its text, as the events give it, contains one of
-    them, and is given as far as that begins (``Answer.stop_sequence``). A look for which it has
-    asked by then is taken.
+    each turn. ``max_looks``: rounds of looking again, each of at most ``LOOKS_A_TURN`` regions;
+    None: as many as the model's way of looking has, which of VPT is one. A call that is answered in
+    words is a round. ``temperature``, ``top_k``, ``top_p``, ``seed``: sampling; at temperature 0
+    the likeliest token is taken. ``presence_penalty``: what the logits of the tokens lose that the
+    turn has generated already, from -2 to 2. ``min_pixels``, ``max_pixels``: of each picture as the
+    model is shown it, and of each look that has no limits of its own, within the bundle's, which
+    they are where they are None. ``keep_logits``: keep the logits of every generated token in the
+    turns. ``history``: earlier questions about the picture and their answers, oldest first, each an
+    ``Exchange`` or a pair of texts. The picture stands with the first of them, and the sentence
+    with the new question alone; what was looked at in between is not shown again. The texts are
+    taken as they are but for what stands for a picture or an action. ``system``: text in place of
+    the system message with which the model was trained; None: that one. ``stop``: a text, or a
+    sequence of up to 16: a turn ends when its text, as the events give it, contains one of them,
+    and is given as far as that begins (``Answer.stop_sequence``). A look for which it has asked by
+    then is taken.
 
     Raises PromptError for values of another type, and numbers out of range.
     """
@@ -86,11 +96,14 @@ class Options:
     perception: Mode = "free"
     assistant_prefix: str = ""
     max_new_tokens: int = 1024
-    max_looks: int = 1
+    max_looks: int | None = None
     temperature: float = 0.0
     top_k: int | None = None
     top_p: float | None = None
     seed: int | None = None
+    presence_penalty: float = 0.0
+    min_pixels: int | None = None
+    max_pixels: int | None = None
     keep_logits: bool = False
     history: Sequence[tuple[str, str]] = ()
     system: str | None = None
@@ -103,7 +116,7 @@ class Options:
             value = getattr(self, name)
             if not fits(value, kinds):
                 raise PromptError(f"{name} is {brief(value)}, expected {expected}")
-        if self.max_new_tokens < 1 or self.max_looks < 0:
+        if self.max_new_tokens < 1 or (self.max_looks or 0) < 0:
             raise PromptError(
                 f"found max_new_tokens {self.max_new_tokens}, max_looks {self.max_looks}; "
                 "expected at least 1 and 0"
@@ -111,12 +124,11 @@ class Options:
         object.__setattr__(self, "history", read_history(self.history))
         object.__setattr__(self, "stop", read_stop(self.stop))
 
-    @property
-    def looks(self) -> int:
-        """Rounds of looking again that are honoured."""
+    def rounds(self, usual: int) -> int:
+        """Rounds of looking again that are honoured, ``usual`` ones unless these say how many."""
         if self.perception == "off":
             return 0
-        return self.max_looks
+        return usual if self.max_looks is None else self.max_looks
 
 
 def fits(value: Any, kinds: Kinds) -> bool:

@@ -29,30 +29,59 @@ COLOURS = ((255, 94, 58), (52, 152, 219), (46, 204, 113), (155, 89, 182))
 class Region(NamedTuple):
     """``cells`` on the grid, inclusive, or None; ``box`` in the picture's pixels.
 
-    ``crop``: what it shows.
+    ``crop``: what it shows; ``picture``: the index of the picture in which it is.
     """
 
     cells: Box | None
     box: Box
     crop: Image.Image
+    picture: int = 0
 
 
-def draw(image: Image.Image, regions: Sequence[Region], captions: Sequence[str]) -> Image.Image:
+def draw(
+    image: Image.Image,
+    regions: Sequence[Region],
+    captions: Sequence[str],
+    others: Sequence[Image.Image] = (),
+) -> Image.Image:
     """The overlay as an RGB picture.
 
-    On the left what the model was shown, on the right what it looked at again, below ``captions``.
+    On the left what the model was shown, ``others`` below ``image``, on the right what it looked at
+    again, below ``captions``.
     """
-    picture = image.convert("RGB")
-    scale = SIDE / max(picture.size)
-    picture = picture.resize(_scaled_size(picture, scale), Image.Resampling.LANCZOS)
+    images = [image, *others]
+    pictures = [_enlarge(each, SIDE / len(images)) for each in images]
     if any(region.cells is not None for region in regions):
-        draw_grid(picture)
+        for picture in pictures:
+            draw_grid(picture)
+    height = sum(picture.height + MARGIN for picture in pictures) - MARGIN
     insets = []
     for index, region in enumerate(regions):
         colour = COLOURS[index % len(COLOURS)]
-        mark(picture, region, colour, image.size)
-        insets.append(_inset(region.crop, colour, picture.height, len(regions)))
-    return _sheet(picture, insets, captions)
+        mark(pictures[region.picture], region, colour, images[region.picture].size)
+        insets.append(_inset(region.crop, colour, height, len(regions)))
+    return _sheet(_stack(pictures), insets, captions)
+
+
+def _enlarge(image: Image.Image, side: float) -> Image.Image:
+    """``image`` in RGB, with so many pixels on its longest side."""
+    picture = image.convert("RGB")
+    scale = side / max(picture.size)
+    return picture.resize(_scaled_size(picture, scale), Image.Resampling.LANCZOS)
+
+
+def _stack(pictures: Sequence[Image.Image]) -> Image.Image:
+    """One below the other."""
+    if len(pictures) == 1:
+        return pictures[0]
+    width = max(picture.width for picture in pictures)
+    height = sum(picture.height + MARGIN for picture in pictures) - MARGIN
+    column = Image.new("RGB", (width, height), PAPER)
+    top = 0
+    for picture in pictures:
+        column.paste(picture, (0, top))
+        top += picture.height + MARGIN
+    return column
 
 
 def _sheet(

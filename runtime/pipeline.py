@@ -5,94 +5,39 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from vpt_edge.runtime.album import Album
 from vpt_edge.runtime.bundle import Bundle, open_model
 from vpt_edge.runtime.chat import Chat
 from vpt_edge.runtime.decoder import Decoder
-from vpt_edge.runtime.errors import VptError
-from vpt_edge.runtime.hint import give_hint
+from vpt_edge.runtime.encoded_picture import EncodedPicture
+from vpt_edge.runtime.errors import PromptError, VptError
+from vpt_edge.runtime.hint import give_hint, hint_at_sampling
 from vpt_edge.runtime.image import hint_at_range, open_picture
 from vpt_edge.runtime.options import Options
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.queue import EventStream, RequestQueue
 from vpt_edge.runtime.request import Request
-from vpt_edge.runtime.result import Answer, Event, Finished, Text
+from vpt_edge.runtime.result import Answer, Event, Finished
 from vpt_edge.runtime.sampler import Sampler
 from vpt_edge.runtime.sessions import open_session
-from vpt_edge.runtime.stop import StopText
 from vpt_edge.runtime.vision import PictureFeatures, Vision
 
 if TYPE_CHECKING:
-    from PIL import Image
     from typing_extensions import Unpack
 
     from vpt_edge.runtime.bundle import Model
-    from vpt_edge.runtime.image import Picture
+    from vpt_edge.runtime.image import Picture, Size
     from vpt_edge.runtime.options import AskOptions
     from vpt_edge.runtime.sessions import Session, SessionOpener
 
 
-class EncodedPicture:
-    """A picture for several questions: encoded with the first, each computes its own tokens alone.
-
-        with pipeline.encode("street.jpg") as picture:
-            sign = picture.ask("What does the sign say?")
-            car = picture.ask("Which colour is the car?")
-
-    The answers are those of ``Pipeline.ask``. Questions about other pictures in between cost the
-    keys and values, which the pipeline keeps for one picture, but not the encoded pixels, which are
-    kept until ``close``.
-    """
-
-    def __init__(self, pipeline: Pipeline, picture: Image.Image, vision: Vision) -> None:
-        self.features = PictureFeatures(picture, vision)
-        self.closed = False
-        self._pipeline = pipeline
-
-    @property
-    def picture(self) -> Image.Image:
-        """The picture as it was given."""
-        return self.features.picture
-
-    def __enter__(self) -> EncodedPicture:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let the encoded pixels go; the picture takes no more questions."""
-        self.features.forget()
-        self.closed = True
-
-    def ask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
-        """The answer to ``question``; the options are ``Options``."""
-        return self._pipeline.ask(self, question, **options)
-
-    def stream(self, question: str, **options: Unpack[AskOptions]) -> EventStream:
-        """The events of ``Pipeline.stream``, with the same options."""
-        return self._pipeline.stream(self, question, **options)
-
-    async def aask(self, question: str, **options: Unpack[AskOptions]) -> Answer:
-        """``ask`` for an event loop."""
-        return await self._pipeline.aask(self, question, **options)
-
-    def astream(self, question: str, **options: Unpack[AskOptions]) -> AsyncGenerator[Event, None]:
-        """``stream`` for an event loop."""
-        return self._pipeline.astream(self, question, **options)
-
-    def check(self, pipeline: Pipeline) -> None:
-        """Raise VptError for a closed picture, or one of another pipeline."""
-        fix = "encode another: pipeline.encode(image)"
-        if self.closed:
-            raise VptError("the encoded picture is closed", fix)
-        if self._pipeline is not pipeline:
-            raise VptError("the encoded picture belongs to another pipeline", fix)
+Pictures: TypeAlias = "Picture | EncodedPicture | Sequence[Picture | EncodedPicture]"
 
 
 class Pipeline:
@@ -175,44 +120,68 @@ class Pipeline:
         """Let go of what earlier requests computed: the next one computes all of its tokens."""
         self._queue.run(self._decoder.forget)
 
-    def encode(self, image: Picture) -> EncodedPicture:
-        """``image`` for several questions: it is encoded once, with the first of them."""
-        picture = open_picture(image, self._vision.outline)
-        self._hint(hint_at_range(picture))
-        return EncodedPicture(self, picture, self._vision)
+    def encode(self, image: Pictures) -> EncodedPicture:
+        """``image`` for several questions: it is encoded once, with the first of them.
 
-    def ask(
-        self, image: Picture | EncodedPicture, question: str, **options: Unpack[AskOptions]
-    ) -> Answer:
-        """The answer to ``question`` about ``image``; the options are ``Options``."""
+        A list or a tuple of pictures, encoded ones among them, are shown together. Raises
+        PromptError for more than the model takes.
+        """
+        images: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
+        most = self._perception.most_pictures
+        if not 0 < len(images) <= most:
+            expected = "one" if most == 1 else f"1 to {most}"
+            raise PromptError(f"found {len(images)} pictures, this model takes {expected}")
+        features = list[PictureFeatures]()
+        for each in images:
+            if isinstance(each, EncodedPicture):
+                each.check(self)
+                features += each.features
+            else:
+                picture = open_picture(each, self._check_size)
+                self._hint(hint_at_range(picture))
+                features.append(PictureFeatures(picture, self._vision))
+        return EncodedPicture(self, features)
+
+    def _check_size(self, size: Size) -> None:
+        """Raise ImageError for a picture of ``size`` that cannot be shown."""
+        self._vision.outline(self._perception.first_size(size) or size)
+
+    def ask(self, image: Pictures, question: str, **options: Unpack[AskOptions]) -> Answer:
+        """The answer to ``question`` about ``image``; the options are ``Options``.
+
+        A list or a tuple holds several pictures.
+        """
         with contextlib.closing(self.stream(image, question, **options)) as events:
             *_, last = events
         assert isinstance(last, Finished)
         return last.answer
 
-    def stream(
-        self, image: Picture | EncodedPicture, question: str, **options: Unpack[AskOptions]
-    ) -> EventStream:
-        """Yield ``Text`` and ``Looked`` as they happen, and ``Finished`` with the answer.
+    def stream(self, image: Pictures, question: str, **options: Unpack[AskOptions]) -> EventStream:
+        """Yield ``Text``, ``Thought``, ``Looked`` and ``Refused`` as they happen, at last
+        ``Finished`` with the answer.
 
         ``image``: a path, bytes, a binary file, a PIL image, an RGB array (height, width, 3) uint8,
-        or what ``encode`` gave. The options are ``Options``. Any thread may take the next event;
-        ``close`` ends the request between two tokens, and so does letting go of the stream.
+        what ``encode`` gave, or a list or a tuple of such. The options are ``Options``. Any thread
+        may take the next event; ``close`` ends the request between two tokens, and so does letting
+        go of the stream.
 
         Raises ImageError and PromptError for what cannot be shown or asked.
         """
         asked = Options(**options)
         self._queue.check_open()
-        sampler = Sampler(asked.temperature, asked.top_k, asked.top_p, asked.seed)
+        sampler = Sampler(
+            asked.temperature, asked.top_k, asked.top_p, asked.seed, asked.presence_penalty
+        )
+        limits = self._vision.limits(asked.min_pixels, asked.max_pixels)
         encoded = image if isinstance(image, EncodedPicture) else self.encode(image)
         encoded.check(self)
-        request = Request(encoded.features, question, asked, self._perception, self._chat)
+        album = Album(encoded.features, self._vision, self._perception, limits)
+        request = Request(album, question, asked, self._perception, self._chat)
         self._hint(self._perception.hint(asked.perception))
+        self._hint(hint_at_sampling(self._perception.sampling, options))
         return EventStream(self._queue, self._answer(request, sampler))
 
-    async def aask(
-        self, image: Picture | EncodedPicture, question: str, **options: Unpack[AskOptions]
-    ) -> Answer:
+    async def aask(self, image: Pictures, question: str, **options: Unpack[AskOptions]) -> Answer:
         """``ask`` for an event loop, which goes on meanwhile."""
         async with contextlib.aclosing(self.astream(image, question, **options)) as events:
             async for event in events:
@@ -221,13 +190,14 @@ class Pipeline:
         return last.answer
 
     async def astream(
-        self, image: Picture | EncodedPicture, question: str, **options: Unpack[AskOptions]
+        self, image: Pictures, question: str, **options: Unpack[AskOptions]
     ) -> AsyncGenerator[Event, None]:
         """``stream`` for an event loop, which goes on meanwhile.
 
         A cancelled task, and ``aclose``, end the request between two tokens.
         """
         self._hint(self._perception.hint(Options(**options).perception))
+        self._hint(hint_at_sampling(self._perception.sampling, options))
         if not isinstance(image, EncodedPicture):
             image = await asyncio.to_thread(self.encode, image)
         stream = self.stream(image, question, **options)
@@ -236,16 +206,20 @@ class Pipeline:
                 yield event
 
     def _answer(self, request: Request, sampler: Sampler) -> Generator[Event, None, None]:
-        """A turn of text and, as long as it asks for it, a look and another turn on its cache."""
+        """A turn of text and, as long as it asks for it, a look and another turn on its cache.
+
+        So it goes on where a bad call is answered in words.
+        """
         self._decoder.check(request.outline())
         request.begin()
-        self._decoder.begin(greedy=sampler.greedy and not request.options.keep_logits)
+        needs_logits = sampler.needs_logits or request.options.keep_logits
+        self._decoder.begin(greedy=not needs_logits)
         while True:
             complete = yield from self._turn(request, sampler)
             decision = request.decide(complete, self._decoder.capacity)
-            if not decision.actions:
+            if not decision.goes_on:
                 break
-            yield from request.look(decision)
+            yield from request.go_on(decision)
         yield Finished(request.answer(decision.reason, self._decoder))
 
     def _turn(self, request: Request, sampler: Sampler) -> Generator[Event, None, bool]:
@@ -255,35 +229,33 @@ class Pipeline:
         """
         context = request.context()
         prompt_ids = tuple(context.ids)
-        most = len(prompt_ids) + request.options.max_new_tokens
-        pieces = self._chat.stream(self._perception.hidden_ids)
-        stop = StopText(request.options.stop)
+        text = request.begin_text()
         for token in request.prefix_ids:
-            yield Text(stop.take(pieces.step(token)))
+            yield from text.take(token)
         with request.stopwatch.stage("prefill"):
             scores = self._decoder.prefill(context)
+        generated = list[int]()
         logits = []
         while True:
-            token = sampler.choose(scores)
+            token = sampler.choose(scores, generated)
             request.stopwatch.token_arrived(len(request.turns))
             if request.options.keep_logits:
                 logits.append(np.array(scores))
-            complete = token in self.bundle.manifest.tokens.end
-            full = len(context.ids) + 1 == most or not self._decoder.remaining
-            forced = self._perception.forced(context.ids[-1])
-            if forced is not None and not complete and not full:
+            is_end = token in self.bundle.manifest.tokens.end
+            is_full = len(generated) + 1 == request.options.max_new_tokens
+            is_full = is_full or not self._decoder.remaining
+            forced = self._perception.forced((generated or prompt_ids)[-1])
+            if forced is not None and not is_end and not is_full:
                 token = forced  # whatever was sampled
-            context.ids.append(token)
-            yield Text(stop.take(pieces.step(token)))
-            complete = complete or stop.sequence is not None
-            if complete or full:
+            generated.append(token)
+            yield from text.take(token)
+            if is_end or is_full or text.is_over:
                 break
             with request.stopwatch.stage("decode"):
                 scores = self._decoder.step(token)
-        yield Text(stop.finish())
-        generated_ids = context.ids[len(prompt_ids) :]
-        request.add_turn(prompt_ids, generated_ids, logits, stop)
-        return complete
+        yield from text.finish()
+        request.add_turn(prompt_ids, generated, logits, has_end=is_end)
+        return is_end or text.is_over
 
     def _hint(self, text: str | None) -> None:
         """Give a hint, once."""

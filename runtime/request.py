@@ -1,31 +1,31 @@
-"""One request on its way: the conversation about a picture, turn by turn (PROTOCOL 3)."""
+"""One request on its way: the conversation about pictures, turn by turn (PROTOCOL 3)."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vpt_edge.runtime.errors import ImageError, PromptError
 from vpt_edge.runtime.options import LOOKS_A_TURN
-from vpt_edge.runtime.perception.actions import Crop, Decision
-from vpt_edge.runtime.result import Answer, Looked, Turn, Usage
-from vpt_edge.runtime.stop import StopText
+from vpt_edge.runtime.perception.actions import Decision, Reencode
+from vpt_edge.runtime.result import Answer, Looked, Refused, Turn, Usage
 from vpt_edge.runtime.stopwatch import Stopwatch
+from vpt_edge.runtime.turn_text import TurnText
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from vpt_edge.runtime.album import Album
     from vpt_edge.runtime.chat import Chat, Message
     from vpt_edge.runtime.context import Context, Encoded
     from vpt_edge.runtime.decoder import Decoder
     from vpt_edge.runtime.options import Options
     from vpt_edge.runtime.perception import Perception
-    from vpt_edge.runtime.perception.actions import PerceptionAction
-    from vpt_edge.runtime.perception.views import View
-    from vpt_edge.runtime.vision import PictureFeatures
+    from vpt_edge.runtime.result import Event
 
     Floats = NDArray[np.float32]
 
@@ -38,7 +38,7 @@ class Request:
 
     def __init__(
         self,
-        picture: PictureFeatures,
+        album: Album,
         question: str,
         options: Options,
         perception: Perception,
@@ -46,40 +46,40 @@ class Request:
     ) -> None:
         perception.check_prefix(options.assistant_prefix)
         self.messages = perception.opening(
-            question, options.perception, options.history, options.system
+            question, options.perception, options.history, options.system, len(album.pictures)
         )
         self.question = question
         self.options = options
+        self.rounds = options.rounds(perception.most_looks)
         self.turns: list[Turn] = []
         self.looks: list[Looked] = []
-        self.views: list[View] = []
         self.stopwatch = Stopwatch()
-        self._stop = StopText(())  # of the last turn
-        self._picture = picture
+        self._album = album
         self._perception = perception
         self._chat = chat
-        self._shown: list[Encoded] = []
+        self._text = self.begin_text()  # of the last turn
+        self._said_ids: tuple[int, ...] = ()  # the last turn's, from its beginning on
 
     @property
     def prefix_ids(self) -> list[int]:
-        """What the next turn begins with: only the first one may have something."""
-        if self.turns:
-            return []
-        return self._chat.encode(self.options.assistant_prefix)
+        """What the next turn begins with: that of every turn, and of the first what was asked."""
+        prefix = self._perception.turn_prefix
+        if not self.turns:
+            prefix += self.options.assistant_prefix
+        return self._chat.encode(prefix)
 
     def outline(self) -> Context:
         """The first turn's context as it will be, with visual tokens that are not computed yet."""
-        return self._lay_out(self.messages, [self._picture.outline()])
+        return self._lay_out(self.messages, self._album.outline())
 
     def begin(self) -> None:
-        """Show the picture, encoded unless an earlier question has done that."""
+        """Show the pictures, encoded unless an earlier question has done that."""
         self.stopwatch.begin()
-        self._shown.append(self._picture.encode(self.stopwatch))
-        self.views.append(self._picture.view())
+        self._album.begin(self.stopwatch)
 
     def context(self) -> Context:
-        """What the next turn is generated from; the first one begins with ``prefix_ids``."""
-        return self._lay_out(self.messages, self._shown)
+        """What the next turn is generated from; it ends with ``prefix_ids``."""
+        return self._lay_out(self.messages, self._album.encoded)
 
     def _lay_out(self, messages: Sequence[Message], shown: Sequence[Encoded]) -> Context:
         """Raises PromptError where what stands for pictures is not what is ``shown``."""
@@ -95,18 +95,26 @@ class Request:
             )
         return context
 
+    def begin_text(self) -> TurnText:
+        """What the text of the next turn goes through."""
+        pieces = self._chat.stream(self._perception.hidden_ids)
+        self._text = TurnText(pieces, self._perception, self.options.stop)
+        return self._text
+
     def add_turn(
         self,
         prompt_ids: tuple[int, ...],
         generated_ids: Sequence[int],
         logits: Sequence[Floats],
-        stop: StopText,
+        has_end: bool,
     ) -> None:
-        """Keep a turn that was generated, and ``stop``, through which its text went.
+        """Keep a turn that was generated.
 
-        ``logits``: those of each token, or none.
+        ``logits``: those of each token, or none. ``has_end``: whether the last id is an end token.
         """
-        text = self._chat.decode([*self.prefix_ids, *generated_ids])
+        ids = [*self.prefix_ids, *generated_ids]
+        text = self._chat.decode(ids)
+        self._said_ids = tuple(ids[:-1] if has_end else ids)
         turn = Turn(
             prompt_ids=prompt_ids,
             generated_ids=tuple(generated_ids),
@@ -114,24 +122,23 @@ class Request:
             logits=np.stack(logits) if logits else None,
         )
         self.turns.append(turn)
-        self._stop = stop
 
     def decide(self, complete: bool, capacity: int) -> Decision:
         """What follows the last turn, which came to its end by itself if it is ``complete``.
 
-        Looks, or none and the reason why the request ends here. What the looks will add is counted
-        before any of them is taken: a cache of ``capacity`` tokens must hold it.
+        Looks, a reply to a bad call, or neither and the reason why the request ends here. What
+        follows is counted before any look is taken: a cache of ``capacity`` tokens must hold it.
         """
         asked = Decision(())
-        if self.options.looks:
-            asked = self._perception.read(self.turns[-1].text, self.views, self._left)
-        if asked.reason != "answer":
+        if self.rounds:
+            asked = self._perception.read(self.turns[-1].text, self._album.views, self._left)
+        if not asked.goes_on and asked.reason != "answer":
             return asked
-        if asked.actions and len(self.turns) <= self.options.looks:
+        if self._left >= 0 and (asked.actions or (asked.goes_on and complete)):
             return self._within_limits(asked, capacity)
         if not complete:
             return Decision((), "length")
-        if asked.actions:
+        if asked.goes_on:
             return Decision((), "look_limit")
         return Decision((), "stop")
 
@@ -141,8 +148,8 @@ class Request:
             return Decision((), "look_limit")
         messages = [*self.messages, *self._follow_up(asked)]
         try:
-            added = [self._picture.outline_look(action) for action in asked.actions]
-            context = self._lay_out(messages, [*self._shown, *added])
+            added = [self._album.outline_look(action) for action in asked.actions]
+            context = self._lay_out(messages, [*self._album.encoded, *added])
         except (ImageError, PromptError):  # a crop too thin to be shown, or a picture spelled out
             return Decision((), "malformed_region")
         if len(context.ids) > capacity:
@@ -152,37 +159,57 @@ class Request:
     @property
     def _left(self) -> int:
         """Rounds that remain once the one of the last turn is taken."""
-        return self.options.looks - len(self.turns)
+        return self.rounds - len(self.turns)
 
     def _follow_up(self, decision: Decision) -> list[Message]:
-        return self._perception.follow_up(self.turns[-1].text, decision, self.views, self._left)
+        text = self.turns[-1].text
+        views = self._album.views
+        said, *rest = self._perception.follow_up(text, decision, views, self._left)
+        if self._perception.keeps_ids:
+            said = replace(said, ids=self._said_ids)
+        return [said, *rest]
 
-    def look(self, decision: Decision) -> Iterator[Looked]:
-        """Do what the last turn asks for, and hand it back in the messages."""
+    def go_on(self, decision: Decision) -> Iterator[Event]:
+        """Do what the last turn asks for, or refuse it, and say so in the messages."""
         self.messages += self._follow_up(decision)
+        if not decision.actions and decision.reply is not None:
+            yield Refused(decision.reply)
         for action in decision.actions:
-            looked = self._look(action)
+            looked = self._album.look(action, self.stopwatch)
             self.looks.append(looked)
             yield looked
 
-    def _look(self, action: PerceptionAction) -> Looked:
-        if isinstance(action, Crop):
-            crop, encoded = self._picture.crop(action.box, self.stopwatch)
-        else:
-            crop = None
-            encoded = self._picture.reencode(self._shown[0], self.stopwatch)
-        self._shown.append(encoded)
-        return Looked(action, encoded.tokens, crop)
-
     def answer(self, finish_reason: str, decoder: Decoder) -> Answer:
         turn = self.turns[-1]
-        text = turn.text
-        if self._stop.sequence is not None:
-            text = self._stop.shown
+        text = turn.text if self._text.shown is None else self._text.shown
+        image, *others = (picture.copy() for picture in self._album.pictures)
+        return Answer(
+            text=self._perception.answer(text),
+            raw=turn.text,
+            turns=tuple(self.turns),
+            looks=tuple(self.looks),
+            finish_reason=finish_reason,
+            usage=self._usage(decoder),
+            question=self.question,
+            image=image,  # what is drawn into it is in no later crop
+            stop_sequence=self._text.stop.sequence,
+            thoughts=self._thoughts(),
+            others=tuple(others),
+        )
+
+    def _thoughts(self) -> str | None:
+        thoughts = []
+        for turn in self.turns:
+            thought = self._perception.thoughts_of(turn.text)
+            if thought:
+                thoughts.append(thought)
+        return "\n\n".join(thoughts) or None
+
+    def _usage(self, decoder: Decoder) -> Usage:
         seconds = self.stopwatch.seconds
-        reencodes = [look for look in self.looks if not isinstance(look.action, Crop)]
-        usage = Usage(
-            prompt_tokens=len(turn.prompt_ids),
+        reencodes = [look for look in self.looks if isinstance(look.action, Reencode)]
+        return Usage(
+            prompt_tokens=len(self.turns[-1].prompt_ids),
             generated_tokens=sum(len(turn.generated_ids) for turn in self.turns),
             computed_tokens=decoder.computed_tokens,
             reused_tokens=decoder.reused_tokens,
@@ -190,15 +217,4 @@ class Request:
             reencoder_runs=len(reencodes),
             seconds={**seconds, "total": sum(seconds.values())},
             first_token_seconds=tuple(self.stopwatch.first_token_seconds),
-        )
-        return Answer(
-            text=self._perception.answer(text),
-            raw=turn.text,
-            turns=tuple(self.turns),
-            looks=tuple(self.looks),
-            finish_reason=finish_reason,
-            usage=usage,
-            question=self.question,
-            image=self._picture.picture.copy(),  # what is drawn into it is in no later crop
-            stop_sequence=self._stop.sequence,
         )

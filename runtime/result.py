@@ -21,29 +21,47 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Text:
-    """A piece of text as it is generated; trigger and special tokens are left out.
+    """A piece of text as it is generated; calls, thoughts and special tokens are left out.
 
-    The pieces behind the last ``Looked`` are the answer. What may begin a text of ``stop``
-    comes when that is decided, and never if it does.
+    The pieces behind the last ``Looked`` or ``Refused`` are the answer. What may begin a text of
+    ``stop``, or a tag, comes when that is decided, and never if it does.
     """
 
     piece: str
 
 
 @dataclass(frozen=True)
+class Thought:
+    """A piece of what the model thinks, without its tags."""
+
+    piece: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The model asked for a look that cannot be taken: ``reply`` tells it so, and it goes on."""
+
+    reply: str
+
+
+@dataclass(frozen=True)
 class Looked:
     """The model looked again.
 
-    ``tokens`` counts the visual tokens of this look; ``crop`` is what a region shows.
+    ``tokens`` counts the visual tokens of this look; ``crop`` is what a region shows. ``picture``:
+    the index of the request's picture that it shows. ``area``: the box in pixels of that picture;
+    None: the action's own.
     """
 
     action: PerceptionAction
     tokens: int
     crop: Image.Image | None = field(default=None, repr=False, compare=False)
+    picture: int = 0
+    area: Box | None = None
 
     @property
     def kind(self) -> str:
-        """``region``, or the encoder of a re-encode: ``clip``, ``detection`` or ``seg``."""
+        """``region``, ``whole``, or a re-encode's encoder: ``clip``, ``detection`` or ``seg``."""
         return self.action.kind
 
     @property
@@ -56,19 +74,27 @@ class Looked:
 
     @property
     def box(self) -> Box | None:
-        """(left, top, right, bottom) in pixels of the picture; None for a re-encode."""
-        return self.action.box if isinstance(self.action, Crop) else None
+        """(left, top, right, bottom) in pixels of the picture; None where all of it is shown."""
+        if not isinstance(self.action, Crop):
+            return None
+        return self.area or self.action.box
+
+    @property
+    def source(self) -> int | None:
+        """The view that a region is cut from: the request's pictures from 0 on, then the looks."""
+        return self.action.source if isinstance(self.action, Crop) else None
 
     def describe(self) -> str:
         """The look in words, such as ``looked again at cells (5,2)-(6,3), 210x190 px``."""
-        if not isinstance(self.action, Crop):
-            return f"looked again at the whole picture ({self.kind}, {self.tokens} tokens)"
-        left, top, right, bottom = self.action.box
+        which = f" of picture {self.picture + 1}" if self.picture else ""
+        if self.box is None:
+            return f"looked again at the whole picture{which} ({self.kind}, {self.tokens} tokens)"
+        left, top, right, bottom = self.box
         size = f"{right - left}x{bottom - top} px"
-        if self.action.cells is None:
-            return f"looked again at {size} from ({left},{top})"
-        x0, y0, x1, y1 = self.action.cells
-        return f"looked again at cells ({x0},{y0})-({x1},{y1}), {size}"
+        if self.cells is None:
+            return f"looked again at {size} from ({left},{top}){which}"
+        x0, y0, x1, y1 = self.cells
+        return f"looked again at cells ({x0},{y0})-({x1},{y1}), {size}{which}"
 
     def to_dict(self) -> dict[str, Any]:
         """The look as JSON types, without its crop."""
@@ -77,6 +103,8 @@ class Looked:
             "cells": _as_list(self.cells),
             "box": _as_list(self.box),
             "tokens": self.tokens,
+            "picture": self.picture,
+            "source": self.source,
         }
 
 
@@ -90,8 +118,8 @@ class Turn:
 
     ``prompt_ids``: the whole context that it was generated from; ``generated_ids``: all that
     followed, forced action and end token included; ``text``: those ids decoded without special
-    tokens; ``logits`` (generated, vocabulary) float32 from which each id was chosen, if they were
-    to be kept.
+    tokens, behind what the turn was made to begin with; ``logits`` (generated, vocabulary) float32
+    from which each id was chosen, if they were to be kept.
     """
 
     prompt_ids: tuple[int, ...] = field(repr=False)
@@ -135,14 +163,16 @@ class Usage:
 class Answer:
     """The answer to one question.
 
-    ``text`` is the last turn without trigger tokens, ``raw`` the last turn as the authors' code
-    returns it. ``finish_reason``: "stop" (an end token, or a text of ``stop``), "length"
+    ``text`` is the last turn without calls and thoughts, ``raw`` the last turn as the authors' code
+    returns it. ``thoughts``: what the model thought in all turns, blank lines between them; None
+    where it did not. ``finish_reason``: "stop" (an end token, or a text of ``stop``), "length"
     (max_new_tokens, or the cache's capacity, which may not hold a look), "look_limit" (the last
     turn asked for one more look, or for too many at once), or a case in which the authors' code
     gives up: "mixed_triggers", "malformed_region", "foreign_trigger". ``image`` is a copy of the
-    picture, in its own size. ``stop_sequence``: the text of ``stop`` in front of which ``text``
-    ends, if it came to one; ``raw`` and the turns are as they were generated, with that text and
-    what the last token says behind it.
+    picture, in its own size, the first of several; ``others`` are of the further ones.
+    ``stop_sequence``: the text of ``stop`` in front of which ``text`` ends, if it came to one;
+    ``raw`` and the turns are as they were generated, with that text and what the last token says
+    behind it.
     """
 
     text: str
@@ -154,6 +184,8 @@ class Answer:
     question: str
     image: Image.Image = field(repr=False, compare=False)
     stop_sequence: str | None = None
+    thoughts: str | None = None
+    others: tuple[Image.Image, ...] = field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
         return self.text
@@ -168,6 +200,7 @@ class Answer:
         return {
             "text": self.text,
             "raw": self.raw,
+            "thoughts": self.thoughts,
             "finish_reason": self.finish_reason,
             "stop_sequence": self.stop_sequence,
             "turns": turns,
@@ -184,7 +217,8 @@ class Answer:
         regions = []
         for look in self.looks:
             if isinstance(look.action, Crop) and look.crop is not None:
-                regions.append(Region(look.action.cells, look.action.box, look.crop))
+                box = look.box or look.action.box
+                regions.append(Region(look.action.cells, box, look.crop, look.picture))
         return regions
 
     def plot(self) -> Image.Image:
@@ -197,7 +231,7 @@ class Answer:
             f"    {looks or 'answered at the first look'}",
             f"A  {self.text}",
         ]
-        return draw(self.image, self.regions(), captions)
+        return draw(self.image, self.regions(), captions, self.others)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write answer.json, overlay.png and crop_N.png, in RGB as shown, into a new ``folder``.
@@ -221,4 +255,4 @@ class Finished:
     answer: Answer
 
 
-Event: TypeAlias = "Text | Looked | Finished"
+Event: TypeAlias = "Text | Thought | Looked | Refused | Finished"

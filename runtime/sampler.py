@@ -11,6 +11,8 @@ from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.finite import refuse_numbers
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
@@ -28,11 +30,18 @@ def _finite(number: float) -> float:
 class Sampler:
     """The likeliest token at temperature 0, which is what the authors' settings amount to.
 
-    (PROTOCOL 5.5.) Raises PromptError for settings that make no sense, or would be ignored.
+    (PROTOCOL 5.5.) ``presence_penalty`` is taken from the logits of what the turn has generated, as
+    vLLM does, before the temperature. ``needs_logits``: else the likeliest token is enough. Raises
+    PromptError for settings that make no sense, or would be ignored.
     """
 
     def __init__(
-        self, temperature: float, top_k: int | None, top_p: float | None, seed: int | None
+        self,
+        temperature: float,
+        top_k: int | None,
+        top_p: float | None,
+        seed: int | None,
+        presence_penalty: float = 0.0,
     ) -> None:
         given = {"top_k": top_k, "top_p": top_p, "seed": seed}
         ignored = [name for name, value in given.items() if value is not None]
@@ -47,25 +56,35 @@ class Sampler:
             raise PromptError(f"top_k is {top_k}, expected 1 or more")
         if top_p is not None and not 0 < top_p <= 1:
             raise PromptError(f"top_p is {top_p}, expected more than 0 and at most 1")
-        self.greedy = temperature == 0
+        if not -2 <= presence_penalty <= 2:
+            raise PromptError(f"presence_penalty is {presence_penalty}, expected -2 to 2")
+        self.needs_logits = temperature > 0 or presence_penalty != 0
+        self._penalty = np.float32(presence_penalty)
         self._temperature = _finite(temperature)
         self._top_k = top_k
         self._top_p = None if top_p is None else float(top_p)
         self._random = np.random.default_rng(seed)
 
-    def choose(self, logits: Scores) -> int:
-        """One id from ``logits`` (vocabulary,).
+    def choose(self, logits: Scores, generated: Sequence[int] = ()) -> int:
+        """One id from ``logits`` (vocabulary,), in a turn that has ``generated`` those ids so far.
 
         Raises SessionError where the largest is not a number: NaN is, wherever it stands.
         """
         if isinstance(logits, int):
             return logits
+        if self._penalty and generated:
+            logits = self._penalize(logits, generated)
         best = int(logits.argmax())
         if not np.isfinite(logits[best]):
             refuse_numbers("decoder")
-        if self.greedy:
+        if self._temperature == 0:
             return best
         return self._draw(logits, float(logits[best]))
+
+    def _penalize(self, logits: Floats, generated: Sequence[int]) -> Floats:
+        penalized = logits.copy()
+        penalized[np.unique(generated)] -= self._penalty
+        return penalized
 
     def _draw(self, logits: Floats, largest: float) -> int:
         count = min(self._top_k or len(logits), len(logits))

@@ -59,7 +59,8 @@ def find_first(stops: Sequence[str], text: str) -> str | None:
 
 def count_undecided(stops: Sequence[str], text: str) -> int:
     """How many letters at the end of ``text`` are what one of ``stops`` begins with."""
-    for start in range(len(text)):
+    longest = max(map(len, stops), default=0)
+    for start in range(max(0, len(text) - longest), len(text)):
         rest = text[start:]
         if any(stop.startswith(rest) for stop in stops):
             return len(rest)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from vpt_edge.runtime.context import Encoded
+from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.finite import check_finite
+from vpt_edge.runtime.image import resize
 from vpt_edge.runtime.models import open_encoder, open_tower
-from vpt_edge.runtime.perception.actions import Crop
-from vpt_edge.runtime.perception.views import View
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from vpt_edge.runtime.image import Box, Size
-    from vpt_edge.runtime.manifest import Manifest
+    from vpt_edge.runtime.image import Size
+    from vpt_edge.runtime.manifest import ImageConfig, Manifest
     from vpt_edge.runtime.perception import Perception
-    from vpt_edge.runtime.perception.actions import PerceptionAction
     from vpt_edge.runtime.sessions import Session
     from vpt_edge.runtime.stopwatch import Stopwatch
 
     Floats = NDArray[np.float32]
+
+Form: TypeAlias = "tuple[ImageConfig, Size | None, str]"  # in which a picture is shown
+FORMS = 2  # of a picture whose visual tokens are kept
 
 
 class Vision:
@@ -42,12 +45,38 @@ class Vision:
         if perception.encoder is not None:
             self._encoder = open_encoder(perception.encoder)
 
-    def outline(self, size: Size) -> Encoded:
+    def limits(self, min_pixels: int | None, max_pixels: int | None) -> ImageConfig:
+        """The bundle's limits, or narrower ones. Raises PromptError for others."""
+        image = self._manifest.image
+        least = image.min_pixels if min_pixels is None else min_pixels
+        most = image.max_pixels if max_pixels is None else max_pixels
+        if not image.min_pixels <= least <= most <= image.max_pixels:
+            raise PromptError(
+                f"found min_pixels {least}, max_pixels {most}; expected them within the bundle's "
+                f"{image.min_pixels} to {image.max_pixels}",
+                "ask within them, or export with others: vpt-export --min-pixels --max-pixels",
+            )
+        return replace(image, min_pixels=least, max_pixels=most)
+
+    def look_limits(self, limits: tuple[int, int], size: Size) -> ImageConfig:
+        """Those of a look of ``size``, least and most pixels, as far as the bundle's reach.
+
+        What would be enlarged beyond what the graph takes is shown within the bundle's.
+        """
+        image = self._manifest.image
+        most = min(limits[1], image.max_pixels)
+        own = replace(image, min_pixels=min(limits[0], most), max_pixels=most)
+        _, _, largest = self._manifest.graphs["vision_encoder"].bounds["tokens"]
+        if self.outline(size, own).tokens > largest:
+            return image
+        return own
+
+    def outline(self, size: Size, limits: ImageConfig | None = None) -> Encoded:
         """What ``encode`` makes of a picture of ``size``, without its values: (tokens, 0).
 
         Raises ImageError for a picture that cannot be shown.
         """
-        grid = self._tower.grid(size, self._manifest.image)
+        grid = self._tower.grid(size, limits or self._manifest.image)
         return Encoded(np.empty((self._tower.tokens(grid), 0), np.float32), grid)
 
     def outline_reencode(self, shown: Encoded) -> Encoded:
@@ -63,10 +92,15 @@ class Vision:
         _, rows, columns = encoded.grid
         return columns * self._tower.patch, rows * self._tower.patch
 
-    def encode(self, picture: Image.Image, stopwatch: Stopwatch) -> Encoded:
-        """The visual tokens of a picture or crop."""
+    def encode(
+        self, picture: Image.Image, stopwatch: Stopwatch, limits: ImageConfig | None = None
+    ) -> Encoded:
+        """The visual tokens of a picture or crop, in as many pixels as the ``limits`` say.
+
+        None: the bundle's.
+        """
         with stopwatch.stage("preprocess"):
-            patches = self._tower.preprocess(picture, self._manifest.image)
+            patches = self._tower.preprocess(picture, limits or self._manifest.image)
         with stopwatch.stage("vision"):
             inputs = self._tower.inputs(patches)
             shape = (1, self._tower.tokens(patches.grid), self._manifest.text.hidden_size)
@@ -107,39 +141,35 @@ class PictureFeatures:
     def __init__(self, picture: Image.Image, vision: Vision) -> None:
         self.picture = picture
         self._vision = vision
-        self._encoded: Encoded | None = None
+        self._encoded: dict[Form, Encoded] = {}
         self._reencoded: Floats | None = None
 
     def outline(self) -> Encoded:
         """``Vision.outline`` of the whole picture."""
         return self._vision.outline(self.picture.size)
 
-    def view(self) -> View:
-        """The whole picture, as it is first shown."""
-        width, height = self.picture.size
-        shown = self._vision.shown_size(self.outline())
-        return View(0, (0, 0, width, height), self.picture.size, shown)
+    def encode(
+        self,
+        stopwatch: Stopwatch,
+        limits: ImageConfig,
+        size: Size | None = None,
+        resampling: str = "lanczos",
+    ) -> Encoded:
+        """The whole picture's visual tokens, of the picture brought to ``size`` if there is one.
 
-    def outline_look(self, action: PerceptionAction) -> Encoded:
-        """What the look of ``action`` adds, without its values.
-
-        Raises ImageError for a crop that cannot be shown.
+        Of two forms they are kept: a first view that was made smaller, and the picture itself.
         """
-        if isinstance(action, Crop):
-            left, top, right, bottom = action.box
-            return self._vision.outline((right - left, bottom - top))
-        return self._vision.outline_reencode(self.outline())
-
-    def encode(self, stopwatch: Stopwatch) -> Encoded:
-        """The whole picture's visual tokens."""
-        if self._encoded is None:
-            self._encoded = self._vision.encode(self.picture, stopwatch)
-        return self._encoded
-
-    def crop(self, box: Box, stopwatch: Stopwatch) -> tuple[Image.Image, Encoded]:
-        """What is in ``box``, in the picture's own pixels, and its visual tokens."""
-        crop = self.picture.crop(box)
-        return crop, self._vision.encode(crop, stopwatch)
+        form = (limits, size, resampling)
+        encoded = self._encoded.get(form)
+        if encoded is None:
+            picture = self.picture
+            if size is not None:
+                picture = resize(picture, size, resampling)
+            encoded = self._vision.encode(picture, stopwatch, limits)
+            while len(self._encoded) >= FORMS:
+                del self._encoded[next(iter(self._encoded))]
+            self._encoded[form] = encoded
+        return encoded
 
     def reencode(self, shown: Encoded, stopwatch: Stopwatch) -> Encoded:
         """The features of a re-encode: of the second encoder, or once more those that were
@@ -155,5 +185,5 @@ class PictureFeatures:
 
     def forget(self) -> None:
         """Let the features go."""
-        self._encoded = None
+        self._encoded = {}
         self._reencoded = None

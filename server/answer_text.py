@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vpt_edge.runtime.result import Looked, Text
+from vpt_edge.runtime.result import Looked, Refused, Text
 from vpt_edge.server.look_rounds import LookRounds
 from vpt_edge.server.plain_answer import PlainAnswer
 
@@ -25,7 +25,7 @@ class AnswerText:
     """
 
     def __init__(self, options: AskOptions, perception: Perception) -> None:
-        self._rounds = LookRounds(options)
+        self._rounds = LookRounds(options, perception)
         self._perception = perception
         self._turn = ""
         self._sent = ""
@@ -35,7 +35,7 @@ class AnswerText:
         self._rounds.take(event)
         if isinstance(event, PlainAnswer):
             return self._send(event.text)
-        if isinstance(event, Looked):
+        if isinstance(event, Looked | Refused):
             self._turn = ""
         if isinstance(event, Text):
             self._turn += event.piece

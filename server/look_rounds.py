@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vpt_edge.runtime.options import Options
-from vpt_edge.runtime.result import Looked, Text
+from vpt_edge.runtime.result import Looked, Refused
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.options import AskOptions
+    from vpt_edge.runtime.perception import Perception
     from vpt_edge.server.plain_answer import PlainEvent
 
 
@@ -19,8 +20,8 @@ class LookRounds:
     options allow is text the answer's for certain, while it comes.
     """
 
-    def __init__(self, options: AskOptions) -> None:
-        self._rounds_left = Options(**options).looks
+    def __init__(self, options: AskOptions, perception: Perception) -> None:
+        self._rounds_left = Options(**options).rounds(perception.most_looks)
         self._in_round = False
 
     @property
@@ -29,8 +30,8 @@ class LookRounds:
         return self._rounds_left > 0
 
     def take(self, event: PlainEvent) -> None:
-        """Follow the events: looks with no text in between are one round."""
-        if isinstance(event, Looked) and not self._in_round:
+        """Follow the events: looks with nothing in between are one round, and so is a refusal."""
+        is_look = isinstance(event, Looked | Refused)
+        if is_look and not self._in_round:
             self._rounds_left -= 1
-        if isinstance(event, Looked | Text):
-            self._in_round = isinstance(event, Looked)
+        self._in_round = is_look

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from vpt_edge.runtime.encoded_picture import EncodedPicture
     from vpt_edge.runtime.manifest import Manifest
-    from vpt_edge.runtime.pipeline import EncodedPicture
 
 FLOAT = 4  # bytes
 PIXEL = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # bytes, as Pillow keeps them
@@ -94,7 +94,7 @@ def encoded_bytes(picture: EncodedPicture, manifest: Manifest) -> int:
     """What ``picture`` takes in memory once it was asked about: its pixels, its visual tokens, and
     the features of the second encoder where the model has one.
     """
-    tokens = picture.features.outline().tokens * manifest.text.hidden_size
+    tokens = sum(each.outline().tokens for each in picture.features) * manifest.text.hidden_size
     features = 0
     graph = manifest.graphs.get("reencoder_features")
     if graph is not None:

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from vpt_edge.runtime.result import Finished, Looked, Text
+from vpt_edge.runtime.result import Finished, Looked
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from vpt_edge.runtime.image import Size
     from vpt_edge.runtime.queue import EventStream
-    from vpt_edge.runtime.result import Answer, Event, Turn, Usage
+    from vpt_edge.runtime.result import Answer, Event, Refused, Text, Thought, Turn, Usage
 
 QUALITY = 90  # of the JPEG: sharp enough to cut crops from
 
@@ -37,7 +37,7 @@ class PlainAnswer:
     picture: bytes | None = field(default=None, repr=False)
 
 
-PlainEvent: TypeAlias = "Text | Looked | PlainAnswer"
+PlainEvent: TypeAlias = "Text | Thought | Looked | Refused | PlainAnswer"
 
 
 class PlainEvents:
@@ -55,11 +55,11 @@ class PlainEvents:
             yield self._strip(event)
 
     def _strip(self, event: Event) -> PlainEvent:
-        if isinstance(event, Text):
-            return event
         if isinstance(event, Finished):
             return strip_answer(event.answer, self._with_picture)
-        return strip_look(event)
+        if isinstance(event, Looked):
+            return strip_look(event)
+        return event
 
     def close(self) -> None:
         """As ``EventStream.close``."""

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Unpack
 
+    from vpt_edge.runtime.encoded_picture import EncodedPicture
     from vpt_edge.runtime.options import AskOptions
-    from vpt_edge.runtime.pipeline import EncodedPicture, Pipeline
+    from vpt_edge.runtime.pipeline import Pipeline
     from vpt_edge.runtime.queue import EventStream
     from vpt_edge.server.plain_answer import PlainEvent
     from vpt_edge.server.settings import Settings

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from vpt_edge.live.frame import Frame
+    from vpt_edge.runtime.encoded_picture import EncodedPicture
     from vpt_edge.runtime.image import Size
-    from vpt_edge.runtime.pipeline import EncodedPicture
 
 LONGER_SIDE = 1280  # pixels of a view at most
 QUALITY = 80

@@ -60,6 +60,10 @@ class Perception(Protocol):
         """Of a picture for the second encoder."""
 
     @property
+    def most_pictures(self) -> int:
+        """How many pictures may be shown with a question."""
+
+    @property
     def keeps_ids(self) -> bool:
         """Whether the ids of a turn stay as they were generated; else its text is encoded again."""
 
@@ -112,8 +116,7 @@ class Perception(Protocol):
         """The first messages: the questions and answers of ``history``, and then the question.
 
         ``system`` takes the place of the way's own system message. ``pictures`` are shown with the
-        first question. Raises PromptError for a text that cannot be put, and for more pictures than
-        the model takes.
+        first question, ``most_pictures`` at most. Raises PromptError for a text that cannot be put.
         """
 
     def check_prefix(self, prefix: str) -> None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from vpt_edge.runtime.chat import Message, check_text, refuse_literals
-from vpt_edge.runtime.errors import BundleError, PromptError
+from vpt_edge.runtime.errors import BundleError
 from vpt_edge.runtime.interface import check_ids, expect
 from vpt_edge.runtime.manifest import MANIFEST, Pixels, TokenId, read_block
 from vpt_edge.runtime.perception.actions import GRID, Crop, Decision, Reencode
@@ -18,6 +18,7 @@ from vpt_edge.runtime.perception.vpt_question import (
     check_words,
     find_placeholders,
     literal_pads,
+    number_turns,
     question_text,
     render_history,
 )
@@ -69,6 +70,7 @@ def block(config: VptConfig) -> dict[str, Any]:
 class Vpt:
     """See ``runtime.perception.Perception``."""
 
+    most_pictures = 1
     keeps_ids = False  # the authors encode the text of a turn again (PROTOCOL Q4)
     most_looks = 1
     stop: tuple[str, ...] = ()
@@ -106,8 +108,6 @@ class Vpt:
         system: str | None = None,
         pictures: int = 1,
     ) -> list[Message]:
-        if pictures != 1:
-            raise PromptError(f"found {pictures} pictures, this model takes one", "ask about one")
         kind = self._config.kind
         if system is None:
             system = SYSTEM
@@ -118,7 +118,7 @@ class Vpt:
             text = add_sentence(question, mode)
         else:
             text = question_text(question, mode, kind)
-        return [*messages, Message("user", text)]
+        return number_turns([*messages, Message("user", text)])
 
     def check_prefix(self, prefix: str) -> None:
         check_text(prefix, "assistant_prefix", literal_pads(self._config.kind))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vpt_edge.runtime.chat import PLACEHOLDER, Message, check_text, refuse_literals
@@ -74,6 +75,21 @@ def render_history(history: Sequence[tuple[str, str]], kind: str) -> list[Messag
         check_words(answer, f"answer {number} of the history", kind)
         messages += [Message("user", question), Message("assistant", answer)]
     return messages
+
+
+def number_turns(messages: Sequence[Message]) -> list[Message]:
+    """``messages`` with the turn's number in the place of ``{{idx}}``, once in each of the user's.
+
+    The authors' template does so (PROTOCOL Q6).
+    """
+    numbered = []
+    turns = 0
+    for message in messages:
+        if message.role == "user":
+            message = replace(message, text=message.text.replace("{{idx}}", str(turns), 1))
+            turns += 1
+        numbered.append(message)
+    return numbered
 
 
 def check_words(text: str, name: str, kind: str) -> None:

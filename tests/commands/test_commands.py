@@ -89,6 +89,7 @@ def test_run_prints_json(
     assert set(data) == {
         "text",
         "raw",
+        "thoughts",
         "finish_reason",
         "turns",
         "looks",

@@ -20,6 +20,7 @@ from vpt_edge.runtime.context import Encoded
 from vpt_edge.runtime.errors import BundleError, PromptError
 from vpt_edge.runtime.image import open_picture
 from vpt_edge.runtime.perception.vpt import KINDS, SYSTEM, pads_of
+from vpt_edge.runtime.perception.vpt_question import number_turns
 from vpt_edge.runtime.testing import tiny_bundle
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def in_order(messages: list[Message], waiting: dict[str, list[Encoded]]) -> list
 def test_template_is_the_authors(row: dict[str, Any], clip: Chat) -> None:
     messages = [Message("system", SYSTEM)]
     messages += [Message(message["role"], message["content"]) for message in row["messages"]]
+    messages = number_turns(messages)
     pictures = [golden_picture(name) for name in row["images"]]
     reencodes = [reencode(golden_picture(name).tokens) for name in row["clip_images"]]
     shown = in_order(messages, {"image": pictures, "clip_image": reencodes})
@@ -155,22 +157,6 @@ def test_the_template_is_chatml(chat: Chat) -> None:
     context = chat.context(messages, [])
     assert context.ids == chat.encode(text)
     assert context.visuals == []
-
-
-def test_a_user_may_write_the_turns_number(chat: Chat) -> None:
-    """Once a message, counted over the user's messages, whatever stands in front of them."""
-    messages = [
-        Message("system", "{{idx}}"),
-        Message("user", "a{{idx}}"),
-        Message("assistant", "{{idx}}"),
-        Message("user", "{{idx}}{{idx}}"),
-    ]
-    text = (
-        "<|im_start|>system\n{{idx}}<|im_end|>\n"
-        "<|im_start|>user\na0<|im_end|>\n<|im_start|>assistant\n{{idx}}<|im_end|>\n"
-        "<|im_start|>user\n1{{idx}}<|im_end|>\n<|im_start|>assistant\n"
-    )
-    assert chat.context(messages, []).ids == chat.encode(text)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -25,11 +25,14 @@ def test_the_defaults_are_the_authors_settings() -> None:
         "perception": "free",
         "assistant_prefix": "",
         "max_new_tokens": 1024,
-        "max_looks": 1,
+        "max_looks": None,
         "temperature": 0.0,
         "top_k": None,
         "top_p": None,
         "seed": None,
+        "presence_penalty": 0.0,
+        "min_pixels": None,
+        "max_pixels": None,
         "keep_logits": False,
         "history": (),
         "system": None,
@@ -38,24 +41,26 @@ def test_the_defaults_are_the_authors_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "looks"),
+    ("options", "rounds"),
     [
-        ({}, 1),
+        ({}, 5),
+        ({"max_looks": None}, 5),
         ({"max_looks": 3}, 3),
         ({"max_looks": 0}, 0),
         ({"perception": "region", "max_looks": 2}, 2),
-        ({"perception": "reencode"}, 1),
+        ({"perception": "reencode"}, 5),
+        ({"perception": "off"}, 0),
         ({"perception": "off", "max_looks": 3}, 0),
     ],
 )
-def test_no_look_is_honoured_where_perception_is_off(options: Any, looks: int) -> None:
-    assert Options(**options).looks == looks
+def test_the_rounds_are_the_options_else_the_models(options: Any, rounds: int) -> None:
+    assert Options(**options).rounds(5) == rounds
 
 
 @pytest.mark.parametrize(
     ("options", "found"),
     [
-        ({"max_new_tokens": 0}, "max_new_tokens 0, max_looks 1"),
+        ({"max_new_tokens": 0}, "max_new_tokens 0, max_looks None"),
         ({"max_new_tokens": -5}, "max_new_tokens -5"),
         ({"max_looks": -1}, "max_new_tokens 1024, max_looks -1"),
         ({"perception": "off", "max_looks": -1}, "max_looks -1"),
@@ -81,7 +86,10 @@ def test_an_unknown_option_is_an_error() -> None:
     ("name", "value", "expected"),
     [
         *[("max_new_tokens", value, "a whole number") for value in ("a", None, 1.5, True)],
-        *[("max_looks", value, "a whole number") for value in ("a", None, 0.5)],
+        *[("max_looks", value, "a whole number or None") for value in ("a", True, 0.5)],
+        *[("presence_penalty", value, "a number") for value in ("x", None, True)],
+        *[("min_pixels", value, "a whole number or None") for value in ("a", 3136.0)],
+        *[("max_pixels", value, "a whole number or None") for value in ("a", 3136.0)],
         *[("temperature", value, "a number") for value in ("x", None, False)],
         *[("top_k", value, "a whole number or None") for value in (1.5, "a")],
         *[("seed", value, "a whole number or None") for value in (1.5, "a")],

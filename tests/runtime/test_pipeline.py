@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from scripted import PICTURE, Tiny, answer_of, waiting
+from scripted import PICTURE, Tiny, answer_of, chat_of, waiting
 
 from vpt_edge.runtime import Bundle, Pipeline, VptError
 from vpt_edge.runtime.errors import BundleError, ImageError, PromptError, SessionError
@@ -217,3 +217,11 @@ def test_any_model_answers_with_its_own_opener(tiny: Tiny) -> None:
         assert pipeline.ask(PICTURE, "What?").text == "Yes."
     with pytest.raises(VptError, match="Part is not a bundle; give its opener"):
         Pipeline(model)
+
+
+def test_a_penalty_keeps_a_token_from_coming_again(tiny: Tiny) -> None:
+    """A script's logits are 1 for what it says and 0 for the rest."""
+    answer = answer_of(Script("aab"), tiny(), presence_penalty=2)
+    (first, second, *_) = answer.turns[0].generated_ids
+    assert first == chat_of(tiny()).encode("a")[0] != second
+    assert answer_of(Script("aab"), tiny()).text == "aab"

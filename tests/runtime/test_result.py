@@ -22,6 +22,7 @@ from scripted import (
 
 from vpt_edge.runtime import Answer, Crop, Looked, Pipeline, Reencode, VptError, overlay
 from vpt_edge.runtime.overlay import Region
+from vpt_edge.runtime.perception.actions import Whole
 from vpt_edge.runtime.testing import Script
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def test_an_answer_is_json(tiny: Tiny) -> None:
     assert {key: type(value) for key, value in data.items()} == {
         "text": str,
         "raw": str,
+        "thoughts": type(None),
         "finish_reason": str,
         "stop_sequence": type(None),
         "turns": list,
@@ -44,9 +46,8 @@ def test_an_answer_is_json(tiny: Tiny) -> None:
         "first_token_seconds": list,
     }
     tokens = answer.looks[0].tokens
-    assert data["looks"] == [
-        {"kind": "region", "cells": [1, 2, 3, 2], "box": [0, 8, 60, 32], "tokens": tokens}
-    ]
+    place = {"cells": [1, 2, 3, 2], "box": [0, 8, 60, 32], "picture": 0, "source": 0}
+    assert data["looks"] == [{"kind": "region", **place, "tokens": tokens}]
     assert set(data["turns"][0]) == {"prompt_ids", "generated_ids", "text"}
     assert set(data["usage"]) == {
         "prompt_tokens",
@@ -57,7 +58,8 @@ def test_an_answer_is_json(tiny: Tiny) -> None:
         "reencoder_runs",
     }
     looks = answer_of(Script(CLIP, "Yes."), tiny()).to_dict()["looks"]
-    assert looks == [{"kind": "clip", "cells": None, "box": None, "tokens": PICTURE_TOKENS}]
+    place = {"cells": None, "box": None, "picture": 0, "source": None}
+    assert looks == [{"kind": "clip", **place, "tokens": PICTURE_TOKENS}]
 
 
 def test_an_answer_is_saved_into_a_new_folder(tiny: Tiny, tmp_path: Path) -> None:
@@ -133,7 +135,15 @@ def test_a_look_says_what_it_is() -> None:
         "cells": None,
         "box": [10, 20, 220, 210],
         "tokens": 12,
+        "picture": 0,
+        "source": 0,
     }
+    inner = Looked(Crop(None, (0, 0, 9, 9), source=2), 12, picture=1, area=(40, 30, 50, 40))
+    assert (inner.box, inner.source, inner.picture) == ((40, 30, 50, 40), 2, 1)
+    assert inner.describe() == "looked again at 10x10 px from (40,30) of picture 2"
+    whole = Looked(Whole(1), 64, picture=1)
+    assert (whole.kind, whole.box, whole.source) == ("whole", None, None)
+    assert whole.describe() == "looked again at the whole picture of picture 2 (whole, 64 tokens)"
     reencode = Looked(Reencode("seg"), 256)
     assert (reencode.kind, reencode.cells, reencode.box, reencode.crop) == ("seg", None, None, None)
     assert reencode.describe() == "looked again at the whole picture (seg, 256 tokens)"
@@ -143,9 +153,14 @@ class Sheet:
     """Takes the place of ``overlay.draw``."""
 
     def draw(
-        self, image: Image.Image, regions: Sequence[Region], captions: Sequence[str]
+        self,
+        image: Image.Image,
+        regions: Sequence[Region],
+        captions: Sequence[str],
+        others: Sequence[Image.Image],
     ) -> Image.Image:
         self.image = image
+        self.others = list(others)
         self.regions = list(regions)
         self.captions = list(captions)
         return image

@@ -190,3 +190,35 @@ def test_options_that_mean_nothing_are_refused(
 def test_ignored_options_are_named() -> None:
     with pytest.raises(PromptError, match="top_k, seed would be ignored at temperature 0"):
         Sampler(0, 5, None, 0)
+
+
+def test_a_presence_penalty_is_of_what_the_turn_has_generated() -> None:
+    sampler = Sampler(0, None, None, None, presence_penalty=1.5)
+    numbers = logits(3, 2.5, 1)
+    kept = numbers.copy()
+    assert sampler.choose(numbers) == 0
+    assert sampler.choose(numbers, [2]) == 0
+    assert sampler.choose(numbers, [0]) == 1
+    assert sampler.choose(numbers, [0, 0, 0]) == 1  # once, however often it has come
+    assert sampler.choose(numbers, [0, 1]) == 0
+    np.testing.assert_array_equal(numbers, kept)  # they are the decoder's
+    assert Sampler(0, None, None, None, -1.5).choose(numbers, [2]) == 0
+    assert Sampler(0, None, None, None, -2).choose(logits(3, 2.5, 1.5), [2]) == 2
+
+
+def test_the_penalty_comes_before_the_temperature() -> None:
+    sampler = Sampler(0.001, None, None, 1, presence_penalty=1)
+    assert {sampler.choose(logits(3, 2.5), [0]) for _ in range(9)} == {1}
+
+
+def test_only_the_likeliest_token_needs_no_logits() -> None:
+    assert not greedy().needs_logits
+    assert Sampler(0.1, None, None, None).needs_logits
+    assert Sampler(0, None, None, None, 0.1).needs_logits
+    assert Sampler(0, None, None, None, 0.1).choose(5, [5]) == 5
+
+
+@pytest.mark.parametrize("penalty", [2.01, -2.01, NAN, INF])
+def test_a_penalty_out_of_range_is_refused(penalty: float) -> None:
+    with pytest.raises(PromptError, match=f"^presence_penalty is {penalty}, expected -2 to 2$"):
+        Sampler(0, None, None, None, penalty)

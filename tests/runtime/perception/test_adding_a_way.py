@@ -55,6 +55,7 @@ class JsonBox:
         self.action = None
         self.encoder = None
         self.longest_side = 0
+        self.most_pictures = 1
         self.keeps_ids = False
         self.most_looks = 1
         self.stop: tuple[str, ...] = ()
@@ -247,8 +248,7 @@ def test_its_answer_is_said_saved_and_drawn(bundle: Bundle, tmp_path: Path) -> N
     assert look.describe() == "looked again at 32x24 px from (8,4)"
     answer.save(tmp_path / "answer")
     saved = json.loads((tmp_path / "answer" / "answer.json").read_text("utf-8"))
-    assert saved["looks"] == [
-        {"kind": "region", "cells": None, "box": [8, 4, 40, 28], "tokens": look.tokens}
-    ]
+    place = {"cells": None, "box": [8, 4, 40, 28], "picture": 0, "source": 0}
+    assert saved["looks"] == [{"kind": "region", **place, "tokens": look.tokens}]
     with Image.open(tmp_path / "answer" / "crop_0.png") as crop:
         assert crop.size == (32, 24)

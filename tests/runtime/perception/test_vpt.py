@@ -56,12 +56,6 @@ def changed(bundle: Bundle, **values: Any) -> Vpt:
     return Vpt(replace(bundle.manifest, source="Some-VPT", perception=perception))
 
 
-@pytest.mark.parametrize("count", [0, 2, 9])
-def test_it_is_shown_one_picture(count: int, vpt: Vpt) -> None:
-    with pytest.raises(PromptError, match=f"^found {count} pictures, this model takes one"):
-        vpt.opening("What?", "free", pictures=count)
-
-
 def test_the_manifest_names_it(bundle: Bundle) -> None:
     way: Perception = Vpt(bundle.manifest)  # mypy holds it against the protocol
     assert isinstance(open_perception(bundle.manifest), type(way))

@@ -9,7 +9,12 @@ import pytest
 from vpt_edge.runtime.chat import Message
 from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.perception.vpt import KINDS
-from vpt_edge.runtime.perception.vpt_question import literal_pads, question_text, render_history
+from vpt_edge.runtime.perception.vpt_question import (
+    literal_pads,
+    number_turns,
+    question_text,
+    render_history,
+)
 
 REGION = "Identify the region that can help you answer the question, and then answer the question"
 REENCODE = "Require additional perception features, and then answer the question"
@@ -159,3 +164,15 @@ def test_other_tokens_of_a_history_are_let_through(text: str) -> None:
 def test_lone_surrogates_of_a_history_are_refused(history: list[tuple[str, str]]) -> None:
     with pytest.raises(PromptError, match=r"the (question|answer) 1 of the history is not valid"):
         render_history(history, "clip")
+
+
+def test_a_user_may_write_the_turns_number() -> None:
+    """Once a message, counted over the user's messages, whatever stands in front of them."""
+    messages = [
+        Message("system", "{{idx}}"),
+        Message("user", "a{{idx}}"),
+        Message("assistant", "{{idx}}"),
+        Message("user", "{{idx}}{{idx}}"),
+    ]
+    texts = [message.text for message in number_turns(messages)]
+    assert texts == ["{{idx}}", "a0", "{{idx}}", "1{{idx}}"]

@@ -1,0 +1,141 @@
+"""What one request shows: its pictures, and what is looked at in them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from vpt_edge.runtime.image import resize
+from vpt_edge.runtime.perception.actions import Crop, Whole
+from vpt_edge.runtime.perception.views import View
+from vpt_edge.runtime.result import Looked
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+
+    from vpt_edge.runtime.context import Encoded
+    from vpt_edge.runtime.image import Box, Size
+    from vpt_edge.runtime.manifest import ImageConfig
+    from vpt_edge.runtime.perception import Perception
+    from vpt_edge.runtime.perception.actions import PerceptionAction
+    from vpt_edge.runtime.stopwatch import Stopwatch
+    from vpt_edge.runtime.vision import PictureFeatures, Vision
+
+
+class Album:
+    """The views of a request, in the order in which they are shown, and their visual tokens.
+
+    ``limits``: the pixels of each picture, and of each look that has no limits of its own.
+    """
+
+    def __init__(
+        self,
+        pictures: Sequence[PictureFeatures],
+        vision: Vision,
+        perception: Perception,
+        limits: ImageConfig,
+    ) -> None:
+        self.views: list[View] = []
+        self.encoded: list[Encoded] = []
+        self._images: list[Image.Image] = []  # of the views, in their own pixels
+        self._pictures = pictures
+        self._vision = vision
+        self._perception = perception
+        self._limits = limits
+
+    @property
+    def pictures(self) -> list[Image.Image]:
+        """As they were given."""
+        return [features.picture for features in self._pictures]
+
+    def outline(self) -> list[Encoded]:
+        """The first views as they will be, with visual tokens that are not computed yet.
+
+        Raises ImageError for a picture that cannot be shown.
+        """
+        outlines = []
+        for features in self._pictures:
+            size = features.picture.size
+            first = self._perception.first_size(size) or size
+            outlines.append(self._vision.outline(first, self._limits))
+        return outlines
+
+    def begin(self, stopwatch: Stopwatch) -> None:
+        """Show the pictures, encoded unless an earlier question has done that."""
+        resampling = self._perception.first_resampling
+        for index, features in enumerate(self._pictures):
+            first = self._perception.first_size(features.picture.size)
+            encoded = features.encode(stopwatch, self._limits, first, resampling)
+            self._add_picture(index, encoded)
+
+    def outline_look(self, action: PerceptionAction) -> Encoded:
+        """What the look of ``action`` adds, without its values.
+
+        Raises ImageError for a crop that cannot be shown.
+        """
+        if isinstance(action, Crop):
+            left, top, right, bottom = action.box
+            size = action.size or (right - left, bottom - top)
+            return self._vision.outline(size, self._limits_of(action, size))
+        if isinstance(action, Whole):
+            size = self._pictures[action.picture].picture.size
+            return self._vision.outline(size, self._limits)
+        return self._vision.outline_reencode(self.encoded[0])
+
+    def look(self, action: PerceptionAction, stopwatch: Stopwatch) -> Looked:
+        """Show what ``action`` looks at."""
+        if isinstance(action, Crop):
+            return self._look_at(action, stopwatch)
+        if isinstance(action, Whole):
+            encoded = self._pictures[action.picture].encode(stopwatch, self._limits)
+            self._add_picture(action.picture, encoded)
+            return Looked(action, encoded.tokens, picture=action.picture)
+        encoded = self._pictures[0].reencode(self.encoded[0], stopwatch)
+        self._add(encoded, self._images[0], self.views[0])
+        return Looked(action, encoded.tokens)
+
+    def _look_at(self, action: Crop, stopwatch: Stopwatch) -> Looked:
+        source = self.views[action.source]
+        crop = self._images[action.source].crop(action.box)
+        if action.size is not None:
+            crop = resize(crop, action.size, action.resampling)
+        encoded = self._vision.encode(crop, stopwatch, self._limits_of(action, crop.size))
+        box = box_in_picture(action.box, source)
+        shown = self._vision.shown_size(encoded)
+        self._add(encoded, crop, View(source.picture, box, crop.size, shown))
+        area = None if box == action.box else box
+        return Looked(action, encoded.tokens, crop, source.picture, area)
+
+    def _limits_of(self, action: Crop, size: Size) -> ImageConfig:
+        if action.limits is None:
+            return self._limits
+        return self._vision.look_limits(action.limits, size)
+
+    def _add_picture(self, index: int, encoded: Encoded) -> None:
+        picture = self._pictures[index].picture
+        box = (0, 0, picture.width, picture.height)
+        view = View(index, box, picture.size, self._vision.shown_size(encoded))
+        self._add(encoded, picture, view)
+
+    def _add(self, encoded: Encoded, image: Image.Image, view: View) -> None:
+        self.views.append(view)
+        self.encoded.append(encoded)
+        self._images.append(image)
+
+
+def box_in_picture(box: Box, view: View) -> Box:
+    """``box``, in the own pixels of ``view``, in those of the picture that it shows.
+
+    All of what it shows is in it, where a pixel of one is no whole number of the other's.
+    """
+    left, top, right, bottom = view.box
+    across = (right - left) / max(1, view.size[0])
+    down = (bottom - top) / max(1, view.size[1])
+    return (
+        left + math.floor(box[0] * across),
+        top + math.floor(box[1] * down),
+        left + math.ceil(box[2] * across),
+        top + math.ceil(box[3] * down),
+    )
