@@ -97,8 +97,8 @@ class Question:
         class Scripted(Sampler):
             """Chooses as ever, and then takes what is given."""
 
-            def choose(self, logits: Any) -> int:
-                super().choose(logits)
+            def choose(self, logits: Any, generated: Any = ()) -> int:
+                super().choose(logits, generated)
                 return next(script)
 
         with mock.patch("vpt_edge.runtime.pipeline.Sampler", Scripted):

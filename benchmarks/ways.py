@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-from vpt_edge.runtime import Finished, Pipeline, Text, VptError
+from vpt_edge.runtime import Finished, Looked, Pipeline, Text, VptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,7 +45,9 @@ def describe(event: Event) -> str:
         return f"text {event.piece}"
     if isinstance(event, Finished):
         return describe_answer(event.answer)
-    return event.describe()
+    if isinstance(event, Looked):
+        return event.describe()
+    return repr(event)
 
 
 def describe_answer(answer: Answer) -> str:

@@ -24,7 +24,7 @@ from vpt_edge.runtime.schema import parse_json
 if TYPE_CHECKING:
     from vpt_edge.calibration.model import RecordableModel
     from vpt_edge.calibration.recorder import ActivationRecorder
-    from vpt_edge.calibration.samples import Sample
+    from vpt_edge.calibration.sample import Sample
     from vpt_edge.runtime.pipeline import Pipeline
 
 SAVE_EVERY = 16  # samples
@@ -67,7 +67,8 @@ def statistics_key(model: RecordableModel, samples: Sequence[Sample], max_new_to
     manifest = model.manifest
     questions = []
     for sample in samples:
-        questions.append((sha256(sample.image), sample.question, sample.perception, sample.box))
+        asked: tuple[Any, ...] = (sample.question, sample.perception, sample.box)
+        questions.append((sha256(sample.image), *asked, *map(sha256, sample.others)))
     blocks = (manifest.image, manifest.tokens, manifest.cache, manifest.model, manifest.perception)
     parts = [FORMAT, manifest.files, repr(blocks), questions, max_new_tokens]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -150,7 +151,7 @@ class Collector:
         pipeline.forget()  # each sample shows all of its tokens, wherever a stopped pass went on
         try:
             answer = pipeline.ask(
-                sample.open(),
+                sample.open_all(),
                 sample.question,
                 perception=sample.perception,
                 max_new_tokens=self._max_new_tokens,

@@ -4,65 +4,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from vpt_edge.calibration.metrics import divergence, interval, overlap
+from vpt_edge.calibration.metrics import divergence, interval
+from vpt_edge.calibration.outcome import Outcome, overlap_of_looks
 from vpt_edge.calibration.samples import too_many
 from vpt_edge.runtime.errors import ImageError, PromptError, VptError
-from vpt_edge.runtime.perception.actions import Crop
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from vpt_edge.calibration.metrics import Metric
-    from vpt_edge.calibration.samples import Sample, Samples
-    from vpt_edge.runtime.image import Box
+    from vpt_edge.calibration.sample import Sample
+    from vpt_edge.calibration.samples import Samples
     from vpt_edge.runtime.pipeline import Pipeline
-    from vpt_edge.runtime.result import Answer, Looked
+    from vpt_edge.runtime.result import Answer
 
 # Of one bundle's first logits: 150,000 words over 2,000 samples would be more than a gigabyte.
 LOGITS_BYTES = 512 << 20
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one sample.
-
-    ``looks`` are the answer's, without their crops; ``score`` is None without a true answer;
-    ``seconds`` by stage; ``first_logits`` (vocabulary,) float32 of the first turn, if they were to
-    be kept. A picture or a question that the model cannot be shown has ``finish_reason`` "failed",
-    says why in ``error`` and scores 0.
-    """
-
-    text: str
-    raw: str
-    looks: tuple[Looked, ...]
-    score: float | None
-    seconds: dict[str, float]
-    finish_reason: str
-    error: str = ""
-    first_logits: NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
-
-    @property
-    def triggers(self) -> tuple[str, ...]:
-        """The kinds of the looks, in order."""
-        return tuple(look.kind for look in self.looks)
-
-    @property
-    def cells(self) -> tuple[Box, ...]:
-        """What the region looks chose, in order, inclusive: cells, else pixels."""
-        actions = [look.action for look in self.looks]
-        return tuple(_chosen(action) for action in actions if isinstance(action, Crop))
-
-
-def _chosen(crop: Crop) -> Box:
-    if crop.cells is not None:
-        return crop.cells
-    left, top, right, bottom = crop.box
-    return left, top, max(left, right - 1), max(top, bottom - 1)
 
 
 @dataclass(frozen=True)
@@ -174,7 +134,7 @@ def _ask(pipeline: Pipeline, sample: Sample, max_new_tokens: int, keep_logits: b
     with warnings.catch_warnings():  # the samples have chosen their perception
         warnings.filterwarnings("ignore", ".* was trained to look again", UserWarning)
         return pipeline.ask(
-            sample.open(),
+            sample.open_all(),
             sample.question,
             perception=sample.perception,
             max_new_tokens=max_new_tokens,
@@ -213,9 +173,9 @@ def compare(outcomes: Sequence[Outcome], others: Sequence[Outcome]) -> Agreement
     pairs = list(zip(outcomes, others, strict=True))
     changed = [float(one.text != other.text) for one, other in pairs]
     same_triggers = [one.triggers == other.triggers for one, other in pairs]
-    regions = [(one.cells, other.cells) for one, other in pairs if one.cells or other.cells]
-    same_cells = [cells == other_cells for cells, other_cells in regions]
-    ious = [overlap(cells, other_cells) for cells, other_cells in regions]
+    regions = [pair for pair in pairs if pair[0].regions or pair[1].regions]
+    same_cells = [one.regions == other.regions for one, other in regions]
+    ious = [overlap_of_looks(one, other) for one, other in regions]
     scores, other_scores = _common_scores(pairs)
     losses = _losses(scores, other_scores, changed)
     divergences = _first_token_divergences(pairs)

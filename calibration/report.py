@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 from vpt_edge.calibration import html
 from vpt_edge.calibration.evaluation import accuracy, latency, looked_again
-from vpt_edge.calibration.metrics import overlap
+from vpt_edge.calibration.outcome import overlap_of_looks
 from vpt_edge.runtime.errors import ImageError
 from vpt_edge.runtime.result import Answer, Usage
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from vpt_edge.calibration.evaluation import Evaluation, Outcome
-    from vpt_edge.calibration.samples import Sample
+    from vpt_edge.calibration.evaluation import Evaluation
+    from vpt_edge.calibration.outcome import Outcome
+    from vpt_edge.calibration.sample import Sample
 
 
 def page(evaluation: Evaluation, more: Sequence[tuple[str, str]] = ()) -> str:
@@ -158,7 +159,7 @@ def _badness(one: Outcome, other: Outcome | None) -> tuple[float, ...]:
         one.text != other.text,
         one.triggers != other.triggers,
         one.finish_reason != other.finish_reason,
-        1 - overlap(one.cells, other.cells),
+        1 - overlap_of_looks(one, other),
     )
 
 
@@ -188,10 +189,10 @@ def _figure(name: str, sample: Sample, outcome: Outcome) -> str:
 
 def _overlay(sample: Sample, outcome: Outcome) -> Image.Image:
     """What ``Answer.plot`` draws: outcomes keep no pictures, so the crops are cut again."""
-    image = sample.open()
+    image, *others = images = sample.open_all()
     looks = []
     for look in outcome.looks:
-        crop = image.crop(look.box) if look.box else None
+        crop = images[look.picture].crop(look.box) if look.box else None
         looks.append(replace(look, crop=crop))
     answer = Answer(
         text=outcome.text,
@@ -202,5 +203,6 @@ def _overlay(sample: Sample, outcome: Outcome) -> Image.Image:
         usage=Usage(0, 0, 0, 0, 0, 0, {}),
         question=sample.question,
         image=image,
+        others=tuple(others),
     )
     return answer.plot()

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
+from vpt_edge.calibration.sample import Sample
 from vpt_edge.runtime.errors import ImageError, VptError
-from vpt_edge.runtime.image import open_picture, regularize
+from vpt_edge.runtime.image import regularize
 from vpt_edge.runtime.perception.vpt import KINDS, TRIGGER
 from vpt_edge.runtime.perception.vpt_question import SENTENCES, question_text
 from vpt_edge.runtime.schema import brief, parse_json
@@ -37,39 +36,14 @@ QUESTIONS: dict[Mode, tuple[str, ...]] = {
         "Where is the largest object?",
     ),
 }
+VPT_MODES: tuple[Mode, ...] = tuple(SENTENCES)
+ASKED: tuple[Mode, ...] = ("region", "reencode")  # modes that ask a model to look
+QUESTIONS["free"] = (*QUESTIONS["region"], *QUESTIONS["reencode"])
 KEYS = ("image", "question", "answer", "perception")
 # What the model's own preprocessing shrinks to; what this leaves without pixels is no use.
 LONGEST_SIDE = 512
 LISTED = 5
 EXPECTED = "a folder of pictures, a .jsonl file or the authors' dataset .json"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A question about a picture, or about its part ``box`` (left, top, right, bottom) in pixels.
-
-    ``answer`` is the true one, None where nobody knows it; ``perception`` is what ``Pipeline.ask``
-    is to be told.
-    """
-
-    image: Path
-    question: str
-    answer: str | None = None
-    perception: Mode = "free"
-    box: Box | None = None
-
-    def open(self) -> Image.Image:
-        """The picture in its own size; what ``box`` has outside of it is black.
-
-        Raises ImageError.
-        """
-        picture = open_picture(self.image)
-        if self.box is None:
-            return picture
-        try:
-            return picture.crop(self.box)
-        except (ValueError, OverflowError, MemoryError, Image.DecompressionBombError) as error:
-            raise ImageError(f"{self.image} cannot be cropped to {self.box}: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -80,13 +54,14 @@ class Samples:
     unreadable: tuple[str, ...] = ()
 
 
-def read_samples(path: str | os.PathLike[str]) -> Samples:
+def read_samples(path: str | os.PathLike[str], modes: Sequence[Mode] = VPT_MODES) -> Samples:
     """Read a folder of pictures, a .jsonl file, or the authors' dataset .json.
 
-    A folder's pictures are asked one built-in question of each kind. A .jsonl line is an object
-    with ``image`` (relative to the file's folder), ``question`` and, if wanted, ``answer`` and
-    ``perception``. Raises VptError for a bad line, for no samples, and when 5 % of the samples or
-    more have no readable picture.
+    A folder's pictures are asked one built-in question of each mode in which a model with those
+    ``modes`` looks: "region" and "reencode", or else "free". A .jsonl line is an object with
+    ``image`` (relative to the file's folder; a list for several pictures), ``question`` and, if
+    wanted, ``answer`` and ``perception``. Raises VptError for a bad line, for no samples, and when
+    5 % of the samples or more have no readable picture.
     """
     source = Path(path)
     try:
@@ -96,7 +71,7 @@ def read_samples(path: str | os.PathLike[str]) -> Samples:
         problem = f"no data at {brief(str(path))} ({error.args[-1]}), expected {EXPECTED}"
         raise VptError(problem) from error
     if is_folder:
-        samples = _folder(source)
+        samples = _folder(source, modes)
     elif not is_file:
         raise VptError(f"no data at {source}, expected {EXPECTED}")
     elif source.suffix.lower() == ".jsonl":
@@ -142,14 +117,15 @@ def crop_suffix(path: str) -> tuple[str, Box | None]:
     return name, (left, top, right, bottom)
 
 
-def _folder(folder: Path) -> list[Sample]:
-    """For each picture, hidden files apart, one question of each kind."""
+def _folder(folder: Path, modes: Sequence[Mode]) -> list[Sample]:
+    """For each picture, hidden files apart, one question of each mode that looks."""
+    looking = [mode for mode in ASKED if mode in modes] or ["free"]
     pictures = [path for path in sorted(folder.rglob("*")) if _is_picture(path)]
     samples = []
     for index, picture in enumerate(pictures):
-        for perception, questions in QUESTIONS.items():
-            question = questions[index % len(questions)]
-            samples.append(Sample(picture, question, None, perception))
+        for mode in looking:
+            question = QUESTIONS[mode][index % len(QUESTIONS[mode])]
+            samples.append(Sample(picture, question, None, mode))
     return samples
 
 
@@ -220,12 +196,24 @@ def _line(text: str, folder: Path) -> Sample:
         modes = ", ".join(SENTENCES)
         raise VptError(f"perception is {reprlib.repr(perception)}, expected one of: {modes}")
     answer = None if entry.get("answer") is None else _required_text(entry, "answer")
+    first, *others = _images(entry)
     return Sample(
-        folder / _required_text(entry, "image"),
+        folder / first,
         _required_text(entry, "question"),
         answer,
         perception,
+        others=tuple(folder / name for name in others),
     )
+
+
+def _images(entry: dict[str, Any]) -> list[str]:
+    """One name, or a list of them."""
+    names = entry.get("image")
+    if not isinstance(names, list):
+        return [_required_text(entry, "image")]
+    if not names:
+        raise VptError("image is [], expected a name or several")
+    return [_required_text({"image": name}, "image") for name in names]
 
 
 def _required_text(entry: dict[str, Any], key: str) -> str:
@@ -273,11 +261,12 @@ def _true_answer(messages: Sequence[dict[str, Any]]) -> str | None:
 
 
 def _readable(samples: Sequence[Sample], source: Path) -> Samples:
-    faults: dict[tuple[Path, Box | None], str] = {}
+    faults: dict[tuple[Any, ...], str] = {}
     for sample in samples:
-        if (sample.image, sample.box) not in faults:
-            faults[sample.image, sample.box] = _fault(sample)
-    good = tuple(sample for sample in samples if not faults[sample.image, sample.box])
+        shown = _shown(sample)
+        if shown not in faults:
+            faults[shown] = _fault(sample)
+    good = tuple(sample for sample in samples if not faults[_shown(sample)])
     lines = tuple(fault for fault in faults.values() if fault)
     bad = len(samples) - len(good)
     if too_many(bad, len(samples)):
@@ -291,9 +280,14 @@ def _readable(samples: Sequence[Sample], source: Path) -> Samples:
     return Samples(good, lines)
 
 
+def _shown(sample: Sample) -> tuple[Any, ...]:
+    return sample.image, sample.box, sample.others
+
+
 def _fault(sample: Sample) -> str:
     try:
-        regularize(sample.open(), LONGEST_SIDE)
+        for picture in sample.open_all():
+            regularize(picture, LONGEST_SIDE)
     except (ImageError, OSError) as error:
         return str(error)
     return ""

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from vpt_edge.calibration.evaluation import Evaluation, Outcome
+    from vpt_edge.calibration.evaluation import Evaluation
+    from vpt_edge.calibration.outcome import Outcome
     from vpt_edge.calibration.samples import Samples
     from vpt_edge.runtime.bundle import Bundle
 
@@ -74,6 +75,7 @@ def _evaluate(options: argparse.Namespace) -> Evaluation:
     from vpt_edge.calibration.evaluation import Evaluation, compare
     from vpt_edge.calibration.samples import read_samples
     from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.perception import open_perception
     from vpt_edge.runtime.sessions.ort import silence_log
 
     silence_log()
@@ -81,7 +83,7 @@ def _evaluate(options: argparse.Namespace) -> Evaluation:
     warnings.showwarning = lambda message, *_: warn(f"hint: {message}")
     bundle = Bundle.open(options.bundle)
     other = None if options.compare is None else Bundle.open(options.compare)
-    data = read_samples(options.data)
+    data = read_samples(options.data, open_perception(bundle.manifest).modes)
     for line in data.unreadable:
         warn(f"left out: {line}")
     outcomes = _outcomes(bundle, data, options)

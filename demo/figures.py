@@ -16,12 +16,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 from vpt_edge import runtime
-from vpt_edge.calibration.evaluation import Outcome, compare, evaluate
+from vpt_edge.calibration.evaluation import compare, evaluate
 from vpt_edge.calibration.metrics import METRICS
-from vpt_edge.calibration.samples import Sample
+from vpt_edge.calibration.sample import Sample
 from vpt_edge.live.scenes import scene
+
+if TYPE_CHECKING:
+    from vpt_edge.calibration.outcome import Outcome
 
 KINDS = ("region", "reencode", "free")
 # Not counted: the table, the reports.

@@ -14,5 +14,5 @@ with runtime.Pipeline(bundle) as pipeline:
             print(event.piece, end="", flush=True)
         elif isinstance(event, runtime.Looked):
             print("looks again at", event.box)
-        else:
+        elif isinstance(event, runtime.Finished):
             print("\nended with", event.answer.finish_reason)

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.perception import open_perception
 from vpt_edge.server.access import Access
 from vpt_edge.server.accounts import Accounts
 from vpt_edge.server.answer_routes import answer_routes
@@ -129,7 +130,9 @@ async def show_model(request: Request) -> Response:
 
 def describe_model(service: Service) -> dict[str, Any]:
     """The model in OpenAI's shape, with what llama.cpp's and vLLM's clients look for."""
-    capacity = service.pipeline.bundle.manifest.cache.capacity
+    manifest = service.pipeline.bundle.manifest
+    capacity = manifest.cache.capacity
+    perception = open_perception(manifest)
     return {
         "id": service.settings.model,
         "object": "model",
@@ -139,6 +142,11 @@ def describe_model(service: Service) -> dict[str, Any]:
         "aliases": [],
         "architecture": {"input_modalities": ["text", "image"], "output_modalities": ["text"]},
         "meta": {"n_ctx": capacity},
+        "vpt": {
+            "perception": list(perception.modes),
+            "max_looks": perception.most_looks,
+            "max_images": perception.most_pictures,
+        },
     }
 
 

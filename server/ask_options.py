@@ -65,6 +65,14 @@ def read_sampling(fields: Fields) -> dict[str, Any]:
     return {"temperature": temperature, "top_p": top_p, "top_k": top_k, "seed": seed}
 
 
+def read_penalty(fields: Fields) -> float | None:
+    """What the logits of tokens lose that a turn has generated already."""
+    penalty = fields.number("presence_penalty")
+    if penalty is not None and not -2 <= penalty <= 2:
+        raise fields.wrong("presence_penalty", penalty, "-2 to 2")
+    return penalty
+
+
 def read_stop(fields: Fields) -> tuple[str, ...]:
     """The texts at which an answer ends."""
     texts = fields.texts("stop")

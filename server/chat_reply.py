@@ -23,6 +23,8 @@ class ChatReply:
     def completion(self, answer: PlainAnswer, text: str, **details: Any) -> dict[str, Any]:
         """The whole ``answer``, which says ``text``; ``details`` go into its block ``vpt``."""
         message = {"role": "assistant", "content": text, "refusal": None}
+        if answer.thoughts is not None:
+            message["reasoning_content"] = answer.thoughts
         choice = {
             "index": 0,
             "message": message,
@@ -59,7 +61,7 @@ def finish_reason(answer: PlainAnswer) -> str:
 
 
 def look(looked: Looked) -> dict[str, Any]:
-    """A look as JSON types: kind, cells, box, tokens."""
+    """A look as JSON types: kind, cells, box, tokens, picture, source."""
     return looked.to_dict()
 
 
@@ -68,10 +70,12 @@ def describe(answer: PlainAnswer) -> dict[str, Any]:
     details = asdict(answer.usage)
     seconds = details.pop("seconds")
     first_token_seconds = list(details.pop("first_token_seconds"))
+    sizes = [list(size) for size in answer.sizes]
     return {
         "looks": [look(each) for each in answer.looks],
         "finish_reason": answer.finish_reason,
-        "size": list(answer.size),
+        "size": list(answer.sizes[0]),
+        "sizes": sizes,
         "usage": details,
         "seconds": seconds,
         "first_token_seconds": first_token_seconds,

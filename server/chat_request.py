@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.server.ask_options import LOOKING, SAMPLING, read_options
+from vpt_edge.server.ask_options import LOOKING, SAMPLING, read_options, read_penalty
 from vpt_edge.server.chat_message import read_message
 from vpt_edge.server.conversation import Conversation, read_conversation
 from vpt_edge.server.errors import RequestError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_TOKENS = ("max_completion_tokens", "max_tokens")
 READ = {
     *("model", "messages", "stream", "stream_options", "stop", "store"),
-    *(*MAX_TOKENS, *SAMPLING, *LOOKING),
+    *(*MAX_TOKENS, *SAMPLING, "presence_penalty", *LOOKING),
 }
 # What changes nothing with these values, and is refused with others.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -28,7 +28,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logprobs": (False,),
     "top_logprobs": (0,),
     "logit_bias": ({},),
-    "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "repetition_penalty": (1,),
     "repeat_penalty": (1,),
@@ -66,11 +65,15 @@ def read_chat_request(body: Any, settings: Settings) -> ChatRequest:
     if not fields.items("messages"):
         raise fields.wrong("messages", fields.get("messages"), "a list of messages")
     messages = [read_message(each) for each in fields.objects("messages")]
-    conversation = read_conversation(messages, A_PICTURE)
+    conversation = read_conversation(messages, A_PICTURE, settings.most_pictures)
+    options = read_options(fields, _read_max_tokens(fields), conversation, settings)
+    penalty = read_penalty(fields)
+    if penalty:
+        options["presence_penalty"] = penalty
     return ChatRequest(
         model=fields.text("model"),
         conversation=conversation,
-        options=read_options(fields, _read_max_tokens(fields), conversation, settings),
+        options=options,
         stream=fields.flag("stream"),
         include_usage=_read_include_usage(fields),
         store=fields.flag("store"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.runtime.result import Looked, Text
+from vpt_edge.runtime.result import Looked, Refused, Text
 from vpt_edge.server.chat_reply import describe, finish_reason, look
 from vpt_edge.server.event_stream import event
 from vpt_edge.server.plain_answer import PlainAnswer
+from vpt_edge.server.thought_text import ThoughtText
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ class ChatStream:
     ) -> None:
         self._reply = reply
         self._text = text
+        self._thoughts = ThoughtText()
         self._include_usage = include_usage
         self._describe_request = describe_request
         self._shot = shot
@@ -59,11 +61,16 @@ class ChatStream:
         delta = dict[str, Any]()
         if certain:
             delta = {"content": certain}
+        thought = self._thoughts.take(each)
+        if thought:
+            delta = {"reasoning_content": thought}
         extra = dict[str, Any]()
         if isinstance(each, Text):
             extra = {"piece": each.piece}
         if isinstance(each, Looked):
             extra = {"look": look(each)}
+        if isinstance(each, Refused):
+            extra = {"refused": each.reply}
         return event(self._reply.chunk(delta, vpt=extra))
 
     def _last_chunks(self, answer: PlainAnswer, rest: str) -> list[bytes]:

@@ -44,9 +44,9 @@ async def complete_chat(request: Request) -> Response:
     check_prefix(perception, asked.options, "assistant_prefix")
     reply = ChatReply(service.settings.model)
     text = AnswerText(asked.options, perception)
-    opening = open_subject(service, asked.conversation.picture, arrival)
+    opening = open_subject(service, asked.conversation.pictures, arrival)
     subject = await run_while_connected(request.receive, opening)
-    asked = replace(asked, conversation=asked.conversation.forget_address())
+    asked = replace(asked, conversation=asked.conversation.forget_addresses())
     question = asked.conversation.question
     client = request.state.client
     events = service.ask(client, subject.picture, question, asked.options, asked.store)

@@ -1,4 +1,4 @@
-"""A client's messages, as what is asked about one picture."""
+"""A client's messages, as what is asked about a picture, or about several."""
 
 from __future__ import annotations
 
@@ -26,33 +26,35 @@ class ChatMessage:
 
 @dataclass(frozen=True)
 class Conversation:
-    """``question`` about ``picture``, behind the ``history`` of earlier ones about the same.
+    """``question`` about ``pictures``, behind the ``history`` of earlier ones about the same.
 
-    ``passed_over``: how many messages before the newest picture are not shown to the model: it sees
-    one picture, and they are about another.
+    ``passed_over``: how many messages before the newest pictures are not shown to the model: they
+    are about others.
     """
 
-    picture: str
+    pictures: tuple[str, ...]
     question: str
     history: tuple[Exchange, ...] = ()
     system: str | None = None
     passed_over: int = field(default=0, compare=False)
 
-    def forget_address(self) -> Conversation:
-        """The same without the picture's address, which may be as large as the picture."""
-        return replace(self, picture="")
+    def forget_addresses(self) -> Conversation:
+        """The same without the pictures' addresses, which may be as large as the pictures."""
+        return replace(self, pictures=())
 
 
-def read_conversation(messages: Sequence[ChatMessage], fix: str) -> Conversation:
-    """The conversation about the newest picture in ``messages``.
+def read_conversation(
+    messages: Sequence[ChatMessage], fix: str, most_pictures: int = 1
+) -> Conversation:
+    """The conversation about the newest pictures in ``messages``, those of one message.
 
     Neighbours of one role are one message; what the system says counts for all of it, wherever it
     stands. Raises RequestError where there is no picture, and then ``fix`` says how to send one, or
-    more than one at a time, and where the last word is not the user's.
+    more than ``most_pictures`` at a time, and where the last word is not the user's.
     """
     systems = [message.text for message in messages if message.role == "system"]
     spoken = [message for message in messages if message.role != "system"]
-    newest = find_newest_picture(spoken, fix)
+    newest = find_newest_pictures(spoken, fix, most_pictures)
     first = find_first(spoken, newest)
     turns = join_neighbours(spoken[first:])
     *earlier, last = turns
@@ -64,7 +66,7 @@ def read_conversation(messages: Sequence[ChatMessage], fix: str) -> Conversation
     answers = [turn.text for turn in earlier[1::2]]
     pairs = zip(questions, answers, strict=True)
     return Conversation(
-        picture=spoken[newest].pictures[0],
+        pictures=spoken[newest].pictures,
         question=last.text,
         history=tuple(Exchange(question, answer) for question, answer in pairs),
         system=join_texts(systems) or None,
@@ -72,14 +74,19 @@ def read_conversation(messages: Sequence[ChatMessage], fix: str) -> Conversation
     )
 
 
-def find_newest_picture(messages: Sequence[ChatMessage], fix: str) -> int:
-    """The index of the last message with pictures. Raises RequestError unless it has just one."""
+def find_newest_pictures(messages: Sequence[ChatMessage], fix: str, most: int) -> int:
+    """The index of the last message with pictures.
+
+    Raises RequestError where there is none, and where it has more than the model takes.
+    """
     for index in reversed(range(len(messages))):
         count = len(messages[index].pictures)
-        if count > 1:
-            problem = f"the newest message with pictures has {count}, this model takes one"
-            raise RequestError(400, "too_many_images", problem, ONE_PICTURE, param="messages")
-        if count == 1:
+        if count > most:
+            takes = "one" if most == 1 else f"up to {most}"
+            problem = f"the newest message with pictures has {count}, this model takes {takes}"
+            few = ONE_PICTURE if most == 1 else f"send up to {most} pictures in it"
+            raise RequestError(400, "too_many_images", problem, few, param="messages")
+        if count:
             return index
     problem = "no message has a picture, and this model answers questions about pictures"
     raise RequestError(400, "image_required", problem, fix, param="messages")

@@ -69,17 +69,17 @@ async def _answer(request: Request, read: Reader, kind: Literal["chat", "generat
     check_prefix(perception, asked.options, "options.assistant_prefix")
     passed_over = asked.conversation.passed_over
     details = {"passed_over": passed_over, "ignored": list(asked.ignored)}
-    reply = OllamaReply(kind, model, details)
+    reply = OllamaReply(kind, model, details, asked.shows_thoughts)
     text = AnswerText(asked.options, perception)
     question = asked.conversation.question
-    opening = open_subject(service, asked.conversation.picture, reply.started)
+    opening = open_subject(service, asked.conversation.pictures, reply.started)
     subject = await run_while_connected(request.receive, opening)
     reply = replace(reply, shot=subject.shot)
-    asked = replace(asked, conversation=asked.conversation.forget_address())
+    asked = replace(asked, conversation=asked.conversation.forget_addresses())
     events = service.ask(request.state.client, subject.picture, question, asked.options)
     if not asked.stream:
         said, answer = await run_while_connected(request.receive, last_answer(events, text))
-        return JSONResponse(reply.last(answer, said))
+        return JSONResponse(reply.last(answer, said, answer.thoughts or ""))
     stream = EventStreamResponse(events, OllamaStream(reply, text))
     return await stream.start(request.receive, patience(subject))
 

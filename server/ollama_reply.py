@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
-from vpt_edge.runtime.result import Looked, Text
+from vpt_edge.runtime.result import Looked, Refused, Text
 from vpt_edge.server.chat_reply import describe, finish_reason, look, usage
 from vpt_edge.server.plain_answer import PlainAnswer
+from vpt_edge.server.thought_text import ThoughtText
 
 if TYPE_CHECKING:
     from vpt_edge.server.answer_text import AnswerText
@@ -24,26 +25,28 @@ SECOND = 1_000_000_000  # nanoseconds
 @dataclass(frozen=True)
 class OllamaReply:
     """The reply to one request. ``model``: as the client named it; ``details``: what ``vpt`` says
-    besides the answer; ``shot``: the frame that is asked about.
+    besides the answer; ``shows_thoughts``: unless the client says that it wants none; ``shot``: the
+    frame that is asked about.
     """
 
     kind: Literal["chat", "generate"]
     model: str
     details: dict[str, Any]
+    shows_thoughts: bool = True
     started: float = field(default_factory=time.monotonic)
     shot: Shot | None = None
 
-    def part(self, text: str, **extra: Any) -> dict[str, Any]:
+    def part(self, text: str, thought: str = "", **extra: Any) -> dict[str, Any]:
         """A piece of a streamed answer."""
-        return {**self._head(text), "done": False, **extra}
+        return {**self._head(text, thought), "done": False, **extra}
 
     def loaded(self) -> dict[str, Any]:
         """The reply where nothing is asked: the model is in memory."""
         return {**self._head(""), "done": True, "done_reason": "load"}
 
-    def last(self, answer: PlainAnswer, text: str) -> dict[str, Any]:
-        """The end of ``answer``, with ``text`` and what it has cost: durations in nanoseconds,
-        all that is read counts as prompt.
+    def last(self, answer: PlainAnswer, text: str, thoughts: str = "") -> dict[str, Any]:
+        """The end of ``answer``, with ``text``, ``thoughts`` and what it has cost: durations in
+        nanoseconds, all that is read counts as prompt.
         """
         seconds = answer.usage.seconds
         total = time.monotonic() - self.started
@@ -53,7 +56,7 @@ class OllamaReply:
         if self.shot is not None:
             details["frame"] = self.shot.conclude()
         return {
-            **self._head(text),
+            **self._head(text, thoughts),
             "done": True,
             "done_reason": finish_reason(answer),
             "total_duration": nanoseconds(total),
@@ -65,11 +68,14 @@ class OllamaReply:
             "vpt": details,
         }
 
-    def _head(self, text: str) -> dict[str, Any]:
+    def _head(self, text: str, thought: str = "") -> dict[str, Any]:
         head = {"model": self.model, "created_at": utc(datetime.now(timezone.utc))}
+        thinking = dict[str, str]()
+        if thought and self.shows_thoughts:
+            thinking = {"thinking": thought}
         if self.kind == "generate":
-            return {**head, "response": text}
-        return {**head, "message": {"role": "assistant", "content": text}}
+            return {**head, "response": text, **thinking}
+        return {**head, "message": {"role": "assistant", "content": text, **thinking}}
 
 
 def nanoseconds(seconds: float) -> int:
@@ -93,6 +99,7 @@ class OllamaStream:
         self.keep_alive = line(reply.part(""))
         self._reply = reply
         self._text = text
+        self._thoughts = ThoughtText()
 
     def begin(self) -> bytes:
         shot = self._reply.shot
@@ -112,7 +119,9 @@ class OllamaStream:
             extra = {"piece": each.piece}
         if isinstance(each, Looked):
             extra = {"look": look(each)}
-        return line(self._reply.part(certain, vpt=extra))
+        if isinstance(each, Refused):
+            extra = {"refused": each.reply}
+        return line(self._reply.part(certain, self._thoughts.take(each), vpt=extra))
 
     def fail(self, error: RequestError) -> bytes:
         return line(error.to_ollama_dict())

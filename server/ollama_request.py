@@ -35,8 +35,8 @@ MESSAGE_READ = {"role", "content", "images"}
 MESSAGE_NEUTRAL: dict[str, tuple[Any, ...]] = {"tool_calls": ([],)}
 OPTIONS_READ = {"num_predict", "stop", *SAMPLING, *LOOKING}
 # Ways of sampling that are not done here, with the number at which they do nothing; clients send
-# them unasked (Frigate: repeat_penalty 1.05), so the reply names what it ignores. Behind them what
-# says only how they do it.
+# them unasked (Frigate: repeat_penalty 1.05), so the reply names what it ignores: presence_penalty
+# too, which counts the prompt's tokens there. Behind them what says only how they do it.
 NOT_DONE = {
     "repeat_penalty": 1,
     "presence_penalty": 0,
@@ -57,6 +57,7 @@ NO_LIMIT = (-1, -2)  # of num_predict
 class OllamaRequest:
     """``model``: as the client named it, None where it did not. ``conversation``: None where
     nothing is asked, and the model is only to be loaded. ``ignored``: names of options.
+    ``shows_thoughts``: whether the client wants what the model thinks.
     """
 
     model: str | None
@@ -64,12 +65,13 @@ class OllamaRequest:
     options: AskOptions
     stream: bool
     ignored: tuple[str, ...] = ()
+    shows_thoughts: bool = True
 
 
 def read_chat(body: Any, settings: Settings) -> OllamaRequest:
     """Raises RequestError for what is wrong, and for what this server does not do."""
     fields = Fields(body)
-    fields.refuse_others(READ | HARMLESS["the request"] | {"messages"}, NEUTRAL)
+    fields.refuse_others(_known(settings) | {"messages"}, NEUTRAL)
     check_count(fields, settings)
     messages = [_read_message(each) for each in fields.objects("messages")]
     return _read(fields, messages, settings)
@@ -78,7 +80,7 @@ def read_chat(body: Any, settings: Settings) -> OllamaRequest:
 def read_generate(body: Any, settings: Settings) -> OllamaRequest:
     """Raises RequestError for what is wrong, and for what this server does not do."""
     fields = Fields(body)
-    fields.refuse_others(READ | HARMLESS["the request"] | {"prompt", "system", PICTURES}, NEUTRAL)
+    fields.refuse_others(_known(settings) | {"prompt", "system", PICTURES}, NEUTRAL)
     messages = list[ChatMessage]()
     prompt = fields.text("prompt") or ""
     pictures = _read_pictures(fields)
@@ -99,10 +101,18 @@ def _read(fields: Fields, messages: list[ChatMessage], settings: Settings) -> Ol
     ignored = _read_ignored(given)
     if not messages:
         return OllamaRequest(model, None, {}, stream, ignored)
-    conversation = read_conversation(messages, A_PICTURE)
+    conversation = read_conversation(messages, A_PICTURE, settings.most_pictures)
     max_tokens = _read_max_tokens(given)
     options = read_options(_without_defaults(given), max_tokens, conversation, settings)
-    return OllamaRequest(model, conversation, options, stream, ignored)
+    shows_thoughts = fields.flag("think", default=True)
+    return OllamaRequest(model, conversation, options, stream, ignored, shows_thoughts)
+
+
+def _known(settings: Settings) -> set[str]:
+    """The fields that both routes take. A model that thinks does so whether it is shown or not."""
+    if settings.thinks:
+        return READ | HARMLESS["the request"] | {"think"}
+    return READ | HARMLESS["the request"]
 
 
 def _read_message(fields: Fields) -> ChatMessage:

@@ -64,6 +64,7 @@ MESSAGE = shape(
     "role",
     role={"enum": list(ROLES)},
     content={"oneOf": [TEXT, items(PART)]},
+    reasoning_content=TEXT,
 )
 CHAT_REQUEST = closed(
     "messages",
@@ -77,6 +78,7 @@ CHAT_REQUEST = closed(
     top_p=TOP_P,
     top_k=POSITIVE,
     seed={"type": "integer", "minimum": 0},
+    presence_penalty={"type": "number", "minimum": -2, "maximum": 2},
     stop=TEXTS,
     store=FLAG,
     perception=MODE,
@@ -88,21 +90,27 @@ LOOK = shape(
     "cells",
     "box",
     "tokens",
+    "picture",
+    "source",
     kind=TEXT,
     cells={"oneOf": [items(COUNT), {"type": "null"}]},
     box={"oneOf": [items(COUNT), {"type": "null"}]},
     tokens=COUNT,
+    picture=COUNT,
+    source={"oneOf": [COUNT, {"type": "null"}]},
 )
 DETAILS_OF_ANSWER = shape(
     "looks",
     "finish_reason",
     "size",
+    "sizes",
     "usage",
     "seconds",
     "passed_over",
     looks=items(ref("Look")),
     finish_reason=TEXT,
     size=items(COUNT),
+    sizes=items(items(COUNT)),
     usage={"type": "object"},
     seconds={"type": "object"},
     first_token_seconds=items({"type": "number"}),
@@ -140,7 +148,13 @@ ERROR = shape(
     ),
 )
 PICTURES = items({"type": "string", "contentEncoding": "base64"})
-OLLAMA_MESSAGE = shape("role", role={"enum": list(OLLAMA_ROLES)}, content=TEXT, images=PICTURES)
+OLLAMA_MESSAGE = shape(
+    "role",
+    role={"enum": list(OLLAMA_ROLES)},
+    content=TEXT,
+    images=PICTURES,
+    thinking=TEXT,
+)
 OLLAMA_OPTIONS = closed(
     temperature=TEMPERATURE,
     top_p=TOP_P,
@@ -154,10 +168,16 @@ OLLAMA_OPTIONS = closed(
     assistant_prefix=TEXT,
 )
 OLLAMA_CHAT = closed(
-    model=TEXT, messages=items(OLLAMA_MESSAGE), stream=FLAG, options=OLLAMA_OPTIONS
+    model=TEXT, messages=items(OLLAMA_MESSAGE), stream=FLAG, think=FLAG, options=OLLAMA_OPTIONS
 )
 OLLAMA_GENERATE = closed(
-    model=TEXT, prompt=TEXT, system=TEXT, images=PICTURES, stream=FLAG, options=OLLAMA_OPTIONS
+    model=TEXT,
+    prompt=TEXT,
+    system=TEXT,
+    images=PICTURES,
+    stream=FLAG,
+    think=FLAG,
+    options=OLLAMA_OPTIONS,
 )
 OLLAMA_REPLY = shape(
     "model",
@@ -169,6 +189,7 @@ OLLAMA_REPLY = shape(
     done_reason=TEXT,
     message=OLLAMA_MESSAGE,
     response=TEXT,
+    thinking=TEXT,
     total_duration=COUNT,
     load_duration=COUNT,
     prompt_eval_count=COUNT,

@@ -1,4 +1,4 @@
-"""A picture as a client sends it, and as people see it."""
+"""Pictures as a client sends them, and as people see them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from vpt_edge.runtime.errors import ImageError
 from vpt_edge.runtime.image import open_picture
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import Unpack
 
     from vpt_edge.runtime.image import Size
     from vpt_edge.runtime.options import AskOptions
+    from vpt_edge.runtime.pipeline import Pipeline
     from vpt_edge.runtime.queue import EventStream
     from vpt_edge.server.picture_cache import PictureCache
 
@@ -32,18 +35,20 @@ TURNS = {
 }
 
 
-class PictureFile:
-    """The file ``data`` of a picture, which is decoded when it is its turn: the pictures of those
+class PictureFiles:
+    """The ``files`` of pictures, which are decoded when it is their turn: the pictures of those
     that wait take no more memory than their files.
     """
 
-    def __init__(self, data: bytes, cache: PictureCache) -> None:
-        self._data = data
+    def __init__(self, files: Sequence[bytes], cache: PictureCache, pipeline: Pipeline) -> None:
+        self._files = files
         self._cache = cache
+        self._pipeline = pipeline
 
     def stream(self, question: str, **options: Unpack[AskOptions]) -> EventStream:
         """As ``EncodedPicture.stream``. Raises ImageError for a picture that is damaged."""
-        return self._cache.get(self._data).stream(question, **options)
+        pictures = [self._cache.get(data) for data in self._files]
+        return self._pipeline.stream(pictures, question, **options)
 
 
 class PictureTooLargeError(ImageError):

@@ -23,8 +23,8 @@ QUALITY = 90  # of the JPEG: sharp enough to cut crops from
 class PlainAnswer:
     """The last event of a question: the runtime's ``Answer`` without its pictures.
 
-    ``size``: width and height of the picture; ``picture``: the same as JPEG, where the client wants
-    the answer stored.
+    ``sizes``: width and height of each picture; ``picture``: the first as JPEG, where the client
+    wants the answer stored.
     """
 
     text: str
@@ -33,7 +33,8 @@ class PlainAnswer:
     finish_reason: str
     usage: Usage
     question: str
-    size: Size
+    sizes: tuple[Size, ...]
+    thoughts: str | None = None
     picture: bytes | None = field(default=None, repr=False)
 
 
@@ -67,6 +68,7 @@ class PlainEvents:
 
 
 def strip_answer(answer: Answer, with_picture: bool) -> PlainAnswer:
+    images = (answer.image, *answer.others)
     picture = None
     if with_picture:
         picture = encode(answer.image)
@@ -77,7 +79,8 @@ def strip_answer(answer: Answer, with_picture: bool) -> PlainAnswer:
         finish_reason=answer.finish_reason,
         usage=answer.usage,
         question=answer.question,
-        size=answer.image.size,
+        sizes=tuple(image.size for image in images),
+        thoughts=answer.thoughts,
         picture=picture,
     )
 

@@ -16,7 +16,7 @@ from vpt_edge.server.metrics import Metrics
 from vpt_edge.server.observation import Observation
 from vpt_edge.server.picture_cache import PictureCache, encoded_bytes
 from vpt_edge.server.picture_file import (
-    PictureFile,
+    PictureFiles,
     PictureTooLargeError,
     check_header,
     open_upright,
@@ -30,7 +30,7 @@ from vpt_edge.server.watching import Watching
 from vpt_edge.server.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from typing_extensions import Unpack
 
@@ -102,9 +102,13 @@ class Service:
 
     def _begin(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        if self.settings.perception is None:
-            mode = open_perception(pipeline.bundle.manifest).usual_mode
-            self.settings = replace(self.settings, perception=mode)
+        perception = open_perception(pipeline.bundle.manifest)
+        self.settings = replace(
+            self.settings,
+            perception=self.settings.perception or perception.usual_mode,
+            most_pictures=perception.most_pictures,
+            thinks=perception.thoughts is not None,
+        )
         self.worker.start()
         self.state = "ready"
 
@@ -131,16 +135,17 @@ class Service:
         pipeline.close()
         self.cache.clear()
 
-    async def open_picture(self, data: bytes) -> PictureFile:
-        """The picture in the file ``data``, to be decoded when it is its turn.
+    async def open_pictures(self, files: Sequence[bytes]) -> PictureFiles:
+        """The pictures in ``files``, to be decoded when it is their turn.
 
         Raises RequestError for what does not begin as a picture, and for one that is too large.
         """
         try:
-            await asyncio.to_thread(check_header, data, self.settings.max_pixels)
+            for data in files:
+                await asyncio.to_thread(check_header, data, self.settings.max_pixels)
         except ImageError as error:
             raise as_picture_error(error) from error
-        return PictureFile(data, self.cache)
+        return PictureFiles(files, self.cache, self.pipeline)
 
     def _encode(self, data: bytes) -> EncodedPicture:
         assert self._pipeline is not None

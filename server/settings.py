@@ -17,13 +17,15 @@ class Settings:
     """``model``: the name under which the bundle is served; a client may also leave it out.
 
     ``perception``: of questions that say nothing about it; None is the mode in which the model
-    looks again. ``allow_urls``: hosts from which pictures are fetched; ``allow_files``: the folder
-    below which file: addresses may point. ``keys``: one of them must come with each request, where
-    there are any. ``origins``: pages of other addresses that may ask, in small letters. ``hosts``:
-    names under which the server may be reached, besides its own, in small letters; "*" is any.
-    ``watch``: addresses of cameras and streams that it watches, or the files that hold them, as
-    @FILE. ``access_log``: a file with a line for each request, "-" for standard output;
-    ``log_questions``: whether that holds question and answer.
+    looks again. ``most_pictures``, ``thinks``: how many pictures a question may be about, and
+    whether thoughts come apart from the answer, which the bundle says when it is loaded.
+    ``allow_urls``: hosts from which pictures are fetched; ``allow_files``: the folder below which
+    file: addresses may point. ``keys``: one of them must come with each request, where there are
+    any. ``origins``: pages of other addresses that may ask, in small letters. ``hosts``: names
+    under which the server may be reached, besides its own, in small letters; "*" is any. ``watch``:
+    addresses of cameras and streams that it watches, or the files that hold them, as @FILE.
+    ``access_log``: a file with a line for each request, "-" for standard output; ``log_questions``:
+    whether that holds question and answer.
 
     Limits: ``max_body`` in bytes, of a picture's file too, ``max_bodies`` of all open requests
     together, ``max_pixels`` of a picture, ``max_messages``, ``max_tokens`` of a turn,
@@ -36,6 +38,8 @@ class Settings:
 
     model: str
     perception: Mode | None = None
+    most_pictures: int = 1
+    thinks: bool = False
     allow_urls: tuple[str, ...] = ()
     allow_files: Path | None = None
     keys: tuple[str, ...] = field(default=(), repr=False)

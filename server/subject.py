@@ -1,4 +1,4 @@
-"""What a question is about: a picture that came with it, or the newest frame of a source."""
+"""What a question is about: pictures that came with it, or the newest frame of a source."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from vpt_edge.runtime.errors import ImageError, SourceError
 from vpt_edge.server.errors import RequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vpt_edge.server.service import Askable, Service
     from vpt_edge.server.shot import Shot
 
@@ -29,15 +31,24 @@ class Subject:
         return {"frame": self.shot.conclude()}
 
 
-async def open_subject(service: Service, address: str, arrival: float) -> Subject:
-    """What ``address`` names: ``source:NAME`` is a frame that was captured since ``arrival``, on
-    the monotonic clock.
+async def open_subject(service: Service, addresses: Sequence[str], arrival: float) -> Subject:
+    """What ``addresses`` name: ``source:NAME`` is a frame that was captured since ``arrival``, on
+    the monotonic clock, and is asked about alone.
 
     Raises RequestError for what is not there, not a picture, or not allowed.
     """
-    if not address.startswith(SOURCE):
-        data = await service.pictures.load(address)
-        return Subject(await service.open_picture(data))
+    first, *others = addresses
+    if others and any(address.startswith(SOURCE) for address in addresses):
+        problem = "a frame of a source is asked about alone, and here are more pictures"
+        raise RequestError(400, "too_many_images", problem, param="messages")
+    if not first.startswith(SOURCE):
+        files = [await service.pictures.load(address) for address in addresses]
+        return Subject(await service.open_pictures(files))
+    return await open_shot(service, first, arrival)
+
+
+async def open_shot(service: Service, address: str, arrival: float) -> Subject:
+    """The frame that ``address`` names."""
     pipeline = service.pipeline
     source = service.watching.find(address.removeprefix(SOURCE))
     shot = await source.shoot(arrival)

@@ -47,6 +47,7 @@ class Zoom:
     def __init__(self, manifest: Manifest) -> None:
         block = dict(manifest.perception)
         self.can_look = True
+        self.modes: tuple[Mode, ...] = ("free", "off")
         self.usual_mode: Mode = "free"
         self.pads = {"image": "<|image_pad|>"}
         self.hidden_ids = frozenset[int]()

@@ -16,10 +16,11 @@ from vpt_edge.runtime.manifest import Gate
 from vpt_edge.runtime.stopwatch import STAGES
 
 if TYPE_CHECKING:
-    from vpt_edge.calibration.evaluation import Agreement, Outcome
+    from vpt_edge.calibration.evaluation import Agreement
     from vpt_edge.calibration.model import RecordableModel
+    from vpt_edge.calibration.outcome import Outcome
     from vpt_edge.calibration.recorder import Key
-    from vpt_edge.calibration.samples import Sample
+    from vpt_edge.calibration.sample import Sample
     from vpt_edge.export.progress import Progress
     from vpt_edge.export.quantization.options import Calibration
     from vpt_edge.export.quantization.plan import QuantizationPlan

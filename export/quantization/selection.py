@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vpt_edge.calibration.samples import read_samples
+from vpt_edge.calibration.samples import VPT_MODES, read_samples
 from vpt_edge.runtime.errors import VptError
 from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.names import readable
 
 if TYPE_CHECKING:
-    from vpt_edge.calibration.samples import Sample
+    from collections.abc import Sequence
+
+    from vpt_edge.calibration.sample import Sample
     from vpt_edge.export.quantization.options import Calibration
+    from vpt_edge.runtime.perception.actions import Mode
 
 FEW = 64  # samples, below which the result is called little proven
 FEWEST = 12  # below which none is held out
@@ -35,12 +38,14 @@ class Selection:
     notes: tuple[str, ...]
 
 
-def select_samples(options: Calibration, streamed: bool) -> Selection:
+def select_samples(
+    options: Calibration, streamed: bool, modes: Sequence[Mode] = VPT_MODES
+) -> Selection:
     """The samples of ``options.data`` that are asked; fewer where the float model is ``streamed``.
 
-    Raises VptError as ``read_samples`` does.
+    ``modes``: those of the model's way of looking. Raises VptError as ``read_samples`` does.
     """
-    samples = read_samples(options.data)
+    samples = read_samples(options.data, modes)
     notes = [readable(line) for line in samples.unreadable]
     tokens = options.answer_tokens or (STREAMED_TOKENS if streamed else ANSWER_TOKENS)
     most = options.samples or (STREAMED_SAMPLES if streamed else len(samples.samples))
@@ -95,6 +100,8 @@ def split(
     def key(index: int) -> tuple[str, str]:
         sample = samples[index]
         text = repr((sample.box, sample.question, sample.perception, sample.answer))
+        if sample.others:
+            text += repr([sha256(path) for path in sample.others])
         return digests[sample.image], hashlib.sha256(text.encode()).hexdigest()
 
     size = min(max(round(held_out * len(samples)), 1), len(samples) - 1)

@@ -32,6 +32,10 @@ class Perception(Protocol):
         """Whether this checkpoint ever asks for a look: an alignment checkpoint does not."""
 
     @property
+    def modes(self) -> tuple[Mode, ...]:
+        """The modes in which it may be asked."""
+
+    @property
     def usual_mode(self) -> Mode:
         """The mode in which a question makes this checkpoint look."""
 

@@ -13,6 +13,7 @@ from vpt_edge.runtime.interface import check_ids, expect
 from vpt_edge.runtime.manifest import MANIFEST, Pixels, TokenId, read_block
 from vpt_edge.runtime.perception.actions import GRID, Crop, Decision, Reencode
 from vpt_edge.runtime.perception.vpt_question import (
+    SENTENCES,
     add_sentence,
     check_later_question,
     check_words,
@@ -70,6 +71,7 @@ def block(config: VptConfig) -> dict[str, Any]:
 class Vpt:
     """See ``runtime.perception.Perception``."""
 
+    modes: tuple[Mode, ...] = tuple(SENTENCES)
     most_pictures = 1
     keeps_ids = False  # the authors encode the text of a turn again (PROTOCOL Q4)
     most_looks = 1

@@ -22,6 +22,9 @@ export class Exchange {
     this.answer = createElement("p", "answer waiting");
     this.note = createElement("p", "note");
     this.foot = createElement("div", "foot");
+    this.thoughts = createElement("p", "thoughts");
+    this.thinking = createElement("details", "thinking");
+    this.thinking.append(createElement("summary", "", "What it thinks"), this.thoughts);
     this.element.append(createElement("h3", "question", this.question), this.steps, this.answer);
     this.element.append(this.note, this.foot);
   }
@@ -29,7 +32,9 @@ export class Exchange {
   // Take what a chunk of the stream brings; returns its look, if that is what it brings.
   take(chunk) {
     const own = chunk.vpt ?? {};
-    const content = chunk.choices?.[0]?.delta?.content;
+    const { content, reasoning_content: thought } = chunk.choices?.[0]?.delta ?? {};
+    if (thought) this.think(thought);
+    if (own.refused) this.refuse();
     if (own.look) this.addLook(own.look);
     if (content) this.text += content;
     else if (own.piece) this.provisional += own.piece;
@@ -43,6 +48,16 @@ export class Exchange {
     this.looks.push(look);
     this.provisional = ""; // what was said before a look is not the answer
     this.steps.append(createElement("li", "", `looked again at ${describeLook(look)}`));
+  }
+
+  think(thought) {
+    this.thoughts.textContent += thought;
+    this.steps.after(this.thinking);
+  }
+
+  refuse() {
+    this.provisional = "";
+    this.steps.append(createElement("li", "", "asked for a look that there is not"));
   }
 
   showText() {

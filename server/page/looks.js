@@ -7,10 +7,12 @@ const CROP_WIDTH = 640; // pixels of a crop's canvas, at most
 
 // In words, for who cannot see the picture.
 export function describeLook(look) {
+  const which = look.picture ? ` of picture ${look.picture + 1}` : "";
+  if (look.kind === "whole") return `the whole picture${which}, as large as it is`;
   if (!look.box) return `the whole picture, encoded again (${look.kind})`;
   const [left, top, right, bottom] = look.box;
   const size = `${right - left} × ${bottom - top} px`;
-  if (!look.cells) return `${size} from (${left}, ${top})`;
+  if (!look.cells) return `${size} from (${left}, ${top})${which}`;
   const [x0, y0, x1, y1] = look.cells;
   const isOne = x0 === x1 && y0 === y1;
   const cells = isOne ? `cell (${x0}, ${y0})` : `cells (${x0}, ${y0}) to (${x1}, ${y1})`;
@@ -53,6 +55,7 @@ export class Looks {
       this.overlay.classList.add("gridded");
       mark.append(place(createElement("div", "cells"), spanCells(look.cells)));
     }
+    mark.hidden = look.picture > 0; // the first picture is the one that is shown
     const box = createElement("div", "box");
     if (look.box) place(box, scaleBox(look.box, bitmap));
     box.append(createElement("span", "number", look.box ? String(number) : `${number} · ${look.kind}`));
@@ -65,11 +68,11 @@ export class Looks {
     const item = createElement("li", "look");
     const button = createElement("button", "card");
     button.type = "button";
-    const crop = cutCrop(bitmap, look.box ?? [0, 0, bitmap.width, bitmap.height]);
     const words = createElement("span", "words");
     words.append(createElement("b", "", `Look ${number}`), ` ${describeLook(look)}`);
     const tokens = createElement("span", "tokens", `${look.tokens} visual tokens`);
-    button.append(crop, words, tokens);
+    if (!look.picture) button.append(cutCrop(bitmap, look.box ?? [0, 0, bitmap.width, bitmap.height]));
+    button.append(words, tokens);
     button.addEventListener("click", () => this.choose(mark));
     item.append(button);
     return item;

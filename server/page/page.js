@@ -144,12 +144,20 @@ async function start() {
   try {
     const { data } = await (await request("v1/models")).json();
     byId("model").textContent = data[0].id;
+    offerModes(data[0].vpt.perception);
   } catch (error) {
     notice.showError(error, start);
     return;
   }
   await showSources();
   if (id) await openAnswer(id);
+}
+
+// Only the modes that the model has can be chosen.
+function offerModes(modes) {
+  for (const option of [...byId("perception").options]) {
+    if (option.value && !modes.includes(option.value)) option.remove();
+  }
 }
 
 async function waitLoaded() {

@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from zoom import call, zoom_bundle
 
 from vpt_edge.calibration import evaluation, html, report
-from vpt_edge.calibration.evaluation import Outcome, compare, evaluate, latency
+from vpt_edge.calibration.evaluation import compare, evaluate, latency
 from vpt_edge.calibration.metrics import exact
+from vpt_edge.calibration.outcome import Outcome
 from vpt_edge.calibration.report import worst
-from vpt_edge.calibration.samples import Sample, Samples, read_samples
+from vpt_edge.calibration.sample import Sample
+from vpt_edge.calibration.samples import Samples, read_samples
 from vpt_edge.commands import eval as command
 from vpt_edge.runtime import Bundle, Crop, Looked, Pipeline, Reencode, VptError
 from vpt_edge.runtime.models.qwen2_vl import preprocess
@@ -206,6 +209,21 @@ def test_regions_without_cells_are_compared_by_their_pixels() -> None:
     assert found.regions == 3
     assert found.cells_equal == pytest.approx(2 / 3)
     assert found.cells_iou == pytest.approx((1 + 0.5 + 1) / 3)
+
+
+def test_a_region_of_another_picture_is_another_region() -> None:
+    def look_at(box: tuple[int, int, int, int], picture: int, area: Any = None) -> Outcome:
+        looks = (Looked(Crop(None, box), 4, picture=picture, area=area),)
+        return Outcome("yes", "yes", looks, None, {"decode": 1.0}, "stop")
+
+    box = (0, 0, 10, 10)
+    inner = look_at((2, 2, 4, 4), 1, area=(30, 30, 40, 40))
+    assert inner.regions == ((1, (30, 30, 39, 39)),)  # in pixels of the picture, not of the crop
+    found = compare(
+        [look_at(box, 0), look_at(box, 1), inner], [look_at(box, 1), look_at(box, 1), inner]
+    )
+    assert found.cells_equal == pytest.approx(2 / 3)
+    assert found.cells_iou == pytest.approx((0 + 1 + 1) / 3)
 
 
 def test_a_rounding_error_exceeds_nothing() -> None:
@@ -586,3 +604,20 @@ def test_a_dataset_of_the_authors_goes_through_the_loop(
     np.testing.assert_array_equal(
         script.sessions["vision_encoder"].calls[0]["patches"].squeeze(), shown.values
     )
+
+
+def test_several_pictures_are_asked_about_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: Path
+) -> None:
+    other = tmp_path / "other.png"
+    Image.new("RGB", (180, 60), "white").save(other)
+    bundle = zoom_bundle(tmp_path / "zoom", monkeypatch)
+    samples = (Sample(picture, "Q", "cat", others=(other,)),)
+    script = Script(call((100, 10, 140, 50), source=1), "dog")
+    with Pipeline(bundle, opener=script) as pipeline:
+        (found,) = evaluate(pipeline, samples, exact)
+    assert (found.text, found.score) == ("dog", 0)
+    assert found.regions == ((1, (100, 10, 139, 49)),)
+    page = report.page(evaluation.Evaluation("zoom", "exact", Samples(samples), [found]))
+    assert "40x40 px from (100,10) of picture 2" in page
+    assert "no picture:" not in page

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from tables import table
 
-from vpt_edge.calibration.samples import QUESTIONS, Sample, crop_suffix, read_samples
+from vpt_edge.calibration.sample import Sample
+from vpt_edge.calibration.samples import QUESTIONS, crop_suffix, read_samples
 from vpt_edge.runtime.errors import ImageError, VptError
 from vpt_edge.runtime.image import regularize
 
@@ -235,10 +236,46 @@ def test_each_picture_of_a_folder_is_asked_both_kinds_of_question(tmp_path: Path
         "deep/7.JPG",
     ]
     assert [sample.perception for sample in samples] == ["region", "reencode"] * 7
-    for perception, questions in QUESTIONS.items():
+    for perception in ("region", "reencode"):
+        questions = QUESTIONS[perception]
         assert {sample.question for sample in samples if sample.perception == perception} == set(
             questions
         )
+
+
+def test_a_model_without_those_modes_is_asked_freely(tmp_path: Path) -> None:
+    for index in range(9):
+        draw(tmp_path / f"{index}.png")
+    samples = read_samples(tmp_path, ("free", "off")).samples
+    assert [sample.perception for sample in samples] == ["free"] * 9
+    assert [sample.question for sample in samples] == list(QUESTIONS["free"])
+    samples = read_samples(tmp_path, ("free", "region")).samples
+    assert {sample.perception for sample in samples} == {"region"}
+
+
+def test_a_line_may_name_several_pictures(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        draw(tmp_path / name)
+    Image.new("RGB", (30, 20)).save(tmp_path / "b.png")
+    line = {"image": ["a.png", "b.png"], "question": "Q"}
+    (sample,) = read_samples(write_lines(tmp_path, line)).samples
+    assert (sample.image, sample.others) == (tmp_path / "a.png", (tmp_path / "b.png",))
+    first, second = sample.open_all()
+    assert (first.size, second.size) == (sample.open().size, (30, 20))
+
+
+@pytest.mark.parametrize("image", [[], ["a.png", ""], ["a.png", 3], [["a.png"]], {}])
+def test_a_list_of_anything_else_is_refused(tmp_path: Path, image: Any) -> None:
+    draw(tmp_path / "a.png")
+    with pytest.raises(VptError, match=r"line 1: image is .*, expected"):
+        read_samples(write_lines(tmp_path, {"image": image, "question": "Q"}))
+
+
+def test_a_further_picture_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    line = {"image": ["a.png", "missing.png"], "question": "Q"}
+    with pytest.raises(VptError, match=r"1 of 1 samples .*missing\.png"):
+        read_samples(write_lines(tmp_path, line))
 
 
 def test_few_unreadable_pictures_are_left_out(tmp_path: Path) -> None:

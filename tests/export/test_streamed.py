@@ -5,6 +5,7 @@ quantized export of it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from golden import DEMO, GOLDEN, Exporter, needs_golden, own_samples
 from vpt_edge.calibration.collect import Collector
 from vpt_edge.calibration.model import BundleModel, RecordableModel, open_pipeline
 from vpt_edge.calibration.recorder import ActivationRecorder
-from vpt_edge.calibration.samples import Sample, read_samples
+from vpt_edge.calibration.samples import read_samples
 from vpt_edge.export import exporter
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.exporter import export
@@ -24,6 +25,9 @@ from vpt_edge.export.quantization.selection import STREAMED_TOKENS
 from vpt_edge.export.streamed import NUMBERS, StreamedLinear, StreamedModel, stream_checkpoint
 from vpt_edge.export.writer import BundleWriter
 from vpt_edge.runtime import Bundle
+
+if TYPE_CHECKING:
+    from vpt_edge.calibration.sample import Sample
 
 MODELS = [DEMO, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
 

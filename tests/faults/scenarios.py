@@ -17,7 +17,7 @@ from PIL import Image
 from scripted import answer_of
 
 from vpt_edge.calibration import collect
-from vpt_edge.calibration.samples import Sample
+from vpt_edge.calibration.sample import Sample
 from vpt_edge.engines import engine
 from vpt_edge.export import exporter
 from vpt_edge.export.writer import BundleWriter

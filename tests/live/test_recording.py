@@ -52,6 +52,22 @@ def test_the_same_bundle_answers_the_same(bundle: Bundle, tmp_path: Path) -> Non
     assert tally == Tally(6, 6, 6, 6)
 
 
+def test_a_recording_of_an_earlier_version_says_less_of_a_look(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    turns = (f"{REGION}<|im_end|>", "yes", *ANSWERS[1:])
+    record(bundle, tmp_path / "kept", *turns)
+    lines = tmp_path / "kept" / LINES
+    later = lines.read_text("utf-8")
+    lines.write_text(later.replace(', "picture": 0, "source": 0', ""), "utf-8")
+    assert lines.read_text("utf-8") != later
+    with Pipeline(bundle, opener=Script(*turns)) as pipeline:
+        assert all(each.same_looks for each in replay(pipeline, tmp_path / "kept"))
+    with Pipeline(bundle, opener=Script(*ANSWERS)) as pipeline:
+        first, *_ = replay(pipeline, tmp_path / "kept")
+        assert not first.same_looks
+
+
 def test_what_differs_is_told(bundle: Bundle, tmp_path: Path) -> None:
     record(bundle, tmp_path / "kept", *ANSWERS)
     with Pipeline(bundle, opener=Script("a", "b", "X", "d", "e", "f")) as pipeline:

@@ -89,7 +89,6 @@ NOT_DONE = [
     ("logprobs", 0),
     ("top_logprobs", 3),
     ("logit_bias", {"50256": -100}),
-    ("presence_penalty", 0.5),
     ("frequency_penalty", -1),
     ("min_p", 0.1),
     ("tools", [{"type": "function", "function": {"name": "f"}}]),
@@ -266,7 +265,7 @@ def test_two_pictures_name_what_frigate_calls_one() -> None:
     ],
 )
 def test_a_picture_is_named_as_clients_name_it(picture: Any) -> None:
-    assert read(body(user(TEXT, picture))).conversation.picture == ADDRESS
+    assert read(body(user(TEXT, picture))).conversation.pictures == (ADDRESS,)
 
 
 @pytest.mark.parametrize(
@@ -336,6 +335,7 @@ def test_options_are_read_as_they_are_named() -> None:
     assert {name: asked.options.get(name) for name in given} == given
     assert (asked.options["max_looks"], asked.options["assistant_prefix"]) == (2, "It")
     assert asked.options["stop"] == (".",)
+    assert read(body(presence_penalty=-1.5)).options["presence_penalty"] == -1.5
     assert read(body(stop=["a", "b"])).options["stop"] == ("a", "b")
     assert read(body()).options["perception"] == "region"
 

@@ -203,3 +203,6 @@ def test_the_model_s_name_may_hold_a_slash(serve: Serve) -> None:
         assert served.client.get(path).json()["id"] == "org/model"
     assert served.client.get("/v1/models/org/other").json()["error"]["code"] == "model_not_found"
     assert served.client.get("/v1/models/").json()["object"] == "list"
+    modes = ["region", "reencode", "free", "off"]
+    says = {"perception": modes, "max_looks": 1, "max_images": 1}
+    assert served.client.get("/v1/models/org/model").json()["vpt"] == says

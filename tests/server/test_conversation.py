@@ -24,14 +24,14 @@ def test_the_newest_picture_counts() -> None:
         said("user", "Why?"),
     ]
     read = read_conversation(messages, FIX)
-    assert (read.picture, read.question, read.passed_over) == ("new", "Why?", 2)
+    assert (read.pictures, read.question, read.passed_over) == (("new",), "Why?", 2)
     assert read.history == (Exchange("New?", "New."),)
 
 
 def test_a_picture_without_an_answer_is_passed_over_when_another_comes() -> None:
     messages = [said("user", "Old?", "old"), said("user", "New?", "new")]
     read = read_conversation(messages, FIX)
-    assert (read.picture, read.question, read.passed_over) == ("new", "New?", 1)
+    assert (read.pictures, read.question, read.passed_over) == (("new",), "New?", 1)
 
 
 def test_words_before_and_behind_a_picture_belong_to_it() -> None:
@@ -92,7 +92,7 @@ def test_nothing_is_lost_but_what_is_passed_over(messages: list[ChatMessage]) ->
             read_conversation(messages, FIX)
         return
     read = read_conversation(messages, FIX)
-    assert read.picture == pictures[-1]
+    assert read.pictures == (pictures[-1],)
     rest = spoken[read.passed_over :]
     assert sum(len(message.pictures) for message in rest) == 1
     texts = [text for exchange in read.history for text in exchange]

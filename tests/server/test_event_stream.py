@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NO_USAGE: Any = None
 FAILED = b"the server failed at the request ; its log says why"
-END = PlainAnswer("", (), (), "stop", NO_USAGE, "", (1, 1))  # which nobody reads
+END = PlainAnswer("", (), (), "stop", NO_USAGE, "", ((1, 1),))  # which nobody reads
 
 
 class Plain:

@@ -34,7 +34,7 @@ def test_pictures_in_base64_have_an_address() -> None:
         read_generate({"prompt": "What?", "images": ["AAAA"]}, SETTINGS),
     ):
         assert asked.conversation is not None
-        assert asked.conversation.picture == "data:;base64,AAAA"
+        assert asked.conversation.pictures == ("data:;base64,AAAA",)
         assert asked.conversation.question == "What?"
         assert asked.stream
 

@@ -124,8 +124,9 @@ def test_a_picture_takes_its_pixels_and_its_features(tiny: Bundle) -> None:
         before = encoded_bytes(picture, tiny.manifest)
         picture.ask("What?", perception="free")
         after = encoded_bytes(picture, tiny.manifest)
-        features = cast(Any, picture.features)
-        held = features._encoded.features.nbytes
+        (features,) = cast(Any, picture.features)
+        (encoded,) = features._encoded.values()
+        held = encoded.features.nbytes
         if features._reencoded is not None:
             held += features._reencoded.nbytes
     assert before == after == held + 4 * 64 * 96

@@ -42,7 +42,7 @@ def count_pictures() -> int:
 
 
 async def ask(service: Service, store: bool) -> AsyncGenerator[PlainEvent, None]:
-    picture = await service.open_picture(file_of(SIZE))
+    picture = await service.open_pictures([file_of(SIZE)])
     return service.ask("a", picture, "What?", {"perception": "free"}, store)
 
 
@@ -64,7 +64,7 @@ def test_what_waits_for_a_slow_client_holds_no_picture(bundle: Bundle, store: bo
             assert count_pictures() == 0
             rest = [event async for event in events]
         assert isinstance(rest[-1], PlainAnswer)
-        assert rest[-1].size == SIZE
+        assert rest[-1].sizes == (SIZE,)
         assert (rest[-1].picture is not None) == store
         (look,) = rest[-1].looks
         assert look.crop is None

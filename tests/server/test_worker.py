@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LONG = 10.0
 NO_USAGE: Any = None
-END = PlainAnswer("", (), (), "stop", NO_USAGE, "", (1, 1))
+END = PlainAnswer("", (), (), "stop", NO_USAGE, "", ((1, 1),))
 
 
 class Stream:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vpt_edge.calibration.samples import Sample
+from vpt_edge.calibration.sample import Sample
 from vpt_edge.export.quantization.selection import split
 from vpt_edge.runtime.errors import VptError
 

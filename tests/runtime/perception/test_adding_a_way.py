@@ -48,6 +48,7 @@ class JsonBox:
         config: JsonBoxConfig = read_block(JsonBoxConfig, manifest.perception, "perception")
         self._system = config.system
         self.can_look = True
+        self.modes: tuple[Mode, ...] = ("free", "off")
         self.usual_mode: Mode = "free"
         self.pads = {"image": "<|image_pad|>"}
         self.hidden_ids = frozenset[int]()

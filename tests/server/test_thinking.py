@@ -1,0 +1,135 @@
+"""A model that thinks, calls and is shown several pictures, behind the server's routes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from scripted import PICTURE
+from serving import Served, address_part, picture_part, text_part
+from zoom import REPLY, call, zoom_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import httpx
+
+Serve = "Callable[..., Served]"
+FIRST = f"<think>Small.</think>Let me see. {call((90, 10, 96, 20))}"
+LAST = "<think>Red, I think.</think>\n\nRed."
+THOUGHTS = "Small.\n\nRed, I think."
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Served]]:
+    """Opens a server for turns on a bundle whose way of looking is in words."""
+    opened = []
+
+    def start(*turns: str, **block: Any) -> Served:
+        served = Served(zoom_bundle(tmp_path, monkeypatch, **block), *turns)
+        opened.append(served)
+        return served
+
+    yield start
+    for served in opened:
+        served.close()
+
+
+def chunks_of(reply: httpx.Response) -> list[dict[str, Any]]:
+    lines = [line.removeprefix("data: ") for line in reply.text.splitlines() if line]
+    return [json.loads(line) for line in lines if line.startswith("{")]
+
+
+def joined(chunks: list[dict[str, Any]], name: str) -> str:
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks if chunk["choices"]]
+    return "".join(delta.get(name) or "" for delta in deltas)
+
+
+def test_thoughts_are_reasoning_content(serve: Callable[..., Served]) -> None:
+    message = serve(FIRST, LAST).ask().json()["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("Red.", THOUGHTS)
+
+
+def test_they_are_streamed_as_they_come(serve: Callable[..., Served]) -> None:
+    chunks = chunks_of(serve(FIRST, LAST).ask(stream=True))
+    assert joined(chunks, "reasoning_content") == THOUGHTS
+    assert joined(chunks, "content") == "Red."
+    assert [chunk["vpt"]["look"]["box"] for chunk in chunks if "look" in chunk.get("vpt", {})] == [
+        [90, 10, 96, 20]
+    ]
+    for chunk in chunks:
+        assert "<" not in json.dumps(chunk)
+
+
+def test_where_nothing_is_thought_there_is_no_field(serve: Callable[..., Served]) -> None:
+    message = serve("Red.").ask().json()["choices"][0]["message"]
+    assert "reasoning_content" not in message
+
+
+def test_a_refused_call_is_told(serve: Callable[..., Served]) -> None:
+    chunks = chunks_of(serve("Hm <call>{</call>", "Red.").ask(stream=True))
+    assert [chunk["vpt"]["refused"] for chunk in chunks if "refused" in chunk.get("vpt", {})] == [
+        REPLY
+    ]
+    assert joined(chunks, "content") == "Red."
+
+
+def ollama(served: Served, route: str = "chat", **fields: Any) -> httpx.Response:
+    data = picture_part(PICTURE)["image_url"]["url"].partition(",")[2]
+    text = f"{sorted(fields)} {fields.get('stream')}?"  # a script wants another question each time
+    if route == "generate":
+        body = {"prompt": text, "images": [data]}
+    else:
+        body = {"messages": [{"role": "user", "content": text, "images": [data]}]}
+    return served.client.post(f"/api/{route}", json={**body, **fields})
+
+
+def test_ollama_calls_it_thinking(serve: Callable[..., Served]) -> None:
+    served = serve(*[FIRST, LAST] * 5)
+    message = ollama(served, stream=False).json()["message"]
+    assert (message["content"], message["thinking"]) == ("Red.", THOUGHTS)
+    message = ollama(served, stream=False, think=False).json()["message"]
+    assert message == {"role": "assistant", "content": "Red."}
+    lines = [json.loads(line) for line in ollama(served, think=True).text.splitlines()]
+    assert "".join(line["message"].get("thinking", "") for line in lines) == THOUGHTS
+    assert "".join(line["message"]["content"] for line in lines) == "Red."
+    lines = [
+        json.loads(line) for line in ollama(served, "generate", keep_alive=5).text.splitlines()
+    ]
+    assert "".join(line.get("thinking", "") for line in lines) == THOUGHTS
+    lines = [
+        json.loads(line) for line in ollama(served, think=False, keep_alive=5).text.splitlines()
+    ]
+    assert not any("thinking" in line["message"] for line in lines)
+
+
+def ask_about(served: Served, *parts: Any, text: str = "What?") -> httpx.Response:
+    body = {"messages": [{"role": "user", "content": [text_part(text), *parts]}]}
+    return served.client.post("/v1/chat/completions", json=body)
+
+
+def test_a_question_is_about_several_pictures(serve: Callable[..., Served]) -> None:
+    served = serve(call((100, 10, 140, 50), source=1), "Red.", "Blue.", "Green.")
+    wide = PICTURE.resize((180, 60))
+    parts = (picture_part(PICTURE), picture_part(wide))
+    details = ask_about(served, *parts).json()["vpt"]
+    (look,) = details["looks"]
+    assert (look["picture"], look["box"], look["source"]) == (1, [100, 10, 140, 50], 1)
+    assert (details["size"], details["sizes"]) == ([96, 64], [[96, 64], [180, 60]])
+    for number in (0, 1):  # each is kept by its file
+        details = ask_about(served, *parts[number:], text=f"{number}?").json()["vpt"]
+        assert details["usage"]["vision_runs"] == 0
+
+
+def test_more_than_it_takes_are_refused(serve: Callable[..., Served]) -> None:
+    reply = ask_about(serve("Red."), *[picture_part(PICTURE)] * 4)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"]) == (400, "too_many_images")
+    assert "the newest message with pictures has 4, this model takes up to 3" in error["message"]
+
+
+def test_a_frame_is_asked_about_alone(serve: Callable[..., Served]) -> None:
+    reply = ask_about(serve("Red."), picture_part(PICTURE), address_part("source:camera"))
+    assert (reply.status_code, reply.json()["error"]["code"]) == (400, "too_many_images")
