@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.perception.actions import Decision, Mode, Resampling
     from vpt_edge.runtime.perception.views import View
 
-WAYS = {"vpt": ("vpt_edge.runtime.perception.vpt", "Vpt")}
+WAYS = {
+    "none": ("vpt_edge.runtime.perception.none", "NoLook"),
+    "vpt": ("vpt_edge.runtime.perception.vpt", "Vpt"),
+}
 
 
 class Perception(Protocol):
