@@ -10,14 +10,15 @@ from vpt_edge.runtime.chat import PLACEHOLDER, Message, check_text, refuse_liter
 from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.manifest import read_block
 from vpt_edge.runtime.perception.actions import Decision
-from vpt_edge.runtime.perception.thoughts import Thoughts, lead_of, split, tags_of
+from vpt_edge.runtime.perception.thoughts import Thoughts, prefix_of, split, tags_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from vpt_edge.runtime.image import Size
     from vpt_edge.runtime.manifest import Manifest
-    from vpt_edge.runtime.perception.actions import Mode
+    from vpt_edge.runtime.perception.actions import Mode, Resampling
+    from vpt_edge.runtime.perception.views import View
 
 PAD = "<|image_pad|>"
 RESERVED = (PAD, "<|video_pad|>")  # what stands for visual tokens when it is encoded
@@ -54,6 +55,7 @@ class NoLook:
     longest_side = 0
     keeps_ids = True
     most_looks = 0
+    first_resampling: Resampling = "bicubic"
     stop: tuple[str, ...] = ()
     hidden_spans: tuple[tuple[str, str], ...] = ()
     hidden_words: tuple[str, ...] = ()
@@ -63,7 +65,7 @@ class NoLook:
         config: NoneConfig = read_block(NoneConfig, manifest.perception, "perception")
         self._system = config.system
         self._thoughts = config.thoughts
-        self.lead = lead_of(config.thoughts)
+        self.turn_prefix = prefix_of(config.thoughts)
         self.thoughts = tags_of(config.thoughts)
 
     def opening(
@@ -107,11 +109,11 @@ class NoLook:
     def first_size(self, size: Size) -> Size | None:
         return None
 
-    def read(self, text: str, views: object, turns: int = 0) -> Decision:
+    def read(self, text: str, views: Sequence[View], left: int) -> Decision:
         return Decision(())
 
     def follow_up(
-        self, text: str, decision: Decision, views: object = None, last: bool = False
+        self, text: str, decision: Decision, views: Sequence[View], left: int
     ) -> list[Message]:
         raise AssertionError("a decision without a look has no follow-up")
 

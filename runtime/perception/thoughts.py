@@ -30,7 +30,7 @@ def tags_of(thoughts: Thoughts | None) -> tuple[str, str] | None:
     return thoughts.opening, thoughts.closing
 
 
-def lead_of(thoughts: Thoughts | None) -> str:
+def prefix_of(thoughts: Thoughts | None) -> str:
     """What every turn of the assistant begins with."""
     if thoughts is None or not thoughts.prompted:
         return ""

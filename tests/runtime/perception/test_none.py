@@ -17,6 +17,7 @@ from vpt_edge.runtime.testing import tiny_bundle
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.manifest import Manifest
+    from vpt_edge.runtime.perception import Perception
 
 SYSTEM = "You help."
 THOUGHTS = Thoughts("<think>", "</think>", prompted=True)
@@ -36,10 +37,15 @@ def way(
     return perception
 
 
+def test_it_keeps_to_the_protocol(manifest: Manifest) -> None:
+    plain: Perception = way(manifest)  # mypy holds it against the protocol
+    assert plain.keeps_ids
+
+
 def test_it_never_looks(manifest: Manifest) -> None:
     plain = way(manifest)
     assert (plain.can_look, plain.most_looks, plain.encoder, plain.action) == (False, 0, None, None)
-    assert plain.read('<tool_call>{"name": "zoom"}</tool_call>', []) == Decision(())
+    assert plain.read('<tool_call>{"name": "zoom"}</tool_call>', [], 0) == Decision(())
     assert plain.forced(0) is None and plain.hint("free") is None
     assert plain.first_size((64, 48)) is None
 
@@ -99,12 +105,12 @@ def test_it_says_which_modes_it_has(mode: str, manifest: Manifest) -> None:
 def test_its_answer_is_what_it_says_aloud(manifest: Manifest) -> None:
     thinking = way(manifest, thoughts=THOUGHTS)
     said = "<think>\nA dog or a cat?\n</think>\n\nA dog.\n"
-    assert thinking.lead == "<think>\n"
+    assert thinking.turn_prefix == "<think>\n"
     assert thinking.answer(said) == "A dog."
     assert thinking.thoughts_of(said) == "A dog or a cat?"
     assert way(manifest).answer(" A dog.\n") == "A dog."
     assert way(manifest).thoughts_of(said) is None
-    assert way(manifest).lead == ""
+    assert way(manifest).turn_prefix == ""
 
 
 def test_its_block_is_held_against_its_config(manifest: Manifest) -> None:

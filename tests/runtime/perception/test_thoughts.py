@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpt_edge.runtime.perception.thoughts import Thoughts, lead_of, split, tags_of
+from vpt_edge.runtime.perception.thoughts import Thoughts, prefix_of, split, tags_of
 
 SPOKEN = Thoughts("<think>", "</think>", prompted=False)
 PROMPTED = Thoughts("<think>", "</think>", prompted=True)
@@ -33,7 +33,7 @@ def test_the_template_may_have_opened_them() -> None:
     for text in ("<think>\nHm.\n</think>\nA dog.", "Hm.\n</think>\nA dog."):
         assert split(text, PROMPTED) == ("Hm.", "\nA dog.")
     assert split("Hm", PROMPTED) == ("Hm", "")
-    assert [lead_of(marks) for marks in (PROMPTED, SPOKEN, None)] == ["<think>\n", "", ""]
+    assert [prefix_of(marks) for marks in (PROMPTED, SPOKEN, None)] == ["<think>\n", "", ""]
 
 
 def test_another_model_has_none() -> None:
