@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 WAYS = {
     "none": ("vpt_edge.runtime.perception.none", "NoLook"),
+    "text": ("vpt_edge.runtime.perception.text", "TextPerception"),
     "vpt": ("vpt_edge.runtime.perception.vpt", "Vpt"),
 }
 

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from vpt_edge.runtime.chat import PLACEHOLDER, Message, check_text, refuse_literals
-from vpt_edge.runtime.errors import PromptError
+from vpt_edge.runtime.chat import Message
 from vpt_edge.runtime.manifest import read_block
 from vpt_edge.runtime.perception.actions import Decision
 from vpt_edge.runtime.perception.thoughts import Thoughts, prefix_of, split, tags_of
+from vpt_edge.runtime.perception.wording import PAD, check_mode, check_words, render_questions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.manifest import Manifest
     from vpt_edge.runtime.perception.actions import Mode, Resampling
     from vpt_edge.runtime.perception.views import View
-
-PAD = "<|image_pad|>"
-RESERVED = (PAD, "<|video_pad|>")  # what stands for visual tokens when it is encoded
-MODES = ("free", "off")
 
 
 @dataclass(frozen=True)
@@ -83,19 +79,7 @@ class NoLook:
         if system is not None:
             check_words(system, "system message")
             messages.append(Message("system", system))
-        for number, (asked, answer) in enumerate(history, 1):
-            name = f"question {number} of the history"
-            if number == 1:
-                asked = add_pictures(asked, name, pictures)
-            else:
-                check_words(asked, name)
-            check_words(answer, f"answer {number} of the history")
-            messages += [Message("user", asked), Message("assistant", answer)]
-        if history:
-            check_words(question, "question")
-        else:
-            question = add_pictures(question, "question", pictures)
-        return [*messages, Message("user", question)]
+        return messages + render_questions(history, question, pictures)
 
     def check_prefix(self, prefix: str) -> None:
         check_words(prefix, "assistant_prefix")
@@ -122,40 +106,3 @@ class NoLook:
 
     def thoughts_of(self, text: str) -> str | None:
         return split(text, self._thoughts)[0]
-
-
-def check_mode(mode: str) -> None:
-    """Raise PromptError for a mode that is VPT's alone."""
-    if mode not in MODES:
-        known = ", ".join(MODES)
-        raise PromptError(f"perception {mode!r} is unknown, expected one of: {known}")
-
-
-def find_placeholders(text: str) -> list[str]:
-    """The placeholders of pictures in ``text``, in order."""
-    return [f"<{name}>" for name in PLACEHOLDER.findall(text)]
-
-
-def check_words(text: str, name: str) -> None:
-    """Raise PromptError for a ``text`` that stands for a picture anywhere; errors call it
-    ``name``.
-    """
-    check_text(text, name, RESERVED)
-    refuse_literals(name, find_placeholders(text))
-
-
-def add_pictures(question: str, name: str, count: int) -> str:
-    """``question`` with ``count`` pictures in front of it, as the families' templates have them.
-
-    One that places every ``<image>`` itself keeps them there. Raises PromptError for another
-    number of them, other placeholders and literal pads.
-    """
-    check_text(question, name, RESERVED)
-    places = find_placeholders(question)
-    if not places:
-        return "<image>" * count + question
-    if places != ["<image>"] * count:
-        listed = ", ".join(places)
-        problem = f"the {name} holds {listed}: each stands for a picture, and the pictures are"
-        raise PromptError(f"{problem} {count}", "place each <image> once, or none")
-    return question

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 from vpt_edge.runtime.schema import Pattern
 
-Tag: TypeAlias = Annotated[str, Pattern("a text of 1 to 64 characters", r"[\s\S]{1,64}")]
+Tag: TypeAlias = Annotated[str, Pattern("a text of 1 to 64 characters", r"[^\ud800-\udfff]{1,64}")]
 
 
 @dataclass(frozen=True)

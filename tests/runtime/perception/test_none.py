@@ -62,7 +62,7 @@ def test_a_question_may_place_its_pictures(manifest: Manifest) -> None:
     opening = way(manifest).opening("Is <image> in <image>?", "free", pictures=2)
     assert opening[-1] == Message("user", "Is <image> in <image>?")
     for asked in ("<image>?", "<image><image><image>?", "<image><clip_image>?"):
-        with pytest.raises(PromptError, match="and the pictures are 2; place each <image> once"):
+        with pytest.raises(PromptError, match="for a picture, expected 2; place each <image> once"):
             way(manifest).opening(asked, "free", pictures=2)
 
 
