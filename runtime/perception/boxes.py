@@ -49,8 +49,8 @@ def _place_side(side: Range, is_unit: bool, sizes: tuple[int, int], rule: BoxRul
     """
     size, shown = sizes
     unit = _unit(rule.coordinates, is_unit, size, shown)
-    start = side[0] / unit * size
-    end = side[1] / unit * size
+    start = side[0] * size / unit
+    end = side[1] * size / unit
     if rule.outside == "refuse" and not (start >= 0 and end <= size):
         raise CallError("the box reaches beyond the picture")
     start = max(start, 0.0)
