@@ -158,11 +158,13 @@ def _fit_multiple(
 def first_size(size: Size, rule: FirstView) -> Size:
     """What a picture of ``size`` is brought to before it is first shown, never larger than it is.
 
-    Sides are cut to whole pixels, and kept at ``least_side``.
+    Sides are cut to whole pixels; where one would be below ``least_side``, both grow until it is
+    not.
     """
-    width, height = size
-    shrunk = (int(width * rule.scale), int(height * rule.scale))
-    return (
-        min(max(shrunk[0], rule.least_side), width),
-        min(max(shrunk[1], rule.least_side), height),
-    )
+    width, height = (int(side * rule.scale) for side in size)
+    shortest = min(width, height)
+    if shortest < rule.least_side:
+        factor = rule.least_side / max(shortest, 1)
+        width = int(max(width, 1) * factor)
+        height = int(max(height, 1) * factor)
+    return min(width, size[0]), min(height, size[1])

@@ -218,7 +218,7 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class TextConfig:
+class RulesConfig:
     """The manifest's block ``perception``. ``rules``: the description."""
 
     rules: Rules

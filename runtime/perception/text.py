@@ -14,7 +14,7 @@ from vpt_edge.runtime.perception.calls import CallError, find_calls
 from vpt_edge.runtime.perception.consistency import check_rules
 from vpt_edge.runtime.perception.hand_back import refuse, render_hand_back
 from vpt_edge.runtime.perception.looks import read_call
-from vpt_edge.runtime.perception.rules import TextConfig
+from vpt_edge.runtime.perception.rules import RulesConfig
 from vpt_edge.runtime.perception.thoughts import Thoughts, prefix_of, split, tags_of
 from vpt_edge.runtime.perception.wording import (
     PAD,
@@ -51,7 +51,7 @@ class TextPerception:
     longest_side = 0
 
     def __init__(self, manifest: Manifest) -> None:
-        config: TextConfig = read_block(TextConfig, manifest.perception, "perception")
+        config: RulesConfig = read_block(RulesConfig, manifest.perception, "perception")
         rules = config.rules
         check_rules(rules, f"{MANIFEST}: perception: rules")
         self._rules = rules

@@ -31,6 +31,7 @@ from vpt_edge.runtime.manifest import (
 )
 from vpt_edge.runtime.models.qwen2_vl import Qwen2VLConfig
 from vpt_edge.runtime.perception.none import NoneConfig
+from vpt_edge.runtime.perception.rules import RulesConfig
 from vpt_edge.runtime.perception.vpt import VptConfig
 
 DOCS = ROOT / "docs"
@@ -157,7 +158,9 @@ def test_the_bundle_page_names_every_key_of_the_model() -> None:
 
 
 def test_the_bundle_page_names_every_key_of_each_perception() -> None:
-    assert keys_of("`perception`") == ["name", *fields_of(VptConfig), *fields_of(NoneConfig)]
+    configs = (VptConfig, NoneConfig, RulesConfig)
+    fields = [name for config in configs for name in fields_of(config)]
+    assert keys_of("`perception`") == ["name", *fields]
 
 
 def test_the_pages_know_the_schema() -> None:

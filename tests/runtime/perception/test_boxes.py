@@ -193,7 +193,7 @@ def test_a_size_keeps_to_its_rule(shown: Any, rule: ResizeRule, data: st.DataObj
     [
         ((640, 480), (320, 240)),
         ((641, 481), (320, 240)),
-        ((50, 400), (28, 200)),
+        ((50, 400), (28, 224)),
         ((20, 9), (20, 9)),
     ],
 )
