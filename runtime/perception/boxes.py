@@ -98,7 +98,7 @@ def _check_small(across: Range, down: Range, size: Size, rule: BoxRule) -> tuple
 
 def _enlarge(side: Range, ratio: float, size: int) -> Range:
     centre = (side[0] + side[1]) / 2
-    half = math.ceil((side[1] - side[0]) * ratio * 0.5)
+    half = math.ceil(min((side[1] - side[0]) * ratio * 0.5, size))
     return max(math.floor(centre - half), 0), min(math.ceil(centre + half), size)
 
 

@@ -142,6 +142,7 @@ def test_a_box_that_cannot_be_shown_is_refused(
 @example((0, 0, 1e308, 1e308), view(1, 1), BOX)
 @example((-1e308, -1e308, 1e308, 1e308), view(3000, 1), BOX)
 @example((0, 0, 5e-324, 5e-324), view(7, 7), BOX)
+@example((0, 0, 5e-324, 5), view(7, 7), replace(BOX, small=SmallRule(32, "enlarge")))
 def test_a_box_lies_within_its_view(named: Any, shown: Any, rule: BoxRule) -> None:
     try:
         left, top, right, bottom = place(named, shown, rule)
