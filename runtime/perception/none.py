@@ -9,8 +9,15 @@ from typing import TYPE_CHECKING, Any
 from vpt_edge.runtime.chat import Message
 from vpt_edge.runtime.manifest import read_block
 from vpt_edge.runtime.perception.actions import Decision
-from vpt_edge.runtime.perception.thoughts import Thoughts, prefix_of, split, tags_of
-from vpt_edge.runtime.perception.wording import PAD, check_mode, check_words, render_questions
+from vpt_edge.runtime.perception.split import Markup, split
+from vpt_edge.runtime.perception.thoughts import Thoughts, prefix_of, tags_of
+from vpt_edge.runtime.perception.wording import (
+    MOST_PICTURES,
+    PAD,
+    check_mode,
+    check_words,
+    render_questions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,6 +56,7 @@ class NoLook:
     action = None
     encoder = None
     longest_side = 0
+    most_pictures = MOST_PICTURES
     keeps_ids = True
     most_looks = 0
     first_resampling: Resampling = "bicubic"
@@ -60,7 +68,6 @@ class NoLook:
     def __init__(self, manifest: Manifest) -> None:
         config: NoneConfig = read_block(NoneConfig, manifest.perception, "perception")
         self._system = config.system
-        self._thoughts = config.thoughts
         self.turn_prefix = prefix_of(config.thoughts)
         self.thoughts = tags_of(config.thoughts)
 
@@ -102,7 +109,7 @@ class NoLook:
         raise AssertionError("a decision without a look has no follow-up")
 
     def answer(self, text: str) -> str:
-        return split(text, self._thoughts)[1].strip()
+        return split(text, Markup(self.thoughts))[1].strip()
 
     def thoughts_of(self, text: str) -> str | None:
-        return split(text, self._thoughts)[0]
+        return split(text, Markup(self.thoughts))[0]

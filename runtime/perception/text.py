@@ -15,8 +15,10 @@ from vpt_edge.runtime.perception.consistency import check_rules
 from vpt_edge.runtime.perception.hand_back import refuse, render_hand_back
 from vpt_edge.runtime.perception.looks import read_call
 from vpt_edge.runtime.perception.rules import RulesConfig
-from vpt_edge.runtime.perception.thoughts import Thoughts, prefix_of, split, tags_of
+from vpt_edge.runtime.perception.split import Markup, split
+from vpt_edge.runtime.perception.thoughts import prefix_of, tags_of
 from vpt_edge.runtime.perception.wording import (
+    MOST_PICTURES,
     PAD,
     PLAIN,
     check_mode,
@@ -49,6 +51,7 @@ class TextPerception:
     action = None
     encoder = None
     longest_side = 0
+    most_pictures = MOST_PICTURES
 
     def __init__(self, manifest: Manifest) -> None:
         config: RulesConfig = read_block(RulesConfig, manifest.perception, "perception")
@@ -142,21 +145,16 @@ class TextPerception:
         return [Message("assistant", text, end=end), Message("user", words)]
 
     def answer(self, text: str) -> str:
-        """``text`` without thoughts, calls and the tags around an answer."""
-        _, said = split(text, self._rules.turn.thoughts)
-        for opening, closing in self.hidden_spans:
-            said = split(said, Thoughts(opening, closing, prompted=False))[1]
-        for word in self.hidden_words:
-            said = said.replace(word, "")
-        return said.strip()
+        markup = Markup(self.thoughts, self.hidden_spans, self.hidden_words)
+        return split(text, markup)[1].strip()
 
     def thoughts_of(self, text: str) -> str | None:
-        return split(text, self._rules.turn.thoughts)[0]
+        return split(text, Markup(self.thoughts))[0]
 
     def _read_calls(self, text: str, views: Sequence[View]) -> list[Outcome]:
         """What each call in ``text`` gets; calls within thoughts are none."""
         rules = self._rules
-        _, said = split(text, rules.turn.thoughts)
+        _, said = split(text, Markup(self.thoughts))
         outcomes: list[Outcome] = []
         for content in find_calls(said, rules.call, rules.turn.stop):
             try:

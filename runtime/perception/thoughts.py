@@ -35,34 +35,3 @@ def prefix_of(thoughts: Thoughts | None) -> str:
     if thoughts is None or not thoughts.prompted:
         return ""
     return f"{thoughts.opening}\n"
-
-
-def split(text: str, marks: Thoughts | None) -> tuple[str | None, str]:
-    """The thoughts in ``text``, None where there are none, and the rest.
-
-    Those that are not closed reach to the end of the text.
-    """
-    if marks is None:
-        return None, text
-    thoughts = list[str]()
-    rest = list[str]()
-    position = 0
-    if marks.prompted and not text.startswith(marks.opening):
-        thought, position = _read(text, 0, marks.closing)
-        thoughts.append(thought)
-    while (start := text.find(marks.opening, position)) >= 0:
-        rest.append(text[position:start])
-        thought, position = _read(text, start + len(marks.opening), marks.closing)
-        thoughts.append(thought)
-    rest.append(text[position:])
-    if not thoughts:
-        return None, text
-    return "\n".join(thoughts), "".join(rest)
-
-
-def _read(text: str, start: int, closing: str) -> tuple[str, int]:
-    """The thought that begins at ``start``, and where what follows it begins."""
-    end = text.find(closing, start)
-    if end < 0:
-        return text[start:].strip(), len(text)
-    return text[start:end].strip(), end + len(closing)

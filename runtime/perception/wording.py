@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PAD = "<|image_pad|>"
 RESERVED = (PAD, "<|video_pad|>")  # what stands for visual tokens when it is encoded
 PICTURE = "<image>"
+MOST_PICTURES = 64  # with a question; a cache holds fewer of any size
 PLAIN = "{pictures}{question}"  # as the families' templates have them
 MODES = ("free", "off")
 FIELD = re.compile(r"\{([a-z_]+)\}")

@@ -216,7 +216,7 @@ def test_calls_at_once_are_answered_at_once(said: str, looks: int, manifest: Man
 
 def test_a_call_within_thoughts_is_none(manifest: Manifest) -> None:
     way = way_of(manifest, {"turn.thoughts": THINKING})
-    for text in (f"<think>\n{call()}</think>No.", f"{call()}</think>No.", f"<think>{call()}"):
+    for text in (f"<think>\n{call()}</think>No.", f"<think>{call()}"):
         assert way.read(text, VIEWS, 3) == Decision(())
     assert way.read(f"<think>\n{call()}</think>{call([0, 0, 9, 9])}", VIEWS, 3).goes_on
 
