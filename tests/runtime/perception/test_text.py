@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from vpt_edge.runtime.chat import Message
 from vpt_edge.runtime.errors import PromptError
+from vpt_edge.runtime.options import Options
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.perception.actions import Crop, Decision, Whole
 from vpt_edge.runtime.perception.rules import block
@@ -250,6 +251,31 @@ def test_a_look_may_be_the_original(manifest: Manifest) -> None:
     assert way_of(manifest, {}).first_size((640, 480)) is None
 
 
+def test_looks_are_numbered_over_everything_that_was_shown(manifest: Manifest) -> None:
+    """Of two pictures a call shows both."""
+    numbered = "{picture} is {view}, the look {number}, counted from {index}."
+    way = way_of(manifest, {**ORIGINAL, "hand_back.role": "user", "hand_back.text": numbered})
+    views = [VIEWS[0], View(1, (0, 0, 64, 48), (64, 48), (56, 56)), VIEWS[1]]
+    said = call() * 2
+    _, user = way.follow_up(said, way.read(said, views, 3), views, 3)
+    assert user.text.splitlines() == [
+        "<image>",
+        "<image> is 3, the look 2, counted from 1.",
+        "<image>",
+        "<image> is 5, the look 4, counted from 3.",
+    ]
+
+
+@pytest.mark.parametrize("fence", ["```json", "```"])
+def test_a_call_may_stand_in_a_fence(fence: str, manifest: Manifest) -> None:
+    changes = {"call.opening": fence, "call.closing": "\n```", "call.form": "arguments"}
+    way = way_of(manifest, {**changes, "call.name": None})
+    said = f'See:\n{fence}\n{{"bbox_2d": [0, 0, 500, 1000]}}\n```\n'
+    (crop,) = way.read(said, VIEWS, 3).actions
+    assert isinstance(crop, Crop) and crop.box == (0, 0, 400, 600)
+    assert way.answer(said) == "See:"
+
+
 def test_a_crop_is_described_for_the_loop(manifest: Manifest) -> None:
     (crop,) = way_of(manifest, {}).read(call([0, 0, 500, 1000]), VIEWS, 3).actions
     assert crop == Crop(None, (0, 0, 400, 600), 0, (448, 640), "bicubic", (262144, 12845056))
@@ -308,6 +334,8 @@ def test_what_the_makers_recommend_is_told(manifest: Manifest) -> None:
         "presence_penalty": 1.5,
     }
     assert way_of(manifest, {"sampling": None}).sampling == {}
+    sampling: dict[str, Any] = dict(way_of(manifest, {}).sampling)
+    Options(**sampling)  # by the names of a question's options
     few = {"temperature": 1.0, "top_k": None, "top_p": None, "presence_penalty": 0.0}
     assert way_of(manifest, {"sampling": few}).sampling == {
         "temperature": 1.0,
