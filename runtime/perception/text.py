@@ -20,7 +20,6 @@ from vpt_edge.runtime.perception.thoughts import prefix_of, tags_of
 from vpt_edge.runtime.perception.wording import (
     MOST_PICTURES,
     PAD,
-    PLAIN,
     check_mode,
     check_words,
     fill,
@@ -85,30 +84,36 @@ class TextPerception:
     ) -> list[Message]:
         """In mode "off" the model is not told that it could look."""
         check_mode(mode)
-        opening = self._rules.opening
-        if system is None:
-            system = opening.plain
-        else:
-            check_words(system, "system message")
-        template = PLAIN
-        if mode != "off":
-            system = self._tell(system)
-            template = opening.user
-        messages = render_questions(history, question, pictures, template)
         if system is not None:
-            messages.insert(0, Message("system", system))
+            check_words(system, "system message")
+        opening = self._rules.opening
+        if mode == "off":
+            told = system if system is not None else opening.plain
+            messages = render_questions(history, question, pictures)
+        else:
+            told = self._tell(system)
+            messages = render_questions(history, question, pictures, opening.user)
+        if told is not None:
+            messages.insert(0, Message("system", told))
         return messages
 
     def _tell(self, system: str | None) -> str | None:
-        """The system message that tells how to look, with ``system`` where it has the field."""
+        """The system message that tells how to look, and what the application says: ``system``.
+
+        That stands in front where the text has no field for it.
+        """
         text = self._rules.opening.system
-        if text is None:
-            return system
-        introduction = ""
+        introduction = self._rules.opening.plain
         if system is not None:
-            introduction = f"{system}\n\n"
+            introduction = system
+            if text is not None and "{system}" not in text:
+                text = f"{{system}}{text}"
+        if text is None:
+            return introduction
+        if introduction is not None:
+            introduction = f"{introduction}\n\n"
         tools = render_tools(self._rules.tools)
-        return fill(text, {"system": introduction, "tools": tools})
+        return fill(text, {"system": introduction or "", "tools": tools})
 
     def check_prefix(self, prefix: str) -> None:
         check_words(prefix, "assistant_prefix")

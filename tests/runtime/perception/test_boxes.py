@@ -35,6 +35,10 @@ COORDINATES = (
 )
 VIEW = view(800, 600, shown=(400, 300))
 CROP = crop_view((100, 100, 300, 200), shown=(400, 224))
+THIN: dict[str, Any] = {
+    "coordinates": "pixels_original",
+    "small": SmallRule(32, "enlarge"),  # beyond any number
+}
 sides = st.integers(1, 3000)
 views = st.builds(lambda w, h, a, b: view(w, h, shown=(a, b)), sides, sides, sides, sides)
 paddings = st.builds(Padding, st.sampled_from(["box", "picture", "pixels"]), st.floats(0, 65536))
@@ -142,7 +146,7 @@ def test_a_box_that_cannot_be_shown_is_refused(
 @example((0, 0, 1e308, 1e308), view(1, 1), BOX)
 @example((-1e308, -1e308, 1e308, 1e308), view(3000, 1), BOX)
 @example((0, 0, 5e-324, 5e-324), view(7, 7), BOX)
-@example((0, 0, 5e-324, 5), view(7, 7), replace(BOX, small=SmallRule(32, "enlarge")))
+@example((0, 0, 5e-324, 5), view(7, 7), replace(BOX, **THIN))
 def test_a_box_lies_within_its_view(named: Any, shown: Any, rule: BoxRule) -> None:
     try:
         left, top, right, bottom = place(named, shown, rule)

@@ -47,6 +47,7 @@ json_values = st.recursive(
         (BARE, "It is [see] at [1, 2, 3, 4] or (5).", ["[1, 2, 3, 4]"]),
         (BARE, "[[1, 2, 3, 4]] [1, 2] [1.5, 2e1, -3, 4]", ["[[1, 2, 3, 4]", "[1.5, 2e1, -3, 4]"]),
         (BARE, "[1, 2, 3, 4", []),
+        (BARE, f"[1, 2, 3, {' ' * 99}4] [1, 2, 3, {' ' * 999}4]", [f"[1, 2, 3, {' ' * 99}4]"]),
     ],
 )
 def test_a_call_stands_between_tags(rule: Any, text: str, calls: list[str]) -> None:
