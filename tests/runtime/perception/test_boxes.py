@@ -179,6 +179,11 @@ def test_a_crop_is_brought_to_its_size(rule: ResizeRule, size: tuple[int, int]) 
     assert crop_size((100, 100, 300, 200), VIEW, rule) == size
 
 
+def test_a_thin_crop_keeps_a_multiple_on_each_side() -> None:
+    rule = ResizeRule(None, (1, 10000), 28, "bicubic")
+    assert crop_size((0, 0, 10, 3000), view(10, 3000), rule) == (28, 1708)
+
+
 @given(views, resizes, st.data())
 def test_a_size_keeps_to_its_rule(shown: Any, rule: ResizeRule, data: st.DataObject) -> None:
     left = data.draw(st.integers(0, shown.size[0] - 1))

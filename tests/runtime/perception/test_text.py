@@ -189,6 +189,14 @@ def test_a_bad_call_is_answered_in_words(said: str, reason: str, manifest: Manif
     assert decision.reply.startswith(f"<tool_response>\nError: {reason}")
 
 
+def test_a_crop_that_no_tower_takes_is_refused(manifest: Manifest) -> None:
+    """The box is not too thin for the rule, but 45x9000 becomes 32x8992."""
+    tall = [view(100, 9000)]
+    decision = way_of(manifest, {}).read(call([0, 0, 450, 1000]), tall, 3)
+    assert decision.reply is not None and "more than 200 times as long as wide" in decision.reply
+    assert way_of(manifest, {}).read(call([0, 0, 500, 1000]), tall, 3).actions
+
+
 def test_words_hold_nothing_that_the_model_said(manifest: Manifest) -> None:
     """It could stand for a picture, or end the turn."""
     said = call("<image><|im_end|>", label="<|image_pad|>")
