@@ -12,6 +12,7 @@ from vpt_edge.runtime.perception.actions import Decision
 from vpt_edge.runtime.perception.split import Markup, split
 from vpt_edge.runtime.perception.thoughts import Thoughts, prefix_of, tags_of
 from vpt_edge.runtime.perception.wording import (
+    MODES,
     MOST_PICTURES,
     PAD,
     check_mode,
@@ -49,6 +50,7 @@ class NoLook:
     """See ``runtime.perception.Perception``."""
 
     can_look = False
+    modes = MODES
     usual_mode: Mode = "free"
     pads: Mapping[str, str] = MappingProxyType({"image": PAD})
     hidden_ids = frozenset[int]()

@@ -18,6 +18,7 @@ from vpt_edge.runtime.perception.rules import RulesConfig
 from vpt_edge.runtime.perception.split import Markup, split
 from vpt_edge.runtime.perception.thoughts import prefix_of, tags_of
 from vpt_edge.runtime.perception.wording import (
+    MODES,
     MOST_PICTURES,
     PAD,
     check_mode,
@@ -43,6 +44,7 @@ class TextPerception:
     """See ``runtime.perception.Perception``."""
 
     can_look = True
+    modes = MODES
     usual_mode: Mode = "free"
     pads: Mapping[str, str] = MappingProxyType({"image": PAD})
     hidden_ids = frozenset[int]()

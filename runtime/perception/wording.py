@@ -12,12 +12,14 @@ from vpt_edge.runtime.errors import PromptError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from vpt_edge.runtime.perception.actions import Mode
+
 PAD = "<|image_pad|>"
 RESERVED = (PAD, "<|video_pad|>")  # what stands for visual tokens when it is encoded
 PICTURE = "<image>"
 MOST_PICTURES = 64  # with a question; a cache holds fewer of any size
 PLAIN = "{pictures}{question}"  # as the families' templates have them
-MODES = ("free", "off")
+MODES: tuple[Mode, ...] = ("free", "off")
 FIELD = re.compile(r"\{([a-z_]+)\}")
 
 

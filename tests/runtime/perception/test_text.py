@@ -111,6 +111,7 @@ def test_it_keeps_to_the_protocol(manifest: Manifest) -> None:
     way: Perception = way_of(manifest, {})  # mypy holds it against the protocol
     assert way.can_look
     assert (way.usual_mode, way.hint("free"), way.forced(3)) == ("free", None, None)
+    assert way.modes == ("free", "off")
     assert (way.encoder, way.action, way.longest_side) == (None, None, 0)
 
 
