@@ -34,7 +34,7 @@ WORDS = frozenset(
 
 def template_notes(folder: Path) -> Iterator[str]:
     """A text for each chat template in ``folder`` that writes other prompts."""
-    for name, template in _templates(folder):
+    for name, template in read_templates(folder):
         problem = _problem(template)
         if problem:
             yield (
@@ -65,7 +65,7 @@ def _words(template: str) -> set[str]:
     return set(WORD.findall(ESCAPE.sub(" ", " ".join(written))))
 
 
-def _templates(folder: Path) -> Iterator[tuple[str, str]]:
+def read_templates(folder: Path) -> Iterator[tuple[str, str]]:
     """The chat templates of a checkpoint, and the files in which they stand."""
     for name in TEMPLATE_FILES:
         template = read_optional(folder / name).get("chat_template")

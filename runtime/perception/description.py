@@ -31,7 +31,7 @@ def find_rules(name: str) -> Rules:
         return read_rules(FOLDER / f"{name}.json")
     path = Path(name)
     if not path.is_file():
-        known = ", ".join(shipped_names())
+        known = ", ".join(["none", *shipped_names()])
         problem = f"there is no description {brief(name)}: expected a file, or one of: {known}"
         raise CheckpointError(problem, FIX)
     return read_rules(path)

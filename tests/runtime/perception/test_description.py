@@ -70,7 +70,7 @@ def test_a_file_is_found_by_its_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["zoom", "../zoom.json", "a" * 10, "."])
 def test_another_name_is_refused(name: str) -> None:
-    expected = "^there is no description .*: expected a file, or one of: qwen3-vl-zoom; "
+    expected = "^there is no description .*: expected a file, or one of: none, qwen3-vl-zoom; "
     with pytest.raises(CheckpointError, match=expected):
         find_rules(name)
 
