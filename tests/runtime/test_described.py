@@ -16,7 +16,7 @@ from scripted import PICTURE
 from vpt_edge.runtime import Bundle, Crop, Finished, Looked, Pipeline, Refused, Text
 from vpt_edge.runtime.chat import Chat
 from vpt_edge.runtime.manifest import write_manifest
-from vpt_edge.runtime.models.qwen2_vl import preprocess
+from vpt_edge.runtime.models import open_tower
 from vpt_edge.runtime.perception.actions import Whole
 from vpt_edge.runtime.perception.none import NoneConfig
 from vpt_edge.runtime.perception.none import block as none_block
@@ -175,11 +175,11 @@ def test_a_first_view_may_be_smaller(tmp_path: Path) -> None:
         answer = pipeline.ask(PICTURE, "What?")
     (look,) = answer.looks
     assert look.action == Whole(0)
-    limits = bundle.manifest.image
+    tower = open_tower(bundle.manifest)
     views = [PICTURE.resize((48, 32), Image.Resampling.LANCZOS), PICTURE]
     seen = [each["patches"][0] for each in script.sessions["vision_encoder"].calls]
     for values, shown in zip(seen, views, strict=True):
-        assert np.array_equal(values, preprocess(shown, limits).values)
+        assert np.array_equal(values, tower.preprocess(shown, bundle.manifest.image).values)
     first, second = answer.turns
     chat = Chat(bundle.tokenizer_file, {})
     picture = SHOWN.replace("<|image_pad|>", "<|image_pad|>" * TOKENS)
