@@ -21,8 +21,9 @@ from benchmarks.libraries import WORD, Timed, nothing
 from benchmarks.models import load
 from vpt_edge import runtime
 from vpt_edge.runtime.context import Context, Encoded, Visual
-from vpt_edge.runtime.models.qwen2_vl import MERGE, preprocess
+from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
 from vpt_edge.runtime.positions import mrope_positions
+from vpt_edge.runtime.processor import MERGE
 from vpt_edge.runtime.sampler import Sampler
 from vpt_edge.runtime.stopwatch import Stopwatch
 
@@ -180,7 +181,7 @@ class Authors:
         limits = self._manifest.image
         pad = self._manifest.tokens.image_pad
         for _ in range(2):
-            views = [preprocess(picture, limits) for picture in pictures]
+            views = [PROCESSOR.preprocess(picture, limits) for picture in pictures]
         text = self._model.model.language_model
         cache, place = self._prefill(turn.prompt_ids, views, pad)
         for token in turn.generated_ids[:-1]:  # behind the last one nothing is computed

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser("vpt-export", "Split a VPT checkpoint into graphs that vpt-run answers with.")
+    parser = Parser("vpt-export", "Split a checkpoint into graphs that vpt-run answers with.")
     parser.add_argument("checkpoint", help="folder, or Hub id such as rp-yu/Qwen2-VL-2b-VPT-CLIP")
     parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", help="folder to write")
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8", "int4"), required=True)
@@ -44,6 +44,19 @@ def _parser() -> Parser:
         metavar="N",
         help="capacity of the key-value cache (default 4096)",
     )
+    parser.add_argument(
+        "--perception",
+        metavar="WAY",
+        help="how a model without Visual Perception Tokens looks again (default none: it does not)",
+    )
+    for name, limit in (("min", "least"), ("max", "most")):
+        parser.add_argument(
+            f"--{name}-pixels",
+            type=int,
+            metavar="N",
+            help=f"the {limit} pixels in which a picture is shown (default: the checkpoint's, and "
+            "half of the cache at most)",
+        )
     parser.add_json("print one JSON object at the end")
     _add_quantization(parser)
     _add_gate(parser)
@@ -173,6 +186,9 @@ def _run(options: argparse.Namespace) -> None:
             precision=options.precision,
             target=options.target,
             cache_tokens=options.cache_tokens,
+            perception=options.perception,
+            min_pixels=options.min_pixels,
+            max_pixels=options.max_pixels,
             calibration=_calibration(options),
             progress=bar.show,
             note=notes.append,
@@ -233,7 +249,7 @@ def _print_summary(bundle: Bundle, seconds: float, notes: Sequence[str]) -> None
     for note in notes:
         say(f"note: {note}")
     perception = open_perception(manifest)
-    if not perception.can_look:
+    if not perception.can_look and manifest.perception["name"] != "none":
         say(
             "this is an alignment checkpoint: it knows no trigger token and answers at the first "
             "look"

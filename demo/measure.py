@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vpt_edge.live.scenes import ASK, CELL, FORMS, GRID, draw, layout
 from vpt_edge.runtime.manifest import ImageConfig
-from vpt_edge.runtime.models.qwen2_vl import preprocess
+from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -83,7 +83,7 @@ def reply(
 
 
 def see(picture: Image.Image, device: torch.device) -> tuple[Tensor, tuple[int, int]]:
-    patches = preprocess(picture, ImageConfig(RESOLUTION, MIN_PIXELS, MAX_PIXELS))
+    patches = PROCESSOR.preprocess(picture, ImageConfig(RESOLUTION, MIN_PIXELS, MAX_PIXELS))
     _, rows, columns = patches.grid
     return torch.from_numpy(patches.values)[None].to(device), (rows, columns)
 

@@ -46,7 +46,9 @@ from vpt_edge.live.scenes import (
     layout,
 )
 from vpt_edge.runtime import image
+from vpt_edge.runtime.manifest import ImageConfig
 from vpt_edge.runtime.models import qwen2_vl
+from vpt_edge.runtime.processor import FRAMES, MERGE
 
 BATCH = 32
 FIRST = (16, 16)  # patches of the whole picture
@@ -121,19 +123,21 @@ def window(cell: Cell) -> tuple[int, int, int, int]:
 
 def patchify(pictures: list[Image.Image], device: torch.device) -> Tensor:
     """Pictures of one size -> patches (batch, patches, 1176) in merge order, as
-    ``qwen2_vl.preprocess`` makes them.
+    ``Processor.preprocess`` makes them.
     """
     views = [image.regularize(picture, RESOLUTION) for picture in pictures]
-    size = qwen2_vl.smart_resize(*views[0].size, MIN_PIXELS, MAX_PIXELS)
+    processor = qwen2_vl.PROCESSOR
+    limits = ImageConfig(RESOLUTION, MIN_PIXELS, MAX_PIXELS)
+    size = processor.smart_resize(*views[0].size, limits)
     pixels = np.stack([np.asarray(view.resize(size, Image.Resampling.BICUBIC)) for view in views])
-    mean = torch.tensor(qwen2_vl.MEAN, device=device)
-    std = torch.tensor(qwen2_vl.STD, device=device)
+    mean = torch.tensor(processor.mean, device=device)
+    std = torch.tensor(processor.std, device=device)
     x = (torch.from_numpy(pixels).to(device).float() / 255 - mean) / std
-    patch = qwen2_vl.PATCH
-    merge = qwen2_vl.MERGE
+    patch = processor.patch
+    merge = MERGE
     shape = (size[1] // patch // merge, merge, patch, size[0] // patch // merge, merge, patch, 3)
     x = x.unflatten(2, shape[3:6]).unflatten(1, shape[:3]).permute(0, 1, 4, 2, 5, 7, 3, 6)
-    x = x.flatten(1, 4)[:, :, :, None].expand(-1, -1, -1, qwen2_vl.FRAMES, -1, -1)
+    x = x.flatten(1, 4)[:, :, :, None].expand(-1, -1, -1, FRAMES, -1, -1)
     return x.flatten(2)
 
 

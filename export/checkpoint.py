@@ -1,10 +1,11 @@
-"""Opens a VPT checkpoint: a folder or a Hub id, checked before anything is made of it."""
+"""Opens a checkpoint: a folder or a Hub id, checked before anything is made of it."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,23 +16,25 @@ from vpt_edge.export.foreign_files import check_form, check_listing
 from vpt_edge.export.foreign_names import check_names
 from vpt_edge.export.models import Model, vpt
 from vpt_edge.export.notes import find_notes
+from vpt_edge.export.perception import VPT, PerceptionChoice, choose_vpt, choose_way
 from vpt_edge.export.spec import GraphOptions, Spec
 from vpt_edge.export.tensor_files import FLOATS, TensorFiles
 from vpt_edge.export.tokenizer_files import (
     TOKENIZER,
     check_added_tokens,
     check_ids,
+    check_tokens,
     check_vocabulary,
     open_tokenizer,
 )
 from vpt_edge.export.tokenizer_pipeline import check_pipeline
 from vpt_edge.export.weights import is_equal, is_finite
-from vpt_edge.runtime.errors import CheckpointError
-from vpt_edge.runtime.models.qwen2_vl import most_tokens
+from vpt_edge.runtime.errors import CheckpointError, ExportError
 from vpt_edge.runtime.schema import brief, label
 
 if TYPE_CHECKING:
     import torch
+    from tokenizers import Tokenizer
 
     from vpt_edge.export.models.tower import TextGeometry
 
@@ -41,13 +44,13 @@ HUB_ID = r"\w[\w.-]*/[\w.-]+"
 
 
 class Checkpoint:
-    """A VPT checkpoint on disk, checked: every tensor is there and has its shape.
+    """A checkpoint on disk, checked: every tensor is there and has its shape.
 
-    ``model``: what its config files describe; ``tokens``, ``image`` and ``perception`` are for the
-    manifest. ``notes``: what its files ask for in vain.
+    ``model``: what its config files describe; ``image`` and ``perception``, which may be asked for,
+    are for the manifest. ``notes``: what its files ask for in vain.
     """
 
-    def __init__(self, path: Path, source: str) -> None:
+    def __init__(self, path: Path, source: str, perception: str | None = None) -> None:
         self.path = path
         self.source = source
         check_adapter(path)
@@ -59,18 +62,18 @@ class Checkpoint:
         tokenizer = open_tokenizer(self.tokenizer_file)
         check_pipeline(self.tokenizer_file)
         tower = self.model.tower
-        vpt.check_tokens(tokenizer, self.kind, tower.special_tokens, self.tokenizer_file)
-        self.tokens = vpt.find_tokens(tokenizer)
+        required = self._required_tokens(tokenizer)
+        check_tokens(tokenizer, required, self.kind, self.tokenizer_file)
         ids = tokenizer.get_vocab()
         check_vocabulary(ids, self.text.vocab_size, self.tokenizer_file)
         named = {key: ids[token] for key, token in tower.token_ids.items()}
         check_ids(config, named, self.text.vocab_size, path / CONFIG)
         check_added_tokens(tokenizer, path)
-        self.image = tower.image_limits(path)
-        self.notes = (*find_notes(path, ids, self.tokens), *tower.image_notes(path))
-        side = vpt.reencode_side(self.image, self.kind, path)
-        self.perception = vpt.find_perception(tokenizer, self.kind, self._waits_for_prompt(), side)
-        vpt.check_words(self.perception, self.tokens, self.tokenizer_file)
+        self.image = self.model.image_limits(path)
+        self.perception = self._choose_perception(tokenizer, perception)
+        tokens = self.perception.tokens
+        self.notes = (*find_notes(path, ids, tokens), *self.model.image_notes(path))
+        self.perception.check(self.tokenizer_file)
         self._files = TensorFiles(path)
         self._stored = self._original_names()
         self._check_tensors()
@@ -78,10 +81,11 @@ class Checkpoint:
         self._finite = set[str]()  # tensors that were looked at
 
     @classmethod
-    def open(cls, name: str) -> Checkpoint:
+    def open(cls, name: str, perception: str | None = None) -> Checkpoint:
         """Open a folder, or download a Hub id such as ``rp-yu/Qwen2-VL-2b-VPT-CLIP``.
 
-        Raises CheckpointError.
+        ``perception``: the way of looking again, of a checkpoint that has no tokens for one. Raises
+        CheckpointError, and ExportError for a way that is not known.
         """
         path = Path(name)
         try:
@@ -93,23 +97,42 @@ class Checkpoint:
                 "expected a folder with config.json, or a Hub id owner/name",
             ) from error
         if is_folder:
-            return cls(path, name)
+            return cls(path, name, perception)
         if is_local or not re.fullmatch(HUB_ID, name):
             raise CheckpointError(
                 f"no checkpoint at {name}: "
                 "expected a folder with config.json, or a Hub id owner/name"
             )
-        return cls(_download(name), name)
+        return cls(_download(name), name, perception)
 
     @property
     def kind(self) -> str:
-        """clip, detection or seg."""
+        """clip, detection or seg; of a model that re-encodes nothing, the name of its tower."""
+        if self.model.reencoder is None:
+            return str(self.model.tower.block()["name"])
         return self.model.reencoder.kind
 
     @property
     def text(self) -> TextGeometry:
         """Geometry of the language model."""
         return self.model.tower.text
+
+    def _required_tokens(self, tokenizer: Tokenizer) -> list[str]:
+        tokens = [*self.model.tower.special_tokens]
+        if self.model.reencoder is not None:
+            tokens += vpt.required_tokens(tokenizer, self.kind)
+        return tokens
+
+    def _choose_perception(self, tokenizer: Tokenizer, asked: str | None) -> PerceptionChoice:
+        if self.model.reencoder is None:
+            return choose_way(tokenizer, asked, self.path)
+        if asked not in (None, VPT):
+            raise ExportError(
+                f"{self.path} looks again by its own tokens, not by {brief(asked)}",
+                "leave out --perception",
+            )
+        side = vpt.reencode_side(self.image, self.kind, self.path)
+        return choose_vpt(tokenizer, self.kind, self._waits_for_prompt(), side)
 
     def _waits_for_prompt(self) -> bool:
         """Whether this is a released checkpoint that looks only when the question asks for it."""
@@ -139,9 +162,45 @@ class Checkpoint:
             self._finite.add(name)
         return tensor
 
+    @property
+    def image_tokens(self) -> int:
+        """The most visual tokens of a picture."""
+        return self.model.tower.processor.most_tokens(self.image)
+
+    def limit_pixels(
+        self, min_pixels: int | None, max_pixels: int | None, cache_tokens: int
+    ) -> None:
+        """Show pictures in ``min_pixels`` to ``max_pixels``; None: as the checkpoint's files say.
+
+        Where there is no first shrink a picture takes half of a cache of ``cache_tokens`` at most,
+        unless ``max_pixels`` says otherwise. Raises ExportError for limits that leave no size.
+        """
+        area = self.model.tower.processor.factor**2
+        limits = self.image
+        if min_pixels is not None:
+            limits = replace(limits, min_pixels=min_pixels)
+        most = max(cache_tokens // 2, 1) * area
+        if max_pixels is not None:
+            limits = replace(limits, max_pixels=max_pixels)
+        elif limits.longest_side is None and limits.max_pixels > most:
+            limits = replace(limits, max_pixels=max(most, limits.min_pixels))
+            self.notes += (
+                f"the checkpoint shows pictures of up to {self.image.max_pixels:,} pixels "
+                f"({self.image.max_pixels // area:,} visual tokens): {limits.max_pixels:,} "
+                f"({limits.max_pixels // area:,}) here, of a cache of {cache_tokens:,} tokens; "
+                "--max-pixels and --cache-tokens set other limits",
+            )
+        if not 1 <= limits.min_pixels <= limits.max_pixels or limits.max_pixels < area:
+            raise ExportError(
+                f"min_pixels {limits.min_pixels:,} and max_pixels {limits.max_pixels:,} leave no "
+                f"size for a picture, whose smallest is {area:,} pixels",
+                "give --min-pixels and --max-pixels in this order",
+            )
+        self.image = limits
+
     def specs(self, target: str, dtype: str, cache_tokens: int) -> dict[str, Spec]:
         """The graphs that compute in ``dtype``, in the order in which they are exported."""
-        options = GraphOptions(TARGETS[target], dtype, cache_tokens, most_tokens(self.image))
+        options = GraphOptions(TARGETS[target], dtype, cache_tokens, self.image_tokens)
         return self.model.specs(options, self.embeddings_tensor)
 
     def _original_names(self) -> dict[str, str]:

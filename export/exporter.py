@@ -50,6 +50,9 @@ def export(
     precision: str,
     target: str = "onnxruntime",
     cache_tokens: int = CACHE_TOKENS,
+    perception: str | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
     calibration: Calibration | None = None,
     progress: Listener = lambda stage, done: None,
     note: Callable[[str], object] = lambda text: None,
@@ -59,8 +62,10 @@ def export(
     The bundle appears when it is complete and has answered a question; an older bundle in its place
     is replaced then. A folder that holds anything else is refused, as is one that another export is
     writing; a symlink is followed. A quantized precision needs a ``calibration``, whose ranges wait
-    in ``<bundle>.ranges.json`` for another run. ``progress`` is told each stage and the share that
-    is done, ``note`` what the checkpoint's files ask for in vain. Raises CheckpointError,
+    in ``<bundle>.ranges.json`` for another run. ``perception`` is the way of looking again of a
+    checkpoint without tokens of its own for it, ``min_pixels`` to ``max_pixels`` what a picture is
+    shown in; None: as the checkpoint's files say. ``progress`` is told each stage and the share
+    that is done, ``note`` what the checkpoint's files ask for in vain. Raises CheckpointError,
     LockedError, and ExportError also where the gate does not hold.
     """
     _check_options(precision, target, cache_tokens, calibration)
@@ -71,7 +76,8 @@ def export(
         if calibration is not None:
             check_ranges(ranges)
         progress("reading the checkpoint", 0.0)
-        checkpoint = Checkpoint.open(source)
+        checkpoint = Checkpoint.open(source, perception)
+        checkpoint.limit_pixels(min_pixels, max_pixels, cache_tokens)
         for text in checkpoint.notes:
             note(text)
         _check_values(checkpoint.image, source)

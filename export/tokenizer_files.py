@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken, Tokenizer
 
 from vpt_edge.export.config_fields import value_error
 from vpt_edge.export.config_files import CONFIG, is_same, levels, read_optional
-from vpt_edge.runtime.errors import CheckpointError
+from vpt_edge.runtime.chat import Chat
+from vpt_edge.runtime.errors import BundleError, CheckpointError
 from vpt_edge.runtime.names import utf8_name
 from vpt_edge.runtime.schema import brief, label
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.manifest import Tokens
 
 TOKENIZER = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -44,6 +48,34 @@ def open_tokenizer(file: Path) -> Tokenizer:
     except BaseException as error:  # bare exceptions, and panics, which are no Exception
         raise CheckpointError(
             f"{file} is not a tokenizer ({error})", "download or copy it again"
+        ) from error
+
+
+def check_tokens(tokenizer: Tokenizer, required: Iterable[str], kind: str, file: Path) -> None:
+    """Raise CheckpointError where ``tokenizer``, read from ``file``, lacks one of the tokens that a
+    checkpoint of ``kind`` has.
+    """
+    ids = tokenizer.get_vocab()
+    absent = [name for name in required if name not in ids]
+    if absent:
+        raise CheckpointError(
+            f"{file} lacks the tokens {', '.join(absent)}",
+            f"this is not the tokenizer of a {kind} checkpoint: copy it again",
+        )
+
+
+def check_words(
+    pads: Mapping[str, str], words: Mapping[str, int], tokens: Tokens, file: Path
+) -> None:
+    """Raise CheckpointError where the tokenizer in ``file`` takes apart a word by which the loop
+    works, or does not decode it as it is; see ``Chat``.
+    """
+    try:
+        Chat(file, pads).check(tokens, words)
+    except BundleError as error:
+        raise CheckpointError(
+            f"{file}: {error.problem}",
+            "this is not the tokenizer that the checkpoint was trained with: copy it again",
         ) from error
 
 

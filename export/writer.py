@@ -29,7 +29,6 @@ from vpt_edge.runtime.manifest import (
     write_manifest,
 )
 from vpt_edge.runtime.names import readable
-from vpt_edge.runtime.perception.vpt import block
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -135,8 +134,8 @@ class BundleWriter:
             precision=self.recipe.name,
             target=self.target,
             model=checkpoint.model.tower.block(),
-            perception=block(checkpoint.perception),
-            tokens=checkpoint.tokens,
+            perception=checkpoint.perception.block,
+            tokens=checkpoint.perception.tokens,
             image=checkpoint.image,
             text=self._text(),
             cache=CacheConfig(layout, self.cache_dtype, self.cache_tokens),

@@ -192,13 +192,17 @@ def hint_at_range(picture: Image.Image) -> str | None:
     return f"a picture has values {shown}, as by the authors' code; scale it to 8 bits a channel"
 
 
-def regularize(picture: Image.Image, longest_side: int) -> Image.Image:
-    """Shrink to ``longest_side`` (NEAREST), make it RGB, stretch sides below 28 (PROTOCOL 4)."""
+def regularize(picture: Image.Image, longest_side: int | None) -> Image.Image:
+    """Shrink to ``longest_side`` (NEAREST), make it RGB, stretch sides below 28 (PROTOCOL 4).
+
+    Without a ``longest_side`` it is made RGB alone, as transformers does.
+    """
+    if longest_side is None:
+        return _convert(picture)
     shrunk = _shrink(picture.size, longest_side)
     if picture.size != shrunk:
         picture = picture.resize(shrunk, resample=Image.Resampling.NEAREST)
-    if picture.mode != "RGB":
-        picture = _convert(picture)
+    picture = _convert(picture)
     stretched = _stretch(picture.size)
     if picture.size != stretched:
         picture = picture.resize(stretched, resample=Image.Resampling.NEAREST)
@@ -206,6 +210,8 @@ def regularize(picture: Image.Image, longest_side: int) -> Image.Image:
 
 
 def _convert(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGB":
+        return picture
     try:
         return picture.convert("RGB")
     except ValueError as error:
@@ -218,13 +224,13 @@ def resize(picture: Image.Image, size: Size, resampling: str) -> Image.Image:
 
     Raises ImageError for a mode that is not shown.
     """
-    if picture.mode != "RGB":
-        picture = _convert(picture)
-    return picture.resize(size, Image.Resampling[resampling.upper()])
+    return _convert(picture).resize(size, Image.Resampling[resampling.upper()])
 
 
-def regularized_size(size: Size, longest_side: int) -> Size:
+def regularized_size(size: Size, longest_side: int | None) -> Size:
     """What ``regularize`` makes of a picture of ``size``. Raises ImageError as it does."""
+    if longest_side is None:
+        return size
     return _stretch(_shrink(size, longest_side))
 
 

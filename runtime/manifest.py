@@ -82,10 +82,11 @@ class Tokens:
 class ImageConfig:
     """How many pixels of a picture or crop the model is shown.
 
-    ``longest_side`` after the first shrink (PROTOCOL 4), then ``min_pixels`` to ``max_pixels``.
+    ``longest_side`` after the first shrink of VPT (PROTOCOL 4), None where there is none; then
+    ``min_pixels`` to ``max_pixels``.
     """
 
-    longest_side: Pixels
+    longest_side: Pixels | None
     min_pixels: Pixels
     max_pixels: Pixels
 

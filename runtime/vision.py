@@ -107,7 +107,7 @@ class Vision:
             features = np.empty(shape, np.float32)
             self._sessions["vision_encoder"].run(inputs, {"features": features})
             check_finite("vision_encoder", features)
-        return Encoded(features[0], patches.grid)
+        return Encoded(self._tower.restore(features[0], patches.grid), patches.grid)
 
     def reencode(self, picture: Image.Image, stopwatch: Stopwatch) -> Floats | None:
         """The features of the second encoder, before any condition; None where there is none."""

@@ -12,7 +12,7 @@ from tables import TABLES, table
 
 from vpt_edge.runtime.image import open_picture
 from vpt_edge.runtime.manifest import ImageConfig
-from vpt_edge.runtime.models.qwen2_vl import MEAN, STD, preprocess
+from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.image import Patches
@@ -52,7 +52,7 @@ def file_of(picture: Image.Image, form: str, **options: Any) -> bytes:
 
 def patchify(picture: Image.Image) -> Patches:
     """What Qwen2-VL sees of ``picture``, within the authors' limits."""
-    return preprocess(picture, LIMITS)
+    return PROCESSOR.preprocess(picture, LIMITS)
 
 
 def picture_of(patches: Patches) -> np.ndarray[Any, Any]:
@@ -61,4 +61,4 @@ def picture_of(patches: Patches) -> np.ndarray[Any, Any]:
     values = patches.values.reshape(rows // 2, columns // 2, 2, 2, 3, 2, 14, 14)
     frames = values.transpose(5, 0, 2, 6, 1, 3, 7, 4).reshape(2, 14 * rows, 14 * columns, 3)
     np.testing.assert_array_equal(frames[0], frames[1])  # the frame is duplicated
-    return np.rint((frames[0] * STD + MEAN) * 255).astype(np.uint8)
+    return np.rint((frames[0] * PROCESSOR.std + PROCESSOR.mean) * 255).astype(np.uint8)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vpt_edge.export import preprocessor
 from vpt_edge.export.models import vpt
 from vpt_edge.export.models.qwen2_vl import Qwen2VL
 from vpt_edge.runtime.errors import CheckpointError
@@ -15,16 +16,24 @@ from vpt_edge.runtime.schema import brief
 if TYPE_CHECKING:
     from vpt_edge.export.models.tower import Tower
     from vpt_edge.export.spec import GraphOptions, Shape, Spec
+    from vpt_edge.runtime.manifest import ImageConfig
 
-TOWERS: dict[str, type[Tower]] = {"qwen2_vl_vpt": Qwen2VL}  # by model_type of config.json
+TOWERS: dict[str, type[Tower]] = {  # by model_type of config.json
+    "qwen2_vl_vpt": Qwen2VL,
+    "qwen2_vl": Qwen2VL,
+}
+LOOKING = frozenset({"qwen2_vl_vpt"})  # those that have tokens to ask for a look
 
 
 @dataclass(frozen=True)
 class Model:
-    """What the config files of a checkpoint describe: a tower, and what re-encodes."""
+    """What the config files of a checkpoint describe: a tower, and what re-encodes.
+
+    ``reencoder`` is None for all but Visual Perception Tokens.
+    """
 
     tower: Tower
-    reencoder: vpt.Reencoder
+    reencoder: vpt.Reencoder | None
 
     @classmethod
     def read(cls, config: Mapping[str, Any], folder: Path) -> Model:
@@ -36,23 +45,43 @@ class Model:
         if not isinstance(model_type, str) or model_type not in TOWERS:
             expected = " or ".join(map(repr, TOWERS))
             raise CheckpointError(
-                f"{folder} is not a VPT checkpoint: "
+                f"{folder} is not a checkpoint that vpt-edge exports: "
                 f"model_type is {brief(model_type)}, expected {expected}"
             )
+        if model_type not in LOOKING:
+            return cls(TOWERS[model_type].read(config, folder), None)
         kind = vpt.read_kind(config, folder)
         tower = TOWERS[model_type].read(config, folder)
         return cls(tower, vpt.Reencoder.read(kind, folder, tower.text.hidden_size))
 
+    def image_limits(self, folder: Path) -> ImageConfig:
+        """How large a picture is shown, from the files in ``folder``."""
+        shrinks = self.reencoder is not None
+        return preprocessor.image_limits(folder, self.tower.processor, shrinks=shrinks)
+
+    def image_notes(self, folder: Path) -> tuple[str, ...]:
+        """A text for each contradiction of the files in ``folder`` about pictures."""
+        return preprocessor.image_notes(folder, self.tower.processor)
+
     def tensors(self) -> dict[str, Shape]:
         """Name and shape of every tensor (PROTOCOL 6), a separate lm_head included."""
-        return {**self.tower.tensors(), **self.reencoder.tensors()}
+        tensors = self.tower.tensors()
+        if self.reencoder is not None:
+            tensors |= self.reencoder.tensors()
+        return tensors
 
     def original_name(self, name: str) -> str:
         """A tensor of the file by the name that ``tensors`` has for it."""
-        return self.reencoder.original_name(self.tower.original_name(name))
+        original = self.tower.original_name(name)
+        if self.reencoder is not None:
+            original = self.reencoder.original_name(original)
+        return original
 
     def specs(self, options: GraphOptions, embeddings: str) -> dict[str, Spec]:
         """The graphs, in the order in which they are exported; ``embeddings`` is the tensor of the
         embedding table.
         """
-        return {**self.tower.specs(options, embeddings), **self.reencoder.specs(options)}
+        specs = self.tower.specs(options, embeddings)
+        if self.reencoder is not None:
+            specs |= self.reencoder.specs(options)
+        return specs

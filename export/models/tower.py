@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from vpt_edge.export.spec import GraphOptions, Shape, Spec
-    from vpt_edge.runtime.manifest import ImageConfig
+    from vpt_edge.runtime.processor import Processor
 
 
 class TextGeometry(Protocol):
@@ -49,6 +49,10 @@ class Tower(Protocol):
     def text(self) -> TextGeometry: ...
 
     @property
+    def processor(self) -> Processor:
+        """The image processor that its vision encoder was trained with."""
+
+    @property
     def special_tokens(self) -> Sequence[str]:
         """The tokens that its prompts are made of."""
 
@@ -62,12 +66,6 @@ class Tower(Protocol):
 
         Raises CheckpointError for a model that the graphs are not written for.
         """
-
-    def image_limits(self, folder: Path) -> ImageConfig:
-        """How large a picture is shown, from the files in ``folder``."""
-
-    def image_notes(self, folder: Path) -> tuple[str, ...]:
-        """A text for each contradiction of the files in ``folder`` about pictures."""
 
     def block(self) -> dict[str, Any]:
         """The manifest's block ``model``: what the runtime's tower of that name has to know."""

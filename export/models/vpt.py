@@ -19,14 +19,11 @@ from vpt_edge.export.layers import LayerNorm, Linear
 from vpt_edge.export.models import dinov2, sam
 from vpt_edge.export.spec import Spec, floats, weight_and_bias
 from vpt_edge.runtime import image
-from vpt_edge.runtime.chat import Chat
-from vpt_edge.runtime.errors import BundleError, CheckpointError
-from vpt_edge.runtime.manifest import Graph, ImageConfig, Tokens
+from vpt_edge.runtime.manifest import Graph, ImageConfig
 from vpt_edge.runtime.perception.vpt import (
     VptConfig,
     action_tokens,
     pads_of,
-    token_ids,
     trigger_tokens,
 )
 
@@ -192,36 +189,23 @@ def is_prompt_triggered(names: Iterable[str]) -> bool:
     return any(RELEASED.get(name.removeprefix(HUB_FOLDER), False) for name in names)
 
 
-def check_tokens(tokenizer: Tokenizer, kind: str, required: Iterable[str], file: Path) -> None:
-    """Raise CheckpointError where ``tokenizer`` lacks a token of a checkpoint of ``kind``.
-
-    ``required`` are the tower's tokens; ``file`` is where ``tokenizer`` was read. An alignment
-    checkpoint has no trigger at all.
-    """
-    ids = tokenizer.get_vocab()
-    needed = [*required, *pads_of(kind).values()]
+def required_tokens(tokenizer: Tokenizer, kind: str) -> list[str]:
+    """The tokens of a checkpoint of ``kind``; one for alignment has no trigger at all."""
+    tokens = list(pads_of(kind).values())
     if _triggers(tokenizer, kind):
-        needed += trigger_tokens(kind)
-    absent = [name for name in needed if name not in ids]
-    if absent:
-        raise CheckpointError(
-            f"{file} lacks the tokens {', '.join(absent)}",
-            f"this is not the tokenizer of a {kind} checkpoint: copy it again",
-        )
+        tokens += trigger_tokens(kind)
+    return tokens
 
 
-def find_tokens(tokenizer: Tokenizer) -> Tokens:
-    """The ids that every model has.
-
-    A turn ends with ``<|im_end|>`` and with every special token but the padding (PROTOCOL 5.5).
-    """
+def end_tokens(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What ends a turn: ``<|im_end|>`` and every special token but the padding (PROTOCOL 5.5)."""
     ids = tokenizer.get_vocab()
     turn_end = ids["<|im_end|>"]
     end = [turn_end]
     for number, token in sorted(tokenizer.get_added_tokens_decoder().items()):
         if token.special and number not in (turn_end, ids["<|endoftext|>"]):
             end.append(number)
-    return Tokens(image_pad=ids["<|image_pad|>"], end=tuple(end))
+    return tuple(end)
 
 
 def find_perception(
@@ -244,19 +228,6 @@ def find_perception(
     )
 
 
-def check_words(config: VptConfig, tokens: Tokens, file: Path) -> None:
-    """Raise CheckpointError where the tokenizer in ``file`` takes apart a word by which the loop
-    works, or does not decode it as it is.
-    """
-    try:
-        Chat(file, pads_of(config.kind)).check(tokens, token_ids(config))
-    except BundleError as error:
-        raise CheckpointError(
-            f"{file}: {error.problem}",
-            "this is not the tokenizer that the checkpoint was trained with: copy it again",
-        ) from error
-
-
 def _triggers(tokenizer: Tokenizer, kind: str) -> tuple[int, ...]:
     ids = tokenizer.get_vocab()
     return tuple(ids[name] for name in trigger_tokens(kind) if name in ids)
@@ -267,6 +238,7 @@ def reencode_side(limits: ImageConfig, kind: str, folder: Path) -> int:
 
     Constants of the kind's preprocessor in ``folder`` must be those of the runtime (PROTOCOL 4).
     """
+    assert limits.longest_side is not None
     file = folder / f"{kind}_preprocessor_config.json"
     expect_if_given(read_optional(file), PREPROCESSORS.get(kind, {}), file)
     if kind == "seg":

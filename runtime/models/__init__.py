@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.image import Patches, Size
     from vpt_edge.runtime.manifest import ImageConfig, Manifest
 
+    Array = NDArray[Any]
     Floats = NDArray[np.float32]
 
 TOWERS = {"qwen2_vl": ("vpt_edge.runtime.models.qwen2_vl", "Qwen2VL")}
@@ -50,8 +51,13 @@ class Tower(Protocol):
     def tokens(self, grid: Grid) -> int:
         """How many visual tokens the patches of ``grid`` become."""
 
-    def inputs(self, patches: Patches) -> Mapping[str, Floats]:
+    def inputs(self, patches: Patches) -> Mapping[str, Array]:
         """The inputs of the graph ``vision_encoder``."""
+
+    def restore(self, features: Floats, grid: Grid) -> Floats:
+        """What the graph made of the ``inputs`` of a picture of ``grid``, in reading order: visual
+        tokens (tokens, hidden), row by row.
+        """
 
     def positions(self, length: int, visuals: Sequence[Visual]) -> NDArray[np.int64]:
         """Positions (3, length) of a context with ``visuals``."""

@@ -25,7 +25,7 @@ from vpt_edge.calibration.sample import Sample
 from vpt_edge.calibration.samples import Samples, read_samples
 from vpt_edge.commands import eval as command
 from vpt_edge.runtime import Bundle, Crop, Looked, Pipeline, Reencode, VptError
-from vpt_edge.runtime.models.qwen2_vl import preprocess
+from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
 REGION = "<|region_token_start|><|x_2|><|y_3|><|region_token_end|>"
@@ -600,7 +600,7 @@ def test_a_dataset_of_the_authors_goes_through_the_loop(
     assert one.score == 1
     limits = pipeline.bundle.manifest.image
     with Image.open(picture) as whole:
-        shown = preprocess(whole.crop((8, 8, 48, 40)), limits)
+        shown = PROCESSOR.preprocess(whole.crop((8, 8, 48, 40)), limits)
     np.testing.assert_array_equal(
         script.sessions["vision_encoder"].calls[0]["patches"].squeeze(), shown.values
     )

@@ -34,9 +34,11 @@ def test_the_golden_checkpoints_open(name: str) -> None:
     assert set(checkpoint.model.tensors()) - set(expected) <= {"lm_head.weight"}
     assert all(torch.equal(checkpoint.read(name), tensor) for name, tensor in tensors.items())
     assert (checkpoint.kind, checkpoint.tied) == (KINDS[name], name != "clip_untied")
-    assert not checkpoint.perception.prompt_triggered
+    assert not checkpoint.perception.block["prompt_triggered"]
     encoders = {"clip": type(None), "detection": Dinov2Config, "seg": SamConfig}
-    assert type(checkpoint.model.reencoder.encoder) is encoders[checkpoint.kind]
+    reencoder = checkpoint.model.reencoder
+    assert reencoder is not None
+    assert type(reencoder.encoder) is encoders[checkpoint.kind]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_of_a_hub_checkpoint_one_form_of_weights_is_fetched(
     assert name == "rp-yu/Qwen2-VL-2b-VPT-CLIP"
     assert {pattern, "*.json", "*.jinja"} <= set(patterns)
     assert checkpoint.source == "rp-yu/Qwen2-VL-2b-VPT-CLIP"
-    assert checkpoint.perception.prompt_triggered
+    assert checkpoint.perception.block["prompt_triggered"]
 
 
 @pytest.mark.parametrize(

@@ -129,4 +129,4 @@ def test_what_versions_write_otherwise_is_taken(copy: Copy) -> None:
     change_tokenizer(folder, same)
     checkpoint = Checkpoint.open(str(folder))
     assert checkpoint.notes == ()
-    assert checkpoint.tokens == Checkpoint.open(str(MODELS / "clip")).tokens
+    assert checkpoint.perception.tokens == Checkpoint.open(str(MODELS / "clip")).perception.tokens

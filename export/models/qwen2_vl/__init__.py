@@ -22,15 +22,13 @@ from vpt_edge.export.models.qwen2_vl.decoder import (
     decoder_tensors,
 )
 from vpt_edge.export.models.qwen2_vl.layout import original_name
-from vpt_edge.export.models.qwen2_vl.preprocessor import image_limits, image_notes
 from vpt_edge.export.models.qwen2_vl.vision import vision_spec, vision_tensors
-from vpt_edge.runtime.models.qwen2_vl import Qwen2VLConfig
+from vpt_edge.runtime.models.qwen2_vl import PROCESSOR, Qwen2VLConfig
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from vpt_edge.export.spec import GraphOptions, Shape, Spec
-    from vpt_edge.runtime.manifest import ImageConfig
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,7 @@ class Qwen2VL:
 
     vision: VisionConfig
     text: TextConfig
+    processor = PROCESSOR
     special_tokens = SPECIAL_TOKENS
     token_ids = TOKEN_IDS
 
@@ -49,14 +48,6 @@ class Qwen2VL:
         """From ``config``, which config.json in ``folder`` holds."""
         text = text_config(config, folder)
         return cls(vision_config(config, folder, text.hidden_size), text)
-
-    def image_limits(self, folder: Path) -> ImageConfig:
-        """How large a picture is shown, from the files in ``folder``."""
-        return image_limits(folder)
-
-    def image_notes(self, folder: Path) -> tuple[str, ...]:
-        """Where files in ``folder`` contradict each other."""
-        return image_notes(folder)
 
     def block(self) -> dict[str, Any]:
         """The manifest's block ``model``."""

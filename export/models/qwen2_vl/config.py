@@ -31,7 +31,8 @@ from vpt_edge.export.models.qwen2_vl import foreign
 from vpt_edge.export.models.qwen2_vl.foreign import check_foreign, check_type
 from vpt_edge.export.models.qwen2_vl.layout import TEXT, merge, text_levels
 from vpt_edge.runtime.errors import CheckpointError
-from vpt_edge.runtime.models import qwen2_vl
+from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
+from vpt_edge.runtime.processor import FRAMES, MERGE
 from vpt_edge.runtime.schema import brief
 
 UNSCALED = ("default", "mrope")  # of rope_scaling: rotary positions as they are
@@ -215,9 +216,9 @@ def vision_config(config: Mapping[str, Any], folder: Path, hidden_size: int) -> 
     vision = read_fields(VisionConfig, values, file, "vision_config.")
     expected = {
         "hidden_size": hidden_size,
-        "patch_size": qwen2_vl.PATCH,
-        "merge_size": qwen2_vl.MERGE,
-        "temporal_patch_size": qwen2_vl.FRAMES,
+        "patch_size": PROCESSOR.patch,
+        "merge_size": MERGE,
+        "temporal_patch_size": FRAMES,
         "in_channels": 3,
         "hidden_act": "quick_gelu",
     }

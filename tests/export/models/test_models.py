@@ -156,7 +156,8 @@ def test_whatever_a_config_says_it_is_read_or_named(data: st.DataObject) -> None
             (folder / file).write_text(json.dumps(config), "utf-8")
         try:
             model = Model.read(read_json(folder / "config.json"), folder)
-            limits = model.tower.image_limits(folder)
+            limits = model.image_limits(folder)
+            assert model.reencoder is not None
             reencode_side(limits, model.reencoder.kind, folder)
         except CheckpointError:
             return

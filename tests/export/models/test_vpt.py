@@ -19,13 +19,13 @@ pytestmark = needs_golden
 @pytest.mark.parametrize("name", NAMES)
 def test_ids_are_found_by_token(name: str) -> None:
     checkpoint = Checkpoint.open(str(MODELS / name))
-    tokens = checkpoint.tokens
-    perception = checkpoint.perception
+    tokens = checkpoint.perception.tokens
+    perception = checkpoint.perception.block
     kind = KINDS[name]
     ids = json.loads((MODELS / name / "added_tokens.json").read_text("utf-8"))
     pad = ids[f"<|{kind}_image_pad|>"]
-    assert perception.reencode_pad == pad
-    assert (perception.action_start, perception.action) == (
+    assert perception["reencode_pad"] == pad
+    assert (perception["action_start"], perception["action"]) == (
         ids[f"<|{kind}_action_start|>"],
         ids[f"<|{kind}_action|>"],
     )
@@ -33,7 +33,7 @@ def test_ids_are_found_by_token(name: str) -> None:
     special = [ids[token] for token in ids if ids["<|im_start|>"] <= ids[token] <= pad]
     assert sorted(tokens.end) == sorted(special)
     assert ids["<|endoftext|>"] not in tokens.end
-    assert sorted(perception.triggers) == list(range(pad + 1, pad + 22))
+    assert sorted(perception["triggers"]) == list(range(pad + 1, pad + 22))
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,10 @@ def test_an_alignment_checkpoint_has_no_triggers(copy: Copy) -> None:
     added = settings["added_tokens_decoder"]
     settings["added_tokens_decoder"] = {key: added[key] for key in added if int(key) <= last}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
-    perception = Checkpoint.open(str(folder)).perception
-    assert (perception.action_start, perception.action, perception.triggers) == (None, None, ())
-    assert perception.reencode_pad == last
+    perception = Checkpoint.open(str(folder)).perception.block
+    assert (perception["action_start"], perception["action"]) == (None, None)
+    assert perception["triggers"] == []
+    assert perception["reencode_pad"] == last
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,6 @@ def test_a_released_checkpoint_is_known_by_its_folder(
     for file in (MODELS / "det").iterdir():
         shutil.copyfile(file, folder / file.name)
     checkpoint = Checkpoint.open(str(folder))
-    assert checkpoint.perception.prompt_triggered == (
+    assert checkpoint.perception.block["prompt_triggered"] == (
         not release.endswith(("NoPrompt", "Alignment"))
     )

@@ -29,13 +29,7 @@ from vpt_edge.runtime.errors import ImageError
 from vpt_edge.runtime.image import open_picture, regularize
 from vpt_edge.runtime.manifest import ImageConfig
 from vpt_edge.runtime.models import open_tower
-from vpt_edge.runtime.models.qwen2_vl import (
-    MEAN,
-    STD,
-    Qwen2VL,
-    most_tokens,
-    smart_resize,
-)
+from vpt_edge.runtime.models.qwen2_vl import PROCESSOR, Qwen2VL
 from vpt_edge.runtime.positions import mrope, mrope_positions, vision_rope
 from vpt_edge.runtime.testing import tiny_bundle
 
@@ -43,7 +37,15 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.manifest import Manifest
     from vpt_edge.runtime.models import Tower
 
+MEAN = PROCESSOR.mean
+STD = PROCESSOR.std
+
 sides = st.integers(1, 600)
+
+
+def smart_resize(width: int, height: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Qwen2-VL's size within the limits, of a picture behind the first shrink."""
+    return PROCESSOR.smart_resize(width, height, ImageConfig(LONGEST_SIDE, min_pixels, max_pixels))
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +192,7 @@ def test_no_picture_takes_more_than_the_most_tokens(
     assume(int(min(width, height) * factor))  # what is thinner is refused
     shown = (max(28, int(width * factor)), max(28, int(height * factor)))
     size = smart_resize(*shown, min_pixels, MAX_PIXELS)
-    assert size[0] * size[1] // 28**2 <= most_tokens(limits)
+    assert size[0] * size[1] // 28**2 <= PROCESSOR.most_tokens(limits)
 
 
 def test_the_manifest_names_it(manifest: Manifest) -> None:

@@ -100,7 +100,7 @@ def test_a_config_in_every_layout_describes_the_same(
     checkpoint = Checkpoint.open(str(folder))
     original = Checkpoint.open(str(MODELS / name))
     assert checkpoint.model == original.model
-    assert checkpoint.tokens == original.tokens
+    assert checkpoint.perception.tokens == original.perception.tokens
 
 
 @pytest.mark.parametrize("newer", [newer_name, deepest_name])

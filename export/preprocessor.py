@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from vpt_edge.export.config_fields import Area, read_fields, read_value, value_error
 from vpt_edge.export.config_files import (
@@ -17,8 +17,11 @@ from vpt_edge.export.config_files import (
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.image import MIN_SIDE
 from vpt_edge.runtime.manifest import ImageConfig
-from vpt_edge.runtime.models import qwen2_vl
+from vpt_edge.runtime.processor import FRAMES, MERGE
 from vpt_edge.runtime.schema import Range
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.processor import Processor
 
 PREPROCESSOR = "preprocessor_config.json"
 PROCESSOR = "processor_config.json"  # of transformers 5, which holds the other one
@@ -29,16 +32,13 @@ EXPECTED = {
     "do_normalize": True,
     "do_rescale": True,
     "do_resize": True,
-    "image_mean": list(qwen2_vl.MEAN),
-    "image_std": list(qwen2_vl.STD),
-    "patch_size": qwen2_vl.PATCH,
-    "merge_size": qwen2_vl.MERGE,
-    "temporal_patch_size": qwen2_vl.FRAMES,
+    "merge_size": MERGE,
+    "temporal_patch_size": FRAMES,
     "resample": 3,
     "rescale_factor": 1 / 255,
 }
 NOT_ASKED = {"do_center_crop": False, "do_pad": False}
-OWN = "Qwen2VL"  # is in the name of each of its processors
+OWN = ("Qwen2VL", "Qwen2_5_VL")  # one is in the name of each of Qwen's processors
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,28 @@ class _Limits:
 
     image_resolution: Annotated[int, Range(MIN_SIDE, 100_000)] = 512
     min_pixels: Area = 56 * 56
-    max_pixels: Annotated[int, Range(qwen2_vl.FACTOR**2, 1_000_000_000)] = 12845056
+    max_pixels: Area = 12845056
 
 
-def image_limits(folder: Path) -> ImageConfig:
+def image_limits(folder: Path, processor: Processor, *, shrinks: bool = True) -> ImageConfig:
     """How large a picture is shown, from the preprocessor's file in ``folder``, if there is one.
 
-    Constants there must be those of the runtime (PROTOCOL 4), else CheckpointError.
+    ``shrinks``: whether it is first brought to a longest side, as VPT's authors do (PROTOCOL 4).
+    Constants there must be those of the runtime's ``processor``, else CheckpointError.
     """
-    return _limits(*_read_preprocessor(folder))
+    limits = _limits(*_read_preprocessor(folder), processor)
+    return limits if shrinks else replace(limits, longest_side=None)
 
 
-def image_notes(folder: Path) -> tuple[str, ...]:
+def image_notes(folder: Path, processor: Processor) -> tuple[str, ...]:
     """A text where the older form, which transformers 4 reads, lies beside and has other limits."""
     data, file = _read_preprocessor(folder)
     older = folder / PREPROCESSOR
     if file == older or not older.exists():
         return ()
     try:
-        is_same = _limits(read_optional(older), older) == _limits(data, file)
+        limits = _limits(read_optional(older), older, processor)
+        is_same = limits == _limits(data, file, processor)
     except CheckpointError:
         is_same = False
     if is_same:
@@ -76,14 +79,24 @@ def image_notes(folder: Path) -> tuple[str, ...]:
     )
 
 
-def _limits(data: Mapping[str, Any], file: Path) -> ImageConfig:
-    expect_if_given(data, EXPECTED, file)
+def _limits(data: Mapping[str, Any], file: Path, processor: Processor) -> ImageConfig:
+    constants = {
+        "image_mean": list(processor.mean),
+        "image_std": list(processor.std),
+        "patch_size": processor.patch,
+    }
+    expect_if_given(data, {**EXPECTED, **constants}, file)
     expect_unless_null(data, NOT_ASKED, file)
     name = data.get("image_processor_type")
-    if name is not None and OWN not in str(name):
-        raise value_error(f"{file}: image_processor_type", name, f"one of {OWN}")
+    if name is not None and not any(own in str(name) for own in OWN):
+        raise value_error(f"{file}: image_processor_type", name, f"one of {OWN[0]}")
     values = {key: data[key] for key in ("image_resolution",) if key in data}
     limits = read_fields(_Limits, {**values, **_pixel_limits(data, file)}, file)
+    least = processor.factor**2
+    if limits.max_pixels < least:
+        raise value_error(
+            f"{file}: max_pixels", limits.max_pixels, f"a whole number from {least:,} on"
+        )
     if limits.min_pixels > limits.max_pixels:
         expected = f"no more than max_pixels {limits.max_pixels}"
         raise value_error(f"{file}: min_pixels", limits.min_pixels, expected)

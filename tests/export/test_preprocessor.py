@@ -11,7 +11,7 @@ from checkpoints import Copy, refused, set_value
 from golden import needs_golden
 
 from vpt_edge.export.checkpoint import Checkpoint
-from vpt_edge.export.models.qwen2_vl.preprocessor import (
+from vpt_edge.export.preprocessor import (
     PREPROCESSOR,
     PROCESSOR,
     image_limits,
@@ -19,6 +19,7 @@ from vpt_edge.export.models.qwen2_vl.preprocessor import (
 )
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.manifest import ImageConfig
+from vpt_edge.runtime.models.qwen2_vl import PROCESSOR as QWEN
 
 
 def write(folder: Path, values: dict[str, Any], name: str = PREPROCESSOR) -> None:
@@ -27,7 +28,7 @@ def write(folder: Path, values: dict[str, Any], name: str = PREPROCESSOR) -> Non
 
 def problem(folder: Path) -> str:
     with pytest.raises(CheckpointError) as error:
-        image_limits(folder)
+        image_limits(folder, QWEN)
     return error.value.problem
 
 
@@ -36,7 +37,7 @@ def test_limits_come_from_the_preprocessor_where_there_is_one(copy: Copy) -> Non
     folder = copy("seg")
     checkpoint = Checkpoint.open(str(folder))
     assert checkpoint.image == ImageConfig(longest_side=512, min_pixels=3136, max_pixels=12845056)
-    assert checkpoint.perception.longest_side == 1024
+    assert checkpoint.perception.block["longest_side"] == 1024
     write(folder, {"min_pixels": 5000, "max_pixels": 100000})
     image = Checkpoint.open(str(folder)).image
     assert (image.min_pixels, image.max_pixels) == (5000, 100000)
@@ -95,7 +96,7 @@ def test_rounded_constants_are_the_same(tmp_path: Path) -> None:
     write(
         tmp_path, {"rescale_factor": 0.003921569, "image_mean": [0.4814547, 0.4578275, 0.4082107]}
     )
-    assert image_limits(tmp_path).longest_side == 512
+    assert image_limits(tmp_path, QWEN).longest_side == 512
 
 
 @pytest.mark.parametrize(
@@ -111,29 +112,29 @@ def test_rounded_constants_are_the_same(tmp_path: Path) -> None:
 )
 def test_what_newer_versions_write_besides_is_taken(key: str, value: Any, tmp_path: Path) -> None:
     write(tmp_path, {key: value})
-    assert image_limits(tmp_path).longest_side == 512
+    assert image_limits(tmp_path, QWEN).longest_side == 512
 
 
 def test_limits_of_null_are_those_of_the_size(tmp_path: Path) -> None:
     size = {"shortest_edge": 4000, "longest_edge": 50000}
     write(tmp_path, {"min_pixels": None, "max_pixels": None, "size": size})
-    assert image_limits(tmp_path) == ImageConfig(512, 4000, 50000)
+    assert image_limits(tmp_path, QWEN) == ImageConfig(512, 4000, 50000)
 
 
 def test_limits_of_null_without_a_size_are_the_usual_ones(tmp_path: Path) -> None:
     write(tmp_path, {"min_pixels": None, "max_pixels": None, "size": None})
-    assert image_limits(tmp_path) == ImageConfig(512, 3136, 12845056)
+    assert image_limits(tmp_path, QWEN) == ImageConfig(512, 3136, 12845056)
 
 
 def test_the_older_keys_count_before_the_size(tmp_path: Path) -> None:
     size = {"shortest_edge": 4000, "longest_edge": 50000}
     write(tmp_path, {"max_pixels": 60000, "size": size})
-    assert image_limits(tmp_path) == ImageConfig(512, 4000, 60000)
+    assert image_limits(tmp_path, QWEN) == ImageConfig(512, 4000, 60000)
 
 
 def test_a_size_may_have_the_older_names(tmp_path: Path) -> None:
     write(tmp_path, {"size": {"min_pixels": 4000, "max_pixels": 50000}})
-    assert image_limits(tmp_path) == ImageConfig(512, 4000, 50000)
+    assert image_limits(tmp_path, QWEN) == ImageConfig(512, 4000, 50000)
 
 
 def test_a_size_of_something_else_is_refused(tmp_path: Path) -> None:
@@ -150,21 +151,21 @@ def test_an_edge_of_another_type_or_range_is_named(value: Any, tmp_path: Path) -
 def test_the_processor_holds_the_preprocessor(tmp_path: Path) -> None:
     size = {"shortest_edge": 4000, "longest_edge": 50000}
     write(tmp_path, {"image_processor": {"image_resolution": 224, "size": size}}, PROCESSOR)
-    assert image_limits(tmp_path) == ImageConfig(224, 4000, 50000)
+    assert image_limits(tmp_path, QWEN) == ImageConfig(224, 4000, 50000)
     write(tmp_path, {"min_pixels": 3136, "max_pixels": 12845056})  # an older file beside it
-    assert image_limits(tmp_path) == ImageConfig(224, 4000, 50000)
-    (note,) = image_notes(tmp_path)
+    assert image_limits(tmp_path, QWEN) == ImageConfig(224, 4000, 50000)
+    (note,) = image_notes(tmp_path, QWEN)
     assert note.startswith("processor_config.json and preprocessor_config.json do not show")
     write(tmp_path, {"image_resolution": 224, "min_pixels": 4000, "max_pixels": 50000})
-    assert image_notes(tmp_path) == ()
+    assert image_notes(tmp_path, QWEN) == ()
     write(tmp_path, {"image_resolution": "224"})
-    assert len(image_notes(tmp_path)) == 1
+    assert len(image_notes(tmp_path, QWEN)) == 1
 
 
 def test_a_processor_without_a_preprocessor_says_nothing_of_pictures(tmp_path: Path) -> None:
     write(tmp_path, {"processor_class": "Qwen2VLProcessor"}, PROCESSOR)
     write(tmp_path, {"max_pixels": 50000})
-    assert image_limits(tmp_path) == ImageConfig(512, 3136, 50000)
+    assert image_limits(tmp_path, QWEN) == ImageConfig(512, 3136, 50000)
 
 
 @pytest.mark.parametrize("inner", [[], "Qwen2VLImageProcessor", {"image_mean": [0.5, 0.5, 0.5]}])
