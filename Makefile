@@ -18,6 +18,10 @@ GPU_OPTIONS ?=
 # Of make big-checkpoint: clip, det or seg; 2b or 7b.
 KIND ?= clip
 SIZE ?= 2b
+PARITY := transformers==5.24.0
+PARITY_VENV := build/parity-venv
+PURELIB := import sysconfig; print(sysconfig.get_path('purelib'))
+PARITY_TESTS = $(BENCH) $(PARITY_VENV)/bin/python -m pytest tests/parity
 EXPORT := $(wildcard export/*.py export/*/*.py export/*/*/*.py)
 TESTS := $(wildcard tests/*.py tests/*/*.py tests/*/*/*.py tests/*/*/*/*.py)
 # The packages are held as vpt_edge, by the links in tests/typing.
@@ -30,7 +34,7 @@ REAL_FAULTS ?= 6
 SECONDS ?= 60
 TARGETS ?=
 
-.PHONY: demo test outages faults eval-demo figures train-demo fuzz lint big-checkpoint gpu gpu-wheels clean
+.PHONY: demo test parity outages faults eval-demo figures train-demo fuzz lint big-checkpoint gpu gpu-wheels clean
 
 demo: $(BUNDLE)-fp32
 	$(BIN)/python demo/run.py $(BUNDLE)-fp32 --out build/demo
@@ -50,8 +54,21 @@ figures: $(foreach precision,fp32 fp16 int8 int4,$(BUNDLE)-$(precision))
 train-demo: $(VENV)/ready
 	$(BIN)/python demo/train.py --out demo/checkpoint
 
-test: lint build/debian-ready
+test: lint build/debian-ready $(PARITY_VENV)/ready
 	$(BIN)/python -m pytest
+	$(PARITY_TESTS)
+
+# What transformers computes, of tiny models that it makes, in an environment that has it beside what
+# .venv has; the differences go into the page.
+parity: $(PARITY_VENV)/ready
+	$(PARITY_TESTS) --write-table docs/exactness.md
+
+$(PARITY_VENV)/ready: $(VENV)/ready
+	$(BIN)/python -m venv $(PARITY_VENV)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c "$(PURELIB)")')" \
+		>"$$($(PARITY_VENV)/bin/python -c "$(PURELIB)")/borrowed.pth"
+	$(PARITY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS) $(PARITY)
+	touch $@
 
 # A camera's server dies and comes back, so often. Some minutes; make test has 3.
 OUTAGES ?= 20
