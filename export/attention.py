@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -11,6 +11,11 @@ from torch import Tensor
 
 LayerCache = tuple[Tensor, Tensor]  # keys and values of one layer
 Rope = tuple[Tensor, Tensor]  # cos and sin (seq, head_dim / 2), or of what ``causal`` rotates by
+
+# Of a sequence that is cut into windows: the position in each slot of a window (windows, slots),
+# the slot of each position (seq), counted over all windows, and how many of the first slots of a
+# window are taken (windows); the rest may hold any position.
+Windows = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,9 @@ class Attention(Protocol):
 
         Queries and keys are rotated here by ``rope``, where there is one.
         """
+
+    def windowed(self, q: Tensor, k: Tensor, v: Tensor, rope: Rope, windows: Windows) -> Tensor:
+        """Every position sees those of its window: (1, seq, heads * dim) -> the same."""
 
     def visibility(
         self, seq: int, past: LayerCache | None, lengths: tuple[Tensor, ...]
@@ -85,6 +93,17 @@ class PlainAttention:
         k = split_heads(k, self.heads.kv)
         v = split_heads(v, self.heads.kv)
         return self.product(q, k, v).transpose(1, 2).flatten(2)
+
+    def windowed(self, q: Tensor, k: Tensor, v: Tensor, rope: Rope, windows: Windows) -> Tensor:
+        slots, places, lengths = windows
+        q = self.rotary(q, rope, self.heads.query)
+        k = self.rotary(k, rope, self.heads.kv)
+        q, k, v = (split_heads(x[0, slots], self.heads.query) for x in (q, k, v))
+        empty = torch.arange(slots.shape[1]) >= lengths[:, None]  # (windows, slots)
+        scores = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float()
+        scores = scores.masked_fill(empty[:, None, None], torch.finfo(torch.float32).min)
+        out = scores.softmax(-1).to(v.dtype) @ v
+        return out.transpose(1, 2).flatten(2).flatten(0, 1)[places][None]
 
     def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """softmax(q k^T / sqrt(dim)) v, all (batch, heads, seq, dim)."""
@@ -166,6 +185,16 @@ class OnnxRuntimeAttention:
             k = self.rotary(k, rope, heads)
         return _contrib("MultiHeadAttention", [q, k, v], {"num_heads": heads}, [q])[0]
 
+    def windowed(self, q: Tensor, k: Tensor, v: Tensor, rope: Rope, windows: Windows) -> Tensor:
+        slots, places, lengths = windows
+        heads = self.heads.query
+        q = self.rotary(q, rope, heads)
+        k = self.rotary(k, rope, heads)
+        q, k, v = (x[0, slots] for x in (q, k, v))  # (windows, slots, heads * dim)
+        inputs = [q, k, v, None, lengths]  # no bias
+        out = _contrib("MultiHeadAttention", inputs, {"num_heads": heads}, [q])[0]
+        return out.flatten(0, 1)[places][None]
+
     def visibility(
         self, seq: int, past: LayerCache | None, lengths: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
@@ -195,7 +224,7 @@ class OnnxRuntimeAttention:
 
 
 def _contrib(
-    name: str, inputs: list[Tensor], attributes: dict[str, int], like: list[Tensor]
+    name: str, inputs: Sequence[Tensor | None], attributes: dict[str, int], like: list[Tensor]
 ) -> tuple[Tensor, ...]:
     """An operator of ONNX Runtime, whose outputs have the dtypes and shapes of ``like``."""
     dtypes = [tensor.dtype for tensor in like]

@@ -46,6 +46,27 @@ CONFIGS: dict[str, dict[str, Any]] = {  # by model_type, as transformers 4.45 to
         },
     },
 }
+CONFIGS["qwen2_5_vl"] = {
+    **TEXT,
+    "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+    "tie_word_embeddings": False,
+    "vision_config": {
+        "depth": 3,
+        "fullatt_block_indexes": [1],
+        "hidden_act": "silu",
+        "hidden_size": 64,
+        "in_chans": 3,
+        "intermediate_size": 92,
+        "num_heads": 4,
+        "out_hidden_size": 64,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "spatial_patch_size": 14,
+        "temporal_patch_size": 2,
+        "tokens_per_second": 2,
+        "window_size": 112,
+    },
+}
 PIXELS = {"min_pixels": 56 * 56, "max_pixels": 12845056}
 
 

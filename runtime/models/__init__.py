@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Floats = NDArray[np.float32]
 
-TOWERS = {"qwen2_vl": ("vpt_edge.runtime.models.qwen2_vl", "Qwen2VL")}
+TOWERS = {
+    "qwen2_vl": ("vpt_edge.runtime.models.qwen2_vl", "Qwen2VL"),
+    "qwen2_5_vl": ("vpt_edge.runtime.models.qwen2_5_vl", "Qwen25VL"),
+}
 ENCODERS = {
     "dinov2": ("vpt_edge.runtime.models.dinov2", "Dinov2"),
     "sam": ("vpt_edge.runtime.models.sam", "Sam"),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from families import write_checkpoint
 from golden import DEMO, GOLDEN
 
 from vpt_edge.calibration.ranges import Statistics
@@ -14,9 +15,12 @@ from vpt_edge.calibration.smoothing import Fold, Smoothing, SmoothingSearch
 from vpt_edge.export.attention import TARGETS, PlainAttention
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.quantization.rounding import int4_weight
+from vpt_edge.runtime.models.qwen2_5_vl import cut_windows
 from vpt_edge.runtime.positions import vision_rope
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from vpt_edge.export.spec import Spec
@@ -41,7 +45,14 @@ def with_random_folds(spec: Spec, weights: dict[str, torch.Tensor]) -> dict[str,
 
 @pytest.mark.parametrize("path", CHECKPOINTS, ids=lambda path: path.name)
 def test_every_fold_leaves_the_model_as_it_is(path: object) -> None:
-    checkpoint = Checkpoint.open(str(path))
+    check_folds(Checkpoint.open(str(path)))
+
+
+def test_every_fold_leaves_windows_as_they_are(tmp_path: Path) -> None:
+    check_folds(Checkpoint.open(str(write_checkpoint(tmp_path, "qwen2_5_vl"))))
+
+
+def check_folds(checkpoint: Checkpoint) -> None:
     for spec in checkpoint.specs("onnxruntime", "float32", 64).values():
         if not spec.folds:
             continue
@@ -63,12 +74,13 @@ def test_every_fold_leaves_the_model_as_it_is(path: object) -> None:
 def inputs(spec: Spec, checkpoint: Checkpoint) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     if spec.name == "vision_encoder":
-        cos, sin = vision_rope(4, 6, 2, checkpoint.model.tower.block()["head_dim"])
-        return [
-            torch.randn(1, 24, 1176, generator=generator),
-            torch.from_numpy(cos),
-            torch.from_numpy(sin),
-        ]
+        block = checkpoint.model.tower.block()
+        patches = torch.randn(1, 24, 1176, generator=generator)
+        arrays: list[NDArray[Any]] = list(vision_rope(4, 6, 2, block["head_dim"]))
+        if "window" in block:
+            windows = cut_windows((1, 4, 6), 1)
+            arrays += [windows.slots, windows.places, windows.lengths]
+        return [patches, *map(torch.from_numpy, arrays)]
     if spec.name == "decoder":
         half = checkpoint.text.head_dim // 2
         embeds = torch.randn(1, 5, checkpoint.text.hidden_size, generator=generator)

@@ -29,6 +29,7 @@ from vpt_edge.runtime.manifest import (
     TextConfig,
     Tokens,
 )
+from vpt_edge.runtime.models.qwen2_5_vl import Qwen25VLConfig
 from vpt_edge.runtime.models.qwen2_vl import Qwen2VLConfig
 from vpt_edge.runtime.perception.none import NoneConfig
 from vpt_edge.runtime.perception.rules import RulesConfig
@@ -153,8 +154,10 @@ def test_the_bundle_page_names_every_key_of_a_block(key: str, block: type) -> No
     assert keys_of(f"`{key}`") == fields_of(block)
 
 
-def test_the_bundle_page_names_every_key_of_the_model() -> None:
-    assert keys_of("`model`") == ["name", *fields_of(Qwen2VLConfig)]
+def test_the_bundle_page_names_every_key_of_each_model() -> None:
+    configs = (Qwen2VLConfig, Qwen25VLConfig)
+    fields = dict.fromkeys(name for config in configs for name in fields_of(config))
+    assert keys_of("`model`") == ["name", *fields]
 
 
 def test_the_bundle_page_names_every_key_of_each_perception() -> None:

@@ -27,6 +27,21 @@ def test_everything_sees_everything() -> None:
     torch.testing.assert_close(attention.full(q, k, v), expected.transpose(1, 2).flatten(2))
 
 
+def test_a_position_sees_its_window_alone() -> None:
+    """Three windows of up to four, of two, four and one."""
+    attention = PlainAttention(Heads(2, 2))
+    q, k, v = random(3, 1, SEQ, 2 * DIM)
+    cos, sin = rope(SEQ)
+    slots = torch.tensor([[0, 1, 6, 6], [2, 3, 4, 5], [6, 0, 0, 0]])
+    places = torch.tensor([0, 1, 4, 5, 6, 7, 8])
+    lengths = torch.tensor([2, 4, 1], dtype=torch.int32)
+    found = attention.windowed(q, k, v, (cos, sin), (slots, places, lengths))
+    for first, end in ((0, 2), (2, 6), (6, 7)):
+        part = slice(first, end)
+        expected = attention.full(q[:, part], k[:, part], v[:, part], (cos[part], sin[part]))
+        torch.testing.assert_close(found[:, part], expected)
+
+
 def test_rotated_queries_and_keys_know_their_distance_alone() -> None:
     attention = PlainAttention(Heads(2, 2))
     q, k, v = random(3, 1, SEQ, 2 * DIM)

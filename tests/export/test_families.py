@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from families import CONFIGS, write_checkpoint
+import torch
+from checkpoints import Tensors, change_tensors
+from families import CONFIGS, TEXT, write_checkpoint
+from safetensors.torch import load_file, save_file
 
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.exporter import export
@@ -14,6 +18,7 @@ from vpt_edge.runtime import Pipeline
 from vpt_edge.runtime.errors import ExportError, ImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 FAMILIES = list(CONFIGS)
@@ -45,6 +50,58 @@ def test_a_turn_ends_with_the_text_and_with_what_the_file_says(family: str, tmp_
     checkpoint = Checkpoint.open(str(source))
     assert checkpoint.perception.tokens.end == (258, 256, 41)
     assert checkpoint.notes == ()
+
+
+def newer_name(name: str) -> str:
+    """What transformers 4.52 calls a tensor."""
+    if name.startswith("model."):
+        return f"model.language_model.{name.removeprefix('model.')}"
+    return f"model.{name}" if name.startswith("visual.") else name
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"])
+def test_a_checkpoint_in_a_newer_layout_is_the_same(family: str, tmp_path: Path) -> None:
+    original = Checkpoint.open(str(write_checkpoint(tmp_path / "older", family)))
+    folder = write_checkpoint(tmp_path / "newer", family)
+    change_tensors(folder, lambda tensors: rename(tensors, newer_name))
+    file = folder / "config.json"
+    config = json.loads(file.read_text("utf-8"))
+    text = {key: config.pop(key) for key in TEXT}
+    rope = {**text.pop("rope_scaling"), "rope_theta": text.pop("rope_theta"), "type": "default"}
+    layers = ["full_attention"] * text["num_hidden_layers"]
+    text |= {"rope_parameters": rope, "layer_types": layers, "model_type": f"{family}_text"}
+    newer = {**config, "text_config": text, "dtype": "float32"}
+    newer["vision_config"]["model_type"] = f"{family}_vision"
+    file.write_text(json.dumps(newer), "utf-8")
+    checkpoint = Checkpoint.open(str(folder))
+    assert checkpoint.model == original.model
+    for name in original.model.tensors():
+        if name not in original.model.tower.optional_tensors():
+            assert torch.equal(checkpoint.read(name), original.read(name))
+
+
+def rename(tensors: Tensors, newer: Callable[[str], str]) -> None:
+    renamed = {newer(name): tensor for name, tensor in tensors.items()}
+    tensors.clear()
+    tensors.update(renamed)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sharded_checkpoint_is_the_same(family: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", family)
+    original = load_file(folder / "model.safetensors")
+    names = sorted(original)
+    places = dict[str, str]()
+    for number in range(3):
+        shard = f"model-{number}.safetensors"
+        part = {name: original[name] for name in names[number::3]}
+        save_file(part, folder / shard)
+        places |= dict.fromkeys(part, shard)
+    (folder / "model.safetensors").unlink()
+    index = json.dumps({"weight_map": places})
+    (folder / "model.safetensors.index.json").write_text(index, "utf-8")
+    checkpoint = Checkpoint.open(str(folder))
+    assert all(torch.equal(checkpoint.read(name), original[name]) for name in names)
 
 
 def test_pixels_are_those_that_are_asked_for(tmp_path: Path) -> None:

@@ -24,9 +24,17 @@ TEXT: dict[str, Any] = {
 }
 VISION: dict[str, dict[str, Any]] = {  # by model_type
     "qwen2_vl": {"depth": 2, "embed_dim": 64, "hidden_size": 64, "num_heads": 4},
+    "qwen2_5_vl": {
+        "depth": 4,
+        "fullatt_block_indexes": [1, 3],
+        "hidden_size": 64,
+        "intermediate_size": 92,
+        "num_heads": 4,
+        "out_hidden_size": 64,
+    },
 }
 FAMILIES = list(VISION)
-CLASSES = {"qwen2_vl": "Qwen2VL"}  # how the names of transformers begin
+CLASSES = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL"}  # how the names of transformers begin
 TIED = {"qwen2_vl"}
 SIZE = {"shortest_edge": 56 * 56, "longest_edge": 1280 * 28 * 28}
 

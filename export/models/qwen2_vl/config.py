@@ -28,7 +28,7 @@ from vpt_edge.export.config_files import (
     is_same,
 )
 from vpt_edge.export.models.qwen2_vl import foreign
-from vpt_edge.export.models.qwen2_vl.foreign import check_foreign, check_type
+from vpt_edge.export.models.qwen2_vl.foreign import Family, check_foreign, check_type
 from vpt_edge.export.models.qwen2_vl.layout import TEXT, merge, text_levels
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
@@ -116,8 +116,11 @@ class TextConfig:
         return self.num_key_value_heads * self.head_dim
 
 
-def text_config(config: Mapping[str, Any], folder: Path) -> TextConfig:
-    """The language model that ``config``, read from config.json in ``folder``, describes.
+def text_config(
+    config: Mapping[str, Any], folder: Path, family: Family = foreign.QWEN2_VL
+) -> TextConfig:
+    """The language model that ``config``, read from config.json in ``folder``, describes: that of
+    Qwen2-VL, which other families have too.
 
     Raises CheckpointError for one that the graphs are not written for.
     """
@@ -126,9 +129,9 @@ def text_config(config: Mapping[str, Any], folder: Path) -> TextConfig:
     values = _rope(levels, file)
     names = [field.name for field in fields(TextConfig) if field.name not in ROPE_VALUES]
     for level in levels[1:]:
-        check_type(level, file, f"{TEXT}.")
+        check_type(level, file, f"{TEXT}.", family.model_type)
     for level in levels:
-        check_foreign(level, foreign.TEXT, file)
+        check_foreign(level, foreign.TEXT, file, model=family.name)
         known = (*names, *UNREAD, "hidden_act", "head_dim", "layer_types")
         merge(values, {key: level[key] for key in known if key in level}, file)
     expect(values, {"hidden_act": "silu"}, file)
