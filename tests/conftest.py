@@ -14,6 +14,8 @@ from exports import bundle_name, draw_samples, export_bundle
 from vpt_edge.runtime import Bundle
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from golden import Exporter
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # tests hold no times
@@ -50,5 +52,22 @@ def exported(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Exporter:
         elif name not in bundles:
             bundles[name] = export_bundle(root, data, checkpoint, precision, target, kv_cache)
         return bundles[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def family_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str, str], Bundle]:
+    """Exports a tiny checkpoint of a family, in a precision and for a target; each once."""
+    root = tmp_path_factory.mktemp("families")
+    bundles = dict[tuple[str, str, str], Bundle]()
+
+    def make(family: str, precision: str, target: str) -> Bundle:
+        from families import export_family
+
+        key = (family, precision, target)
+        if key not in bundles:
+            bundles[key] = export_family(root, *key)
+        return bundles[key]
 
     return make

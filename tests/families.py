@@ -7,15 +7,21 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pictures import noise
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
+from vpt_edge.export.exporter import export
 from vpt_edge.export.models import Model
+from vpt_edge.export.quantization.options import Calibration
+from vpt_edge.export.quantization.recipe import RECIPES
 from vpt_edge.runtime.models.qwen2_vl import SPLIT
 from vpt_edge.runtime.testing import QWEN_SPECIALS
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from vpt_edge.runtime import Bundle
 
 TOOLS = ("<tool_call>", "</tool_call>")  # of the tokenizers from Qwen2.5 on
 VOCABULARY = 320
@@ -119,3 +125,30 @@ def make_tokenizer() -> Tokenizer:
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in QWEN_SPECIALS])
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in TOOLS])
     return tokenizer
+
+
+def export_family(folder: Path, family: str, precision: str, target: str) -> Bundle:
+    """A bundle of a tiny checkpoint of ``family`` in ``folder``; one that is quantized is held
+    against nothing.
+    """
+    source = folder / family
+    if not source.exists():
+        write_checkpoint(source, family)
+    calibration = None
+    if RECIPES[precision].quantized:
+        data = write_questions(folder / "questions")
+        calibration = Calibration(str(data), max_drop=100, block=32, answer_tokens=4)
+    bundle = folder / f"{family}-{precision}-{target}"
+    return export(str(source), bundle, precision=precision, target=target, calibration=calibration)
+
+
+def write_questions(folder: Path) -> Path:
+    """Four questions, each about noise in a size of its own: a .jsonl in ``folder``."""
+    folder.mkdir(exist_ok=True)
+    lines = []
+    for index in range(4):
+        noise(90 + 13 * index, 150 - 7 * index).save(folder / f"{index}.png")
+        lines.append(json.dumps({"image": f"{index}.png", "question": f"Which? {index}"}))
+    file = folder / "data.jsonl"
+    file.write_text("\n".join(lines), "utf-8")
+    return file

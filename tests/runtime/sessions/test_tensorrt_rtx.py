@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from families import CONFIGS
 from golden import DEMO, GOLDEN, Exporter
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vpt_edge.runtime import Bundle
     from vpt_edge.runtime.manifest import Graph
 
 trt: Any = pytest.importorskip(
@@ -44,5 +48,15 @@ def build(path: Path, graph: Graph) -> int:
 @pytest.mark.parametrize("checkpoint", CHECKPOINTS, ids=lambda path: path.name)
 def test_every_graph_builds(checkpoint: Path, precision: str, exported: Exporter) -> None:
     bundle = exported(checkpoint, precision, "tensorrt")
+    for graph in bundle.manifest.graphs.values():
+        assert build(bundle.file(graph.file), graph) > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4"])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_every_graph_of_a_family_builds(
+    family: str, precision: str, family_bundle: Callable[[str, str, str], Bundle]
+) -> None:
+    bundle = family_bundle(family, precision, "tensorrt")
     for graph in bundle.manifest.graphs.values():
         assert build(bundle.file(graph.file), graph) > 0

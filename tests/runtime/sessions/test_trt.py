@@ -22,7 +22,9 @@ import pytest
 from emulated import build_plans, emulated
 from emulated.graphs import WIDTH, small_bundle
 from emulated.memory import OUT_OF_MEMORY, UNKNOWN
+from families import CONFIGS
 from golden import CASES, DEMO, Case, Exporter, check_decisions, needs_golden
+from pictures import noise
 
 from vpt_edge import runtime
 from vpt_edge.runtime.context import Context
@@ -39,6 +41,8 @@ from vpt_edge.runtime.sessions.tensorrt import load_tensorrt, read_platform
 from vpt_edge.runtime.sessions.trt import TrtSession
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emulated.cuda import Driver
 
     from vpt_edge.runtime import Bundle
@@ -122,6 +126,22 @@ def test_answers_in_half_precision(name: str, exported: Exporter) -> None:
     bundle = exported(case.model, "fp16", "tensorrt")
     with emulated(), runtime.Pipeline(_planned(bundle), device="tensorrt") as pipeline:
         check_decisions(pipeline.ask(case.image, case.conversation["question"]), case)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_answers_of_a_family(family: str, family_bundle: Callable[[str, str, str], Bundle]) -> None:
+    """Windows cut at the right and below, and a prompt in one piece with them."""
+    picture = noise(150, 90)
+    options: Any = {"max_new_tokens": 4, "keep_logits": True}
+    with runtime.Pipeline(family_bundle(family, "fp32", "onnxruntime")) as pipeline:
+        expected = pipeline.ask(picture, "What?", **options)
+    bundle = family_bundle(family, "fp32", "tensorrt")
+    with emulated(), runtime.Pipeline(_planned(bundle), device="tensorrt") as pipeline:
+        answer = pipeline.ask(picture, "What?", **options)
+    assert answer.turns[0].generated_ids == expected.turns[0].generated_ids
+    found, wanted = answer.turns[0].logits, expected.turns[0].logits
+    assert found is not None and wanted is not None
+    assert np.abs(found - wanted).max() < LOGITS
 
 
 @needs_golden
