@@ -15,10 +15,11 @@ RTX := tensorrt-rtx-cu13-libs tensorrt-rtx-cu13-bindings
 GPU_PYTHON ?= 3.12
 PIECE ?= 15000000
 GPU_OPTIONS ?=
-# Of make big-checkpoint: clip, det or seg; 2b or 7b.
+# Of make big-checkpoint: clip, det or seg, 2b or 7b; or a model without looks of its own, such as
+# qwen2.5-vl-3b.
 KIND ?= clip
 SIZE ?= 2b
-PARITY := transformers==5.24.0
+PARITY := transformers==5.24.0 optimum==2.3.0
 PARITY_VENV := build/parity-venv
 PURELIB := import sysconfig; print(sysconfig.get_path('purelib'))
 PARITY_TESTS = $(BENCH) $(PARITY_VENV)/bin/python -m pytest tests/parity
@@ -103,7 +104,8 @@ lint: $(VENV)/ready
 	$(BIN)/mypy tests/typing/vpt_edge $(TYPED)
 
 big-checkpoint: $(VENV)/ready
-	$(BIN)/python benchmarks/big_checkpoint.py --kind $(KIND) --size $(SIZE) --out build/big-$(SIZE)-$(KIND)
+	$(BENCH) $(BIN)/python -m benchmarks.big_checkpoint --kind $(KIND) --size $(SIZE) \
+		--out build/big-$(if $(filter qwen%,$(KIND)),,$(SIZE)-)$(KIND)
 
 gpu-wheels: build/bundles/ready
 	$(BIN)/python benchmarks/carry.py collect build/wheels --python $(GPU_PYTHON) --piece $(PIECE)

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
-from vpt_edge.export.models import Model, vpt
+from benchmarks.plain_configs import CONFIGS
+from vpt_edge.export.models import LOOKING, Model, vpt
 from vpt_edge.runtime.testing import tiny_bundle
 
 TEXT: dict[str, dict[str, Any]] = {
@@ -50,6 +51,7 @@ SHARD_BYTES = 4_000_000_000  # Qwen2-VL's own shards
 NUMBERS = 1 << 24  # of a tensor, that are made at a time
 OUTLIERS = 6  # channels of a norm
 LOUD = (20.0, 60.0)  # how many times as large they are
+TOOLS = ("<tool_call>", "</tool_call>")
 NAMES = {  # fields of config.json that name a token
     "bos_token_id": "<|endoftext|>",
     "eos_token_id": "<|im_end|>",
@@ -122,16 +124,12 @@ def write_checkpoint(
     or SAM.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    kind = vpt.read_kind(config, folder)
-    tokens = _write_tokenizer(kind, folder)
-    for other in vpt.KINDS.values():
-        for field, name in (
-            ("image_token_id", "image_pad"),
-            ("action_start_id", "action_start"),
-            ("action_id", "action"),
-        ):
-            token = tokens.get(f"<|{other}_{name}|>") if other == kind else None
-            config = {**config, f"{other}_{field}": token}
+    if config["model_type"] in LOOKING:
+        kind = vpt.read_kind(config, folder)
+        tokens = _write_tokenizer(kind, folder)
+        config = {**config, **_name_actions(kind, tokens)}
+    else:
+        tokens = _write_plain_tokenizer(folder)
     config = {**config, **{field: tokens[token] for field, token in NAMES.items()}}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     (folder / "preprocessor_config.json").write_text(
@@ -153,6 +151,36 @@ def write_checkpoint(
     (folder / "model.safetensors.index.json").write_text(
         json.dumps(index, indent=2) + "\n", "utf-8"
     )
+
+
+def _name_actions(kind: str, tokens: dict[str, int]) -> dict[str, int | None]:
+    """The fields of config.json that name the tokens of each kind; null but for ``kind``."""
+    fields = {}
+    for other in vpt.KINDS.values():
+        for field, name in (
+            ("image_token_id", "image_pad"),
+            ("action_start_id", "action_start"),
+            ("action_id", "action"),
+        ):
+            token = tokens.get(f"<|{other}_{name}|>") if other == kind else None
+            fields[f"{other}_{field}"] = token
+    return fields
+
+
+def _write_plain_tokenizer(folder: Path) -> dict[str, int]:
+    """The same, with the tokens of tools in the place of those of Visual Perception Tokens."""
+    _write_tokenizer("clip", folder)
+    file = folder / "tokenizer.json"
+    data = json.loads(file.read_text("utf-8"))
+    added = data["added_tokens"]
+    first = min(token["id"] for token in added if token["content"] == "<|clip_image_pad|>")
+    data["added_tokens"] = [token for token in added if token["id"] < first]
+    file.write_text(json.dumps(data, ensure_ascii=False), "utf-8")
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in TOOLS])
+    tokenizer.save(str(file))
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    return vocabulary
 
 
 def _write_tokenizer(kind: str, folder: Path) -> dict[str, int]:
@@ -246,8 +274,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="A checkpoint of the released names and shapes with random weights."
     )
-    parser.add_argument("--kind", choices=("clip", "det", "seg"), required=True)
-    parser.add_argument("--size", choices=tuple(TEXT), required=True)
+    kinds = ("clip", "det", "seg", *CONFIGS)
+    parser.add_argument("--kind", choices=kinds, required=True)
+    parser.add_argument("--size", choices=tuple(TEXT), default="2b", help="of clip, det and seg")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.add_argument(
         "--layers", type=int, default=LAYERS, help=f"of the language model (default {LAYERS})"
@@ -259,9 +288,11 @@ def main() -> None:
     options = parser.parse_args()
     kind = "detection" if options.kind == "det" else options.kind
     began = time.monotonic()
-    write_checkpoint(
-        make_config(kind, options.size, options.layers, options.blocks), options.out, options.seed
-    )
+    if kind in CONFIGS:
+        config = CONFIGS[kind]
+    else:
+        config = make_config(kind, options.size, options.layers, options.blocks)
+    write_checkpoint(config, options.out, options.seed)
     written = sum(path.stat().st_size for path in options.out.iterdir())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     taken = time.monotonic() - began

@@ -22,11 +22,18 @@ STREAMED = {"auto": None, "exported": False, "streamed": True}  # by --reference
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code: 0, 2 for bad input, 130 after Ctrl-C."""
-    return exit_code(lambda: _run(_parser().parse_args(arguments)))
+    return exit_code(lambda: run(_parser().parse_args(arguments)))
 
 
 def _parser() -> Parser:
     parser = Parser("vpt-export", "Split a checkpoint into graphs that vpt-run answers with.")
+    add_arguments(parser)
+    parser.add_renamed("--observer", "--range-method")
+    return parser
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of vpt-export, which another command line may have too."""
     parser.add_argument("checkpoint", help="folder, or Hub id such as rp-yu/Qwen2-VL-2b-VPT-CLIP")
     parser.add_argument("-o", "--output", required=True, metavar="BUNDLE", help="folder to write")
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8", "int4"), required=True)
@@ -57,13 +64,12 @@ def _parser() -> Parser:
             help=f"the {limit} pixels in which a picture is shown (default: the checkpoint's, and "
             "half of the cache at most)",
         )
-    parser.add_json("print one JSON object at the end")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     _add_quantization(parser)
     _add_gate(parser)
-    return parser
 
 
-def _add_quantization(parser: Parser) -> None:
+def _add_quantization(parser: argparse.ArgumentParser) -> None:
     from vpt_edge.export.quantization.recipe import INT4_BLOCK
 
     group = parser.add_argument_group("int8 and int4")
@@ -78,7 +84,6 @@ def _add_quantization(parser: Parser) -> None:
         default="percentile",
         help="how an activation's range is clipped (default percentile)",
     )
-    parser.add_renamed("--observer", "--range-method")
     group.add_argument(
         "--no-smoothing", action="store_true", help="do not fold outliers into the weights"
     )
@@ -99,7 +104,7 @@ def _add_quantization(parser: Parser) -> None:
     )
 
 
-def _add_gate(parser: Parser) -> None:
+def _add_gate(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what an int8 or int4 bundle must prove")
     group.add_argument(
         "--max-drop",
@@ -165,7 +170,8 @@ def _calibration(options: argparse.Namespace) -> Calibration | None:
     return None
 
 
-def _run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
+    """Export what ``options`` say, and print what was made."""
     from vpt_edge.runtime.errors import ExportError
     from vpt_edge.runtime.sessions.ort import silence_log
 

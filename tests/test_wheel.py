@@ -10,6 +10,8 @@ import pytest
 from golden import ROOT
 from wheels import PACKAGES, build_wheel
 
+REGISTRATION = ROOT / "optimum" / "commands" / "register" / "vpt.py"  # where Optimum looks
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
@@ -20,12 +22,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
 
 def tree() -> dict[str, Path]:
     """What a user is to get, by its name in the wheel."""
-    return {
+    files = {
         f"vpt_edge/{path.relative_to(ROOT)}": path
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
+    return {**files, "optimum/commands/register/vpt.py": REGISTRATION}
 
 
 def test_the_wheel_is_the_tree(wheel: ZipFile) -> None:
@@ -39,8 +42,9 @@ def test_every_package_says_that_it_is_typed(wheel: ZipFile) -> None:
     assert {f"vpt_edge/{package}/py.typed" for package in PACKAGES} <= set(wheel.namelist())
 
 
-def test_the_namespace_has_no_init(wheel: ZipFile) -> None:
-    assert "vpt_edge/__init__.py" not in wheel.namelist()
+def test_a_namespace_has_no_init(wheel: ZipFile) -> None:
+    for folder in ("vpt_edge", "optimum", "optimum/commands", "optimum/commands/register"):
+        assert f"{folder}/__init__.py" not in wheel.namelist()
 
 
 def test_the_commands_exist(wheel: ZipFile) -> None:

@@ -18,7 +18,7 @@ def build_wheel(work: Path, target: Path) -> Path:
     """
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copyfile(ROOT / name, work / name)
-    for name in PACKAGES:
+    for name in (*PACKAGES, "optimum"):
         shutil.copytree(ROOT / name, work / name, ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
     command += ["--no-index", "--disable-pip-version-check", "--quiet"]

@@ -13,6 +13,7 @@ import torch
 from golden import SHARED
 
 from benchmarks import big_checkpoint
+from benchmarks.plain_configs import CONFIGS
 from vpt_edge.export.checkpoint import Checkpoint
 
 KEYS = SHARED / "checkpoint_keys"
@@ -103,3 +104,24 @@ def test_the_same_seed_gives_the_same_tensors_whatever_the_number_of_layers(tmp_
         assert torch.equal(one.read(name), two.read(name)), name
     assert not torch.equal(other.read("lm_head.weight"), two.read("lm_head.weight"))
     assert not torch.equal(two.read("lm_head.weight"), two.read("model.embed_tokens.weight"))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_model_without_looks_of_its_own_opens(name: str, tmp_path: Path) -> None:
+    config = CONFIGS[name]
+    shapes = big_checkpoint.expected_shapes(config, tmp_path)
+    assert shapes["visual.blocks.31.attn.qkv.weight"] == (3840, 1280)
+    text = {**SMALL, "vocab_size": config["vocab_size"], "num_hidden_layers": 1}
+    vision = {
+        **config["vision_config"],
+        "depth": 2,
+        "fullatt_block_indexes": [1],
+        "hidden_size": 64,
+        "intermediate_size": 92,
+        "num_heads": 2,
+        "out_hidden_size": SMALL["hidden_size"],
+    }
+    big_checkpoint.write_checkpoint({**config, **text, "vision_config": vision}, tmp_path)
+    checkpoint = Checkpoint.open(str(tmp_path))
+    assert checkpoint.perception.block["name"] == "none"
+    assert checkpoint.tied is config["tie_word_embeddings"]

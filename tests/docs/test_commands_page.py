@@ -94,7 +94,7 @@ def field_names(*classes: type) -> set[str]:
 
 def known_keys(name: str) -> set[str]:
     commands = ROOT / "commands" / f"{name}.py"
-    keys = dict_keys(commands, {"_summary", "_summarize_run", "_run"})
+    keys = dict_keys(commands, {"_summary", "_summarize_run", "_run", "run"})
     if name == "run":
         keys = dict_keys(ROOT / "runtime" / "result.py", {"to_dict"}) | field_names(Usage)
     elif name == "eval":
