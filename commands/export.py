@@ -54,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--perception",
         metavar="WAY",
-        help="how a model without Visual Perception Tokens looks again (default none: it does not)",
+        help="how a model without Visual Perception Tokens looks again: a description that is "
+        "shipped, such as qwen3-vl-zoom, or a file (default none: it does not)",
     )
     for name, limit in (("min", "least"), ("max", "most")):
         parser.add_argument(

@@ -72,7 +72,9 @@ class Checkpoint:
         self.image = self.model.image_limits(path)
         self.perception = self._choose_perception(tokenizer, perception)
         tokens = self.perception.tokens
-        self.notes = (*find_notes(path, ids, tokens), *self.model.image_notes(path))
+        is_vpt = self.model.reencoder is not None
+        notes = find_notes(path, ids, tokens, is_vpt=is_vpt)
+        self.notes = (*notes, *self.model.image_notes(path))
         self.perception.check(self.tokenizer_file)
         self._files = TensorFiles(path)
         self._stored = self._original_names()
@@ -84,8 +86,8 @@ class Checkpoint:
     def open(cls, name: str, perception: str | None = None) -> Checkpoint:
         """Open a folder, or download a Hub id such as ``rp-yu/Qwen2-VL-2b-VPT-CLIP``.
 
-        ``perception``: the way of looking again, of a checkpoint that has no tokens for one. Raises
-        CheckpointError, and ExportError for a way that is not known.
+        ``perception``: the way of looking again, of a checkpoint that has no tokens for one: its
+        name, or the file of a description. Raises CheckpointError.
         """
         path = Path(name)
         try:
@@ -125,7 +127,7 @@ class Checkpoint:
 
     def _choose_perception(self, tokenizer: Tokenizer, asked: str | None) -> PerceptionChoice:
         if self.model.reencoder is None:
-            return choose_way(tokenizer, asked, self.path)
+            return choose_way(tokenizer, asked, self.path, self.kind)
         if asked not in (None, VPT):
             raise ExportError(
                 f"{self.path} looks again by its own tokens, not by {brief(asked)}",

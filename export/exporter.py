@@ -29,6 +29,7 @@ from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import BundleError, CheckpointError, ExportError
 from vpt_edge.runtime.files import replace_folder, work_folder
 from vpt_edge.runtime.manifest import MANIFEST, ImageConfig, Manifest
+from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.schema import EXPORT_AGAIN, read_as
 
 if TYPE_CHECKING:
@@ -155,7 +156,8 @@ def _quantize(
     folder = writer.folder
     with work_folder(folder) as work:
         streamed = _is_streamed(writer, calibration)
-        selection = select_samples(calibration, streamed)
+        modes = open_perception(writer.manifest()).modes
+        selection = select_samples(calibration, streamed, modes)
         reference = _reference(writer, work / "float", streamed, progress.part(0.0, 0.3))
         draft = Draft.of(writer)
         calibrator = Calibrator(draft, reference, calibration, selection, ranges)

@@ -75,23 +75,26 @@ for _kind in KINDS:
     UNREAD_IDS[f"{_kind}_action_id"] = action_tokens(_kind)[1]
 
 
-def find_notes(folder: Path, ids: Mapping[str, int], tokens: Tokens) -> tuple[str, ...]:
+def find_notes(
+    folder: Path, ids: Mapping[str, int], tokens: Tokens, *, is_vpt: bool = True
+) -> tuple[str, ...]:
     """One text for each such setting of the files in ``folder``.
 
-    ``ids`` of the tokenizer; ``tokens`` are those that the manifest has. Raises CheckpointError for
-    files that cannot be read.
+    ``ids`` of the tokenizer; ``tokens`` are those that the manifest has. ``is_vpt``: whether the
+    authors' code of VPT says how prompts are written, and what ends a turn; else the family does.
+    Raises CheckpointError for files that cannot be read.
     """
     settings = read_optional(folder / TOKENIZER_CONFIG)
     notes = [
         *_tokenizer_notes(folder),
         *_setting_notes(settings),
         *_added_notes(folder, settings),
-        *_special_notes(settings, ids, tokens),
-        *template_notes(folder),
         *_word_notes(folder),
         *_weight_notes(folder),
         *_generation_notes(GENERATION, read_optional(folder / GENERATION), ids, tokens),
     ]
+    if is_vpt:
+        notes += [*_special_notes(settings, ids, tokens), *template_notes(folder)]
     for part in levels(read_json(folder / CONFIG)):
         notes += _generation_notes(CONFIG, part, ids, tokens)
         notes += _id_notes(part, ids)
@@ -190,8 +193,7 @@ def _generation_notes(
         value = settings.get(key)
         if not any(is_same(value, quiet) for quiet in (*QUIET, neutral)):
             yield (
-                f"{file} asks for {key} {brief(value)}: ignored, as the authors' code "
-                "does; answers take the likeliest token"
+                f"{file} asks for {key} {brief(value)}: ignored, answers take the likeliest token"
             )
     ends = settings.get("eos_token_id")
     listed = ends if isinstance(ends, list) else [ends]

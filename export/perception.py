@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vpt_edge.export.config_files import read_optional
+from vpt_edge.export.described import choose_block
 from vpt_edge.export.models import vpt
 from vpt_edge.export.tokenizer_files import check_words
-from vpt_edge.runtime.errors import ExportError
 from vpt_edge.runtime.manifest import Tokens
 from vpt_edge.runtime.perception.vpt import block, pads_of, token_ids
-from vpt_edge.runtime.schema import brief
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 GENERATION = "generation_config.json"
 PICTURE = {"image": "<|image_pad|>"}
 VPT = "vpt"
-NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -51,20 +49,17 @@ def choose_vpt(
     return PerceptionChoice(block(config), tokens, pads_of(kind), token_ids(config))
 
 
-def choose_way(tokenizer: Tokenizer, asked: str | None, folder: Path) -> PerceptionChoice:
-    """The way that was ``asked`` for, of a checkpoint in ``folder`` without tokens of VPT; None: it
-    never looks.
+def choose_way(
+    tokenizer: Tokenizer, asked: str | None, folder: Path, tower: str
+) -> PerceptionChoice:
+    """The way that was ``asked`` for, of a checkpoint in ``folder`` that has a ``tower`` and no
+    tokens of VPT; None: it never looks.
 
-    Raises ExportError for one that is not known.
+    Raises CheckpointError for a way that is not known, or a description that cannot be read.
     """
     ids = tokenizer.get_vocab()
     tokens = Tokens(ids["<|image_pad|>"], _end_tokens(ids, folder))
-    if asked not in (None, NONE):
-        raise ExportError(
-            f"perception {brief(asked)} is unknown for a checkpoint without Visual Perception "
-            f"Tokens, expected {NONE}"
-        )
-    return PerceptionChoice({"name": NONE}, tokens, PICTURE, {})
+    return PerceptionChoice(choose_block(asked, folder, tower), tokens, PICTURE, {})
 
 
 def _end_tokens(ids: Mapping[str, int], folder: Path) -> tuple[int, ...]:

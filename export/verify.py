@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -194,7 +195,8 @@ def try_bundle(folder: Path) -> Manifest:
         bundle = Bundle.open(folder)
         if bundle.manifest.target == "onnxruntime":
             picture = np.full((PROBE_SIDE, PROBE_SIDE, 3), 128, np.uint8)
-            with Pipeline(bundle) as pipeline:
+            with warnings.catch_warnings(), Pipeline(bundle) as pipeline:
+                warnings.simplefilter("ignore")  # hints are for who asks
                 pipeline.ask(picture, PROBE_QUESTION, perception="off", max_new_tokens=PROBE_TOKENS)
     except Exception as error:  # of whichever library
         raise ExportError(

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from checkpoints import Tensors, change_tensors
+from descriptions import call, written
 from families import CONFIGS, TEXT, write_checkpoint
+from golden import DEMO
 from safetensors.torch import load_file, save_file
 
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.exporter import export
 from vpt_edge.runtime import Pipeline
-from vpt_edge.runtime.errors import ExportError, ImageError
+from vpt_edge.runtime.errors import CheckpointError, ExportError, ImageError
+from vpt_edge.runtime.perception.description import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +35,7 @@ def test_a_plain_checkpoint_exports_and_answers(family: str, tmp_path: Path) -> 
     notes = list[str]()
     bundle = export(str(source), tmp_path / "bundle", precision="fp32", note=notes.append)
     manifest = bundle.manifest
-    assert (manifest.model["name"], manifest.perception) == (family, {"name": "none"})
+    assert (manifest.model["name"], manifest.perception["name"]) == (family, "none")
     assert manifest.kind == "none"
     assert manifest.image.longest_side is None
     assert list(manifest.graphs) == ["vision_encoder", "decoder"]
@@ -121,9 +125,44 @@ def test_pixels_are_those_that_are_asked_for(tmp_path: Path) -> None:
 def test_another_perception_is_named(tmp_path: Path) -> None:
     source = str(write_checkpoint(tmp_path / "checkpoint", "qwen2_vl"))
     for name in ("vpt", "Zoom", ""):
-        with pytest.raises(ExportError, match="is unknown"):
+        with pytest.raises(CheckpointError, match="there is no description"):
             Checkpoint.open(source, name)
-    assert Checkpoint.open(source, "none").perception.block == {"name": "none"}
+    assert Checkpoint.open(source, "none").perception.block["name"] == "none"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_described_way_is_in_the_bundle(family: str, tmp_path: Path) -> None:
+    source = str(write_checkpoint(tmp_path / "checkpoint", family))
+    description = tmp_path / "mine.json"
+    shutil.copyfile(FOLDER / "qwen3-vl-zoom.json", description)
+    blocks = []
+    for way in ("qwen3-vl-zoom", str(description)):
+        checkpoint = Checkpoint.open(source, way)
+        assert checkpoint.perception.block["name"] == "text"
+        blocks.append(checkpoint.perception.block)
+    assert blocks[0] == blocks[1]
+    description.write_text('{"rules": 1}', "utf-8")
+    with pytest.raises(CheckpointError, match=r"mine.json has other keys than expected"):
+        Checkpoint.open(source, str(description))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_described_checkpoint_exports_and_looks(family: str, tmp_path: Path) -> None:
+    source = write_checkpoint(tmp_path / "checkpoint", family)
+    way = written({"sampling": None, "look.resize": None}, tmp_path)
+    bundle = export(str(source), tmp_path / "bundle", precision="fp32", perception=str(way))
+    assert bundle.manifest.kind == "text"
+    with Pipeline(bundle) as pipeline:
+        said = call([0, 0, 500, 1000])
+        answer = pipeline.ask(PICTURE, "What?", assistant_prefix=said, max_new_tokens=1)
+    (look,) = answer.looks
+    assert (look.box, len(answer.turns)) == ((0, 0, 75, 90), 2)
+
+
+def test_a_checkpoint_of_vpt_has_its_own_way() -> None:
+    with pytest.raises(ExportError, match="looks again by its own tokens"):
+        Checkpoint.open(str(DEMO), "none")
+    assert Checkpoint.open(str(DEMO), "vpt").perception.block["name"] == "vpt"
 
 
 def test_a_picture_is_shown_in_its_own_size(tmp_path: Path) -> None:
@@ -133,4 +172,4 @@ def test_a_picture_is_shown_in_its_own_size(tmp_path: Path) -> None:
         with pytest.raises(ImageError, match="aspect ratio is 201, expected 200 at most"):
             pipeline.encode(np.zeros((10, 2010, 3), np.uint8))
         with pipeline.encode(np.zeros((600, 840, 3), np.uint8)) as picture:
-            assert picture.features.outline().grid == (1, 42, 60)
+            assert picture.features[0].outline().grid == (1, 42, 60)

@@ -16,7 +16,7 @@ from zoom import SYSTEM, WHOLE, call, zoom_bundle
 from vpt_edge.runtime import Bundle, Crop, Finished, Looked, Pipeline
 from vpt_edge.runtime.chat import Chat
 from vpt_edge.runtime.errors import PromptError
-from vpt_edge.runtime.models.qwen2_vl import preprocess
+from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
 from vpt_edge.runtime.perception.actions import Whole
 from vpt_edge.runtime.testing import Script
 
@@ -137,7 +137,7 @@ def test_a_first_view_may_be_smaller_and_the_look_whole(
         shown = [call["patches"][0] for call in script.sessions["vision_encoder"].calls]
         limits = bundle.manifest.image
         for patches, image in zip(shown, (half, picture, crop.crop), strict=True):
-            np.testing.assert_array_equal(patches, preprocess(image, limits).values)
+            np.testing.assert_array_equal(patches, PROCESSOR.preprocess(image, limits).values)
 
 
 def test_a_crop_is_brought_to_its_size_before_it_is_shown(bundle: Bundle) -> None:
