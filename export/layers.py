@@ -11,6 +11,7 @@ weight.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,6 +63,16 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x.float()
         return x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight.float()
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x Phi(x), written as ONNX Runtime recognizes it: torch's own export stays five operators."""
+    return x * (1.0 + torch.erf(x / 2**0.5)) * 0.5
+
+
+def tanh_gelu(x: Tensor) -> Tensor:
+    """The approximation of ``gelu`` that PyTorch calls tanh, written likewise."""
+    return x * 0.5 * (1.0 + torch.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x.pow(3))))
 
 
 def norm_fold(name: str, *consumers: str, width: int, copies: int = 1) -> Fold:

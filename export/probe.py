@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from PIL import Image
 
-from vpt_edge.export.verify import build_module, tensors
+from vpt_edge.export.verify import build_module, flatten, tensors
 from vpt_edge.runtime.chat import Chat
 from vpt_edge.runtime.context import Encoded
 from vpt_edge.runtime.errors import ExportError
@@ -55,9 +56,12 @@ def _encode(bundle: Bundle, build: Build) -> Encoded:
     tower = open_tower(bundle.manifest)
     picture = Image.linear_gradient("L").convert("RGB")
     patches = tower.preprocess(picture, bundle.manifest.image)
-    features = build("vision_encoder")(*tensors(dict(tower.inputs(patches))))
-    _check("vision_encoder", features)
-    return Encoded(features[0].numpy(), patches.grid)
+    results = flatten(build("vision_encoder")(*tensors(dict(tower.inputs(patches)))))
+    for values in results:
+        _check("vision_encoder", values)
+    features = tower.restore(results[0][0].numpy(), patches.grid)
+    deep = results[1].numpy() if tower.levels else None
+    return Encoded(features, patches.grid, deep)
 
 
 def _answer(bundle: Bundle, build: Build, encoded: Encoded) -> None:
@@ -72,6 +76,9 @@ def _answer(bundle: Bundle, build: Build, encoded: Encoded) -> None:
     positions = tower.positions(len(context.ids), context.visuals)
     cos, sin = tower.rotations(positions)
     inputs = {"embeds": embeds[None], "cos": cos, "sin": sin}
+    if encoded.deep is not None:
+        inputs["deep"] = np.zeros((tower.levels, *embeds.shape), np.float32)
+        inputs["deep"][:, visual.start : visual.end] = encoded.deep
     logits, hidden, *_ = build("decoder")(*tensors(inputs), [])
     _check("decoder", logits)
     _check("decoder", hidden)

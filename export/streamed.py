@@ -28,6 +28,7 @@ from vpt_edge.export.attention import PlainAttention
 from vpt_edge.export.quantization.recipe import RECIPES
 from vpt_edge.export.spec import OPSET
 from vpt_edge.export.tracing import nest
+from vpt_edge.export.verify import flatten
 from vpt_edge.runtime.embeddings import Embeddings
 from vpt_edge.runtime.files import sha256
 
@@ -112,7 +113,7 @@ class StreamedSession:
             array = np.require(inputs[item.name], requirements="W")
             arguments.append(torch.from_numpy(array))
         with _one_thread(), torch.inference_mode():
-            results = _flat(self._module(*nest(self._spec, arguments)))
+            results = flatten(self._module(*nest(self._spec, arguments)))
         for item, result in zip(self._spec.graph.outputs, results, strict=True):
             if item.name in outputs:
                 outputs[item.name][...] = result.numpy()
@@ -148,15 +149,6 @@ def _watcher(
     if recorder is None:
         return lambda x: None
     return lambda x: recorder.record((graph, weight), x.numpy())
-
-
-def _flat(result: Any) -> list[Tensor]:
-    if isinstance(result, Tensor):
-        return [result]
-    tensors = []
-    for part in result:
-        tensors += _flat(part)
-    return tensors
 
 
 @cache

@@ -102,6 +102,16 @@ def tensors(inputs: Arrays) -> list[torch.Tensor]:
     return [torch.from_numpy(array) for array in inputs.values()]
 
 
+def flatten(result: Any) -> list[torch.Tensor]:
+    """The tensors in what a module gives, one behind the other."""
+    if isinstance(result, torch.Tensor):
+        return [result]
+    parts = []
+    for part in result:
+        parts += flatten(part)
+    return parts
+
+
 def _join(past: list[LayerCache], new: list[LayerCache]) -> list[LayerCache]:
     """All keys and values, layer by layer."""
     if not past:
@@ -112,17 +122,21 @@ def _join(past: list[LayerCache], new: list[LayerCache]) -> list[LayerCache]:
 def _vision(bundle: Bundle, name: str, module: nn.Module, session: Session) -> Iterator[Case]:
     graph = bundle.graph(name)
     width = graph.inputs[0].shape[2]
-    hidden = graph.outputs[0].shape[2]
+    names = [tensor.name for tensor in graph.outputs]
     tower = open_tower(bundle.manifest)
-    assert isinstance(width, int) and isinstance(hidden, int)
+    assert isinstance(width, int)
     for grid in VISION_GRIDS:
         count = grid[0] * grid[1]
         patches = Patches(_random(count, width), (1, *grid))
         inputs = dict(tower.inputs(patches))
-        outputs = {"features": np.empty((1, count // 4, hidden), np.float32)}
+        outputs = {}
+        for tensor in graph.outputs:
+            outputs[tensor.name] = np.empty(_fixed(tensor.shape, count // 4), np.float32)
         session.run(inputs, outputs)
-        expected = module(*tensors(inputs))
-        yield Case(f"{grid[0]}x{grid[1]} patches", outputs, {"features": expected.numpy()})
+        expected = {}
+        for output, values in zip(names, flatten(module(*tensors(inputs))), strict=True):
+            expected[output] = values.numpy()
+        yield Case(f"{grid[0]}x{grid[1]} patches", outputs, expected)
 
 
 def _stateless(bundle: Bundle, name: str, module: nn.Module, session: Session) -> Iterator[Case]:
@@ -163,6 +177,8 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
         positions = np.tile(np.arange(cache.length, cache.length + count), (3, 1))
         cos, sin = tower.rotations(positions)
         inputs = {"embeds": embeddings.rows(ids)[None], "cos": cos, "sin": sin}
+        if tower.levels:
+            inputs["deep"] = _random(tower.levels, count, text.hidden_size)
         outputs: Arrays = {
             "logits": np.empty((1, text.vocab_size), np.float32),
             "hidden": np.empty((1, text.hidden_size), np.float32),

@@ -21,10 +21,13 @@ class Encoded:
 
     ``grid``: frames, rows and columns of its patches. None for a re-encode: its tokens stand in
     line like text, and are projected under the condition when they are read (PROTOCOL 5.1, 5.3).
+    ``deep`` (levels, tokens, hidden) float32: what the decoder adds behind its first layers, where
+    the model has that.
     """
 
     features: Floats
     grid: Grid | None
+    deep: Floats | None = None
 
     @property
     def tokens(self) -> int:

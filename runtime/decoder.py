@@ -10,6 +10,7 @@ from vpt_edge.runtime.context import first_difference
 from vpt_edge.runtime.embeddings import Embeddings
 from vpt_edge.runtime.errors import ContextLengthError, VptError
 from vpt_edge.runtime.finite import check_finite
+from vpt_edge.runtime.interface import deep_levels
 from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.models import open_tower
 
@@ -52,6 +53,9 @@ class Decoder:
         self._logits = np.empty((1, manifest.text.vocab_size), np.float32)
         self._token = np.empty(1, np.int64)
         self._hidden = np.empty((1, manifest.text.hidden_size), np.float32)
+        self._levels = deep_levels(graph)
+        # of a token that is not a picture's: made once, so that a step binds it once
+        self._no_deep = self._zero_deep(1)
         self._closed = False
         self._hidden_of = 0  # how many tokens the state is of
         self._next_position = 0
@@ -104,7 +108,8 @@ class Decoder:
             while start < end:
                 stop = min(start + self._chunk, end)
                 embeds = self._embed(context, start, stop)
-                self._run(ids[start:stop], embeds, positions[:, start:stop])
+                deep = self._deep(context, start, stop)
+                self._run(ids[start:stop], embeds, deep, positions[:, start:stop])
                 start = stop
         self._next_position = int(positions.max()) + 1
         return self._scores()
@@ -112,7 +117,7 @@ class Decoder:
     def step(self, token: int) -> Scores:
         """Compute one generated ``token``; returns what ``prefill`` returns, behind it."""
         position = np.full((3, 1), self._next_position)
-        self._run([token], self._rows(len(self._ids), [token]), position)
+        self._run([token], self._rows(len(self._ids), [token]), self._no_deep, position)
         self._next_position += 1
         return self._scores()
 
@@ -174,6 +179,20 @@ class Decoder:
             embeds[first - start : last - start] = rows
         return embeds
 
+    def _deep(self, context: Context, start: int, stop: int) -> Floats:
+        """Deep features (levels, stop - start, hidden), zeros where a token is not a picture's."""
+        deep = self._zero_deep(stop - start)
+        for visual in context.visuals:
+            first = max(visual.start, start)
+            last = min(visual.end, stop)
+            if first < last and visual.encoded.deep is not None:
+                rows = visual.encoded.deep[:, first - visual.start : last - visual.start]
+                deep[:, first - start : last - start] = rows
+        return deep
+
+    def _zero_deep(self, tokens: int) -> Floats:
+        return np.zeros((self._levels, tokens, self._hidden.shape[1]), np.float32)
+
     def _rows(self, start: int, ids: Sequence[int]) -> Floats:
         """The table's rows (len(ids), hidden).
 
@@ -187,10 +206,14 @@ class Decoder:
             self._conditions[start] = rows[0].copy()
         return rows
 
-    def _run(self, ids: Sequence[int], embeds: Floats, positions: NDArray[np.int64]) -> None:
+    def _run(
+        self, ids: Sequence[int], embeds: Floats, deep: Floats, positions: NDArray[np.int64]
+    ) -> None:
         cos, sin = self._tower.rotations(positions)
         cache_inputs, cache_outputs = self._cache.bindings(len(ids))
         inputs = {"embeds": embeds[None], **self._cache.rotations(cos, sin), **cache_inputs}
+        if self._levels:
+            inputs["deep"] = deep
         outputs = {"hidden": self._hidden, **cache_outputs}
         if self._greedy:
             outputs["token"] = self._token

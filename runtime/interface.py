@@ -123,7 +123,7 @@ def _check_decoder(manifest: Manifest) -> None:
     count = sum(tensor.name.startswith("past.") for tensor in graph.inputs)
     problem = f"text: layers is {text.layers}, the decoder has {count} inputs of a past"
     expect(count == 2 * text.layers, f"{problem}, expected two of each layer")
-    inputs, outputs = decoder_tensors(text, cache, _rope_axis(graph))
+    inputs, outputs = decoder_tensors(text, cache, _rope_axis(graph), deep_levels(graph))
     check_graph(manifest, "decoder", inputs, outputs)
     most = graph.bounds["sequence"][2]
     problem = f"graphs.decoder: a sequence of {most} tokens, the cache takes {cache.capacity}"
@@ -139,15 +139,18 @@ def _check_decoder(manifest: Manifest) -> None:
 
 
 def decoder_tensors(
-    text: TextConfig, cache: CacheConfig, rope_axis: str
+    text: TextConfig, cache: CacheConfig, rope_axis: str, levels: int = 0
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Inputs and outputs of the graph ``decoder``.
 
-    ``rope_axis``: the first axis of cos and sin, "sequence", or "capacity" where attention rotates.
+    ``rope_axis``: the first axis of cos and sin, "sequence", or "capacity" where attention rotates;
+    ``levels``: behind how many layers deep features are added.
     """
     half = text.head_dim // 2
     inputs = [floats("embeds", 1, "sequence", text.hidden_size)]
     inputs += [floats("cos", rope_axis, half), floats("sin", rope_axis, half)]
+    if levels:
+        inputs.append(floats("deep", levels, "sequence", text.hidden_size))
     outputs = [floats("logits", 1, text.vocab_size), floats("hidden", 1, text.hidden_size)]
     past: tuple[int | str, ...]
     present: tuple[int | str, ...]
@@ -174,6 +177,23 @@ def _rope_axis(decoder: Graph) -> str:
         if tensor.name == "cos" and tensor.shape[:1] == ("capacity",):
             return "capacity"
     return "sequence"
+
+
+def deep_levels(decoder: Graph) -> int:
+    """Behind how many layers the graph ``decoder`` adds deep features."""
+    for tensor in decoder.inputs:
+        if tensor.name == "deep" and tensor.shape and isinstance(tensor.shape[0], int):
+            return tensor.shape[0]
+    return 0
+
+
+def check_levels(manifest: Manifest, levels: int) -> None:
+    """Raise BundleError unless the decoder takes deep features of as many ``levels`` as the vision
+    encoder gives.
+    """
+    given = deep_levels(find_graph(manifest, "decoder"))
+    problem = f"graphs.decoder: takes deep features of {given} levels, expected {levels} as model"
+    expect(given == levels, problem)
 
 
 def projector_tensors(text: TextConfig) -> tuple[list[Tensor], list[Tensor]]:

@@ -42,27 +42,68 @@ def mrope_positions(length: int, visuals: Sequence[Visual], merge: int) -> Integ
 
 
 def mrope(
-    positions: Integers, head_dim: int, theta: float, section: Sequence[int]
+    positions: Integers,
+    head_dim: int,
+    theta: float,
+    section: Sequence[int],
+    interleaved: bool = False,
 ) -> tuple[Floats, Floats]:
     """Cosine and sine, (seq, head_dim / 2) float32 each, of ``positions`` (3, seq).
 
-    ``section`` counts the frequencies that turn with time, row and column.
+    ``section`` counts the frequencies that turn with time, row and column: one group behind the
+    other, or ``interleaved``, where row and column take every third while they have any left.
     """
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     frequencies = (1.0 / theta**exponents).astype(np.float32)
     axis = np.repeat(np.arange(3), section)
+    if interleaved:
+        axis = np.zeros(head_dim // 2, np.int64)
+        for each in (1, 2):
+            axis[each : 3 * section[each] : 3] = each
     angles = np.ascontiguousarray(positions[axis].T, np.float32) * frequencies
     return np.cos(angles), np.sin(angles)
 
 
 def vision_rope(rows: int, columns: int, merge: int, head_dim: int) -> tuple[Floats, Floats]:
     """Cosine and sine, (patches, head_dim / 2) float32 each, of patches in merge order."""
-    merged = (rows // merge, merge, columns // merge, merge)
-    row, column = np.indices((rows, columns))
-    row = row.reshape(merged).transpose(0, 2, 1, 3).reshape(-1)
-    column = column.reshape(merged).transpose(0, 2, 1, 3).reshape(-1)
+    row, column = _merge_order(rows, columns, merge)
     quarter = np.arange(0, head_dim // 2, 2, dtype=np.float32) / np.float32(head_dim // 2)
     frequencies = (1.0 / 10000.0**quarter).astype(np.float32)
     angles = np.concatenate((np.outer(row, frequencies), np.outer(column, frequencies)), axis=1)
     angles = angles.astype(np.float32)
     return np.cos(angles), np.sin(angles)
+
+
+def table_positions(rows: int, columns: int, merge: int, side: int) -> tuple[Integers, Floats]:
+    """Where patches in merge order lie in a square table of ``side`` rows and columns that is laid
+    over the picture, corner on corner.
+
+    Returns the four places of the table that each lies between (patches, 4) int64, and its shares
+    of them (patches, 4) float32: bilinear, as by transformers with ``align_corners``.
+    """
+    row, column = _merge_order(rows, columns, merge)
+    row_taps, row_shares = _taps(row, rows, side)
+    column_taps, column_shares = _taps(column, columns, side)
+    taps = row_taps[:, :, None] * side + column_taps[:, None]
+    shares = row_shares[:, :, None] * column_shares[:, None]
+    return taps.reshape(-1, 4), shares.reshape(-1, 4)
+
+
+def _taps(index: Integers, size: int, side: int) -> tuple[Integers, Floats]:
+    """The two places of ``side`` between which each ``index`` of ``size`` lies, and their shares:
+    (patches, 2) each.
+    """
+    place = index.astype(np.float32) * np.float32(side - 1) / np.float32(max(size - 1, 1))
+    floor = np.floor(place)
+    taps = floor.astype(np.int64)[:, None] + np.arange(2)
+    distances = np.abs((place - floor)[:, None] - np.arange(2, dtype=np.float32))
+    return np.minimum(taps, side - 1), 1 - distances
+
+
+def _merge_order(rows: int, columns: int, merge: int) -> tuple[Integers, Integers]:
+    """The row and column (patches,) of patches in merge order."""
+    merged = (rows // merge, merge, columns // merge, merge)
+    row, column = np.indices((rows, columns))
+    row = row.reshape(merged).transpose(0, 2, 1, 3).reshape(-1)
+    column = column.reshape(merged).transpose(0, 2, 1, 3).reshape(-1)
+    return row, column

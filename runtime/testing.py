@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from vpt_edge.runtime.manifest import (
     write_manifest,
 )
 from vpt_edge.runtime.manifest import Tensor as TensorSpec
-from vpt_edge.runtime.models.qwen2_vl import SPLIT, vision_tensors
+from vpt_edge.runtime.models import qwen2_vl, qwen3_vl
 from vpt_edge.runtime.perception.vpt import (
     REGION_TOKENS,
     VptConfig,
@@ -42,43 +43,92 @@ if TYPE_CHECKING:
 
 HIDDEN = 4
 VISION_HEAD_DIM = 8
+LEVELS = 2  # of deep features
 QWEN_SPECIALS = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>"),
     *("<|box_start|>", "<|box_end|>", "<|quad_start|>", "<|quad_end|>"),
     *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
 )
+TOOL_TOKENS = ("<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>")
 
 
-def tiny_bundle(folder: str | os.PathLike[str], kind: str = "clip", capacity: int = 2048) -> Bundle:
-    """Write a bundle of ``kind`` (clip, detection or seg) into ``folder``.
+@dataclass(frozen=True)
+class _TinyTower:
+    """The manifest's block ``model``, the interface of its vision encoder, and of how many layers
+    that gives deep features.
+    """
+
+    block: dict[str, Any]
+    vision: tuple[list[TensorSpec], list[TensorSpec]]
+    levels: int = 0
+
+
+TOWERS = {
+    "qwen2_vl": _TinyTower(
+        {"name": "qwen2_vl", "head_dim": VISION_HEAD_DIM},
+        qwen2_vl.vision_tensors(VISION_HEAD_DIM, HIDDEN),
+    ),
+    "qwen3_vl": _TinyTower(
+        {"name": "qwen3_vl", "head_dim": VISION_HEAD_DIM, "levels": LEVELS, "positions_side": 4},
+        qwen3_vl.vision_tensors(VISION_HEAD_DIM, LEVELS, HIDDEN),
+        LEVELS,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class _Way:
+    """What a bundle has by its way of looking: the manifest's ``block`` and tokens, and the longest
+    side of a picture behind the first shrink, if there is one.
+    """
+
+    tokenizer: Tokenizer
+    block: dict[str, Any]
+    tokens: Tokens
+    longest_side: int | None
+
+
+def tiny_bundle(
+    folder: str | os.PathLike[str],
+    kind: str = "clip",
+    capacity: int = 2048,
+    *,
+    model: str = "qwen2_vl",
+    perception: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Write a bundle of ``kind`` (clip, detection or seg) into ``folder``, or one without Visual
+    Perception Tokens that looks again by ``perception``, a block of the manifest such as
+    ``{"name": "none"}``; ``model``: the name of its tower, qwen2_vl or qwen3_vl.
 
     It has a real tokenizer and empty graphs; its sessions can only be scripted:
     ``Pipeline(tiny_bundle(folder), opener=Script("..."))``.
     """
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer(kind)
-    tokenizer.save(str(path / TOKENIZER))
-    size = tokenizer.get_vocab_size()
+    way = _vpt_way(kind) if perception is None else _plain_way(perception)
+    tower = TOWERS[model]
+    way.tokenizer.save(str(path / TOKENIZER))
+    size = way.tokenizer.get_vocab_size()
     table = np.zeros((size, HIDDEN), np.float32)
     table[:, 0] = np.arange(size)  # a row names its token, so that a script can follow it
     table.tofile(path / "embeddings.bin")
     text = TextConfig(HIDDEN, 1, 1, 6, size, 10000.0, (1, 1, 1), "embeddings.bin", "float32", None)
     cache = CacheConfig("shared", "float32", capacity)
-    graphs = _graphs(kind, text, cache)
+    graphs = _graphs(tower, text, cache)
+    if perception is None:
+        graphs |= _reencoder_graphs(kind, text)
     for graph in graphs.values():
         (path / graph.file).touch()
     files = [file for file in sorted(path.iterdir()) if file.name != MANIFEST]
-    longest_side = 1024 if kind == "seg" else 512
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         source="tiny",
         precision="fp32",
         target="onnxruntime",
-        model={"name": "qwen2_vl", "head_dim": VISION_HEAD_DIM},
-        perception=block(_perception(tokenizer, kind, longest_side)),
-        tokens=_tokens(tokenizer, kind),
-        image=ImageConfig(512, 3136, 12845056),
+        model=tower.block,
+        perception=way.block,
+        tokens=way.tokens,
+        image=ImageConfig(way.longest_side, 3136, 12845056),
         text=text,
         cache=cache,
         graphs=graphs,
@@ -90,19 +140,24 @@ def tiny_bundle(folder: str | os.PathLike[str], kind: str = "clip", capacity: in
     return Bundle.open(path)
 
 
-def _graphs(kind: str, text: TextConfig, cache: CacheConfig) -> dict[str, Graph]:
+def _graphs(tower: _TinyTower, text: TextConfig, cache: CacheConfig) -> dict[str, Graph]:
     most = cache.capacity  # a script takes each prompt in one chunk
-    graphs = {
+    return {
         "vision_encoder": _graph(
             "vision_encoder",
-            vision_tensors(VISION_HEAD_DIM, HIDDEN),
+            tower.vision,
             {"patches": (4, 1024, 65536), "tokens": (1, 256, 16384)},
         ),
         "decoder": _graph(
             "decoder",
-            decoder_tensors(text, cache, "sequence"),
+            decoder_tensors(text, cache, "sequence", tower.levels),
             {"sequence": (1, min(256, most), most), "capacity": (1, most, most)},
         ),
+    }
+
+
+def _reencoder_graphs(kind: str, text: TextConfig) -> dict[str, Graph]:
+    graphs = {
         "reencoder_projector": _graph(
             "reencoder_projector", projector_tensors(text), {"tokens": (1, 256, 16384)}
         ),
@@ -123,45 +178,50 @@ def _graph(
     return Graph(f"{name}.onnx", tuple(inputs), tuple(outputs), bounds)
 
 
-def _tokenizer(kind: str) -> Tokenizer:
-    """Bytes in Qwen2's words, Qwen2-VL's special tokens and VPT's."""
+def _tokenizer(specials: Sequence[str], others: Sequence[str]) -> Tokenizer:
+    """Bytes in Qwen2's words, and tokens of whole words: ``specials``, and ``others``."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {letter: index for index, letter in enumerate(alphabet)}
     tokenizer = Tokenizer(models.BPE(vocabulary, []))
     tokenizer.normalizer = normalizers.NFC()
-    words = pre_tokenizers.Split(Regex(SPLIT), "isolated")
+    words = pre_tokenizers.Split(Regex(qwen2_vl.SPLIT), "isolated")
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
     tokenizer.decoder = decoders.ByteLevel()
-    specials = (*QWEN_SPECIALS, pads_of(kind)[f"{kind}_image"])
-    triggers = (*REGION_TOKENS, *action_tokens(kind))
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in specials])
-    tokenizer.add_tokens([AddedToken(token, normalized=True) for token in triggers])
+    tokenizer.add_tokens([AddedToken(token, normalized=True) for token in others])
     return tokenizer
 
 
-def _tokens(tokenizer: Tokenizer, kind: str) -> Tokens:
+def _plain_way(perception: Mapping[str, Any]) -> _Way:
+    """Without tokens of its own, but with those of tools, which later families have."""
+    tokenizer = _tokenizer(QWEN_SPECIALS, TOOL_TOKENS)
     ids = tokenizer.get_vocab()
-    specials = [*QWEN_SPECIALS, pads_of(kind)[f"{kind}_image"]]
-    specials.remove("<|im_end|>")
-    specials.remove("<|endoftext|>")
-    end = (ids["<|im_end|>"], *(ids[token] for token in specials))
-    return Tokens(image_pad=ids["<|image_pad|>"], end=end)
+    tokens = Tokens(ids["<|image_pad|>"], (ids["<|im_end|>"], ids["<|endoftext|>"]))
+    return _Way(tokenizer, {**perception}, tokens, None)
 
 
-def _perception(tokenizer: Tokenizer, kind: str, longest_side: int) -> VptConfig:
-    ids = tokenizer.get_vocab()
+def _vpt_way(kind: str) -> _Way:
+    pad = pads_of(kind)[f"{kind}_image"]
+    specials = [*QWEN_SPECIALS, pad]
     start, action, _ = action_tokens(kind)
     triggers = (*REGION_TOKENS, *action_tokens(kind))
-    return VptConfig(
+    tokenizer = _tokenizer(specials, triggers)
+    ids = tokenizer.get_vocab()
+    specials.remove("<|im_end|>")
+    specials.remove("<|endoftext|>")
+    end = [ids[token] for token in ("<|im_end|>", *specials)]
+    side = 1024 if kind == "seg" else 512
+    config = VptConfig(
         kind=kind,
         prompt_triggered=False,
-        reencode_pad=ids[pads_of(kind)[f"{kind}_image"]],
+        reencode_pad=ids[pad],
         action_start=ids[start],
         action=ids[action],
         triggers=tuple(ids[token] for token in triggers),
-        longest_side=longest_side,
+        longest_side=side,
     )
+    return _Way(tokenizer, block(config), Tokens(ids["<|image_pad|>"], tuple(end)), 512)
 
 
 class Script:

@@ -103,11 +103,20 @@ class Vision:
             patches = self._tower.preprocess(picture, limits or self._manifest.image)
         with stopwatch.stage("vision"):
             inputs = self._tower.inputs(patches)
-            shape = (1, self._tower.tokens(patches.grid), self._manifest.text.hidden_size)
-            features = np.empty(shape, np.float32)
-            self._sessions["vision_encoder"].run(inputs, {"features": features})
-            check_finite("vision_encoder", features)
-        return Encoded(self._tower.restore(features[0], patches.grid), patches.grid)
+            outputs = self._outputs(self._tower.tokens(patches.grid))
+            self._sessions["vision_encoder"].run(inputs, outputs)
+            for values in outputs.values():
+                check_finite("vision_encoder", values)
+        features = self._tower.restore(outputs["features"][0], patches.grid)
+        return Encoded(features, patches.grid, outputs.get("deep"))
+
+    def _outputs(self, tokens: int) -> dict[str, Floats]:
+        """Arrays for what the vision encoder makes of a picture of so many visual ``tokens``."""
+        hidden = self._manifest.text.hidden_size
+        outputs = {"features": np.empty((1, tokens, hidden), np.float32)}
+        if self._tower.levels:
+            outputs["deep"] = np.empty((self._tower.levels, tokens, hidden), np.float32)
+        return outputs
 
     def reencode(self, picture: Image.Image, stopwatch: Stopwatch) -> Floats | None:
         """The features of the second encoder, before any condition; None where there is none."""

@@ -73,6 +73,39 @@ CONFIGS["qwen2_5_vl"] = {
         "window_size": 112,
     },
 }
+CONFIGS["qwen3_vl"] = {  # as transformers 4.57 writes it
+    "architectures": ["Qwen3VLForConditionalGeneration"],
+    "text_config": {
+        **TEXT,
+        "attention_bias": False,
+        "head_dim": 32,  # queries of 128 channels, a stream of 64
+        "model_type": "qwen3_vl_text",
+        "num_hidden_layers": 3,
+        "rope_scaling": {
+            "mrope_interleaved": True,
+            "mrope_section": [8, 4, 4],
+            "rope_type": "default",
+        },
+        "rope_theta": 5000000,
+        "tie_word_embeddings": True,
+    },
+    "tie_word_embeddings": True,
+    "vision_config": {
+        "deepstack_visual_indexes": [0, 2],
+        "depth": 3,
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_size": 64,
+        "in_channels": 3,
+        "intermediate_size": 96,
+        "model_type": "qwen3_vl",
+        "num_heads": 4,
+        "num_position_embeddings": 36,
+        "out_hidden_size": 64,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+    },
+}
 PIXELS = {"min_pixels": 56 * 56, "max_pixels": 12845056}
 
 

@@ -11,6 +11,7 @@ from vpt_edge.export import preprocessor
 from vpt_edge.export.models import vpt
 from vpt_edge.export.models.qwen2_5_vl import Qwen25VL
 from vpt_edge.export.models.qwen2_vl import Qwen2VL
+from vpt_edge.export.models.qwen3_vl import Qwen3VL
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.schema import brief
 
@@ -23,6 +24,7 @@ TOWERS: dict[str, type[Tower]] = {  # by model_type of config.json
     "qwen2_vl_vpt": Qwen2VL,
     "qwen2_vl": Qwen2VL,
     "qwen2_5_vl": Qwen25VL,
+    "qwen3_vl": Qwen3VL,
 }
 LOOKING = frozenset({"qwen2_vl_vpt"})  # those that have tokens to ask for a look
 

@@ -18,6 +18,9 @@ class TextGeometry(Protocol):
     def hidden_size(self) -> int: ...
 
     @property
+    def intermediate_size(self) -> int: ...
+
+    @property
     def num_hidden_layers(self) -> int: ...
 
     @property

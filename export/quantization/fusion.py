@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import onnx_ir as ir
 
-from vpt_edge.export.quantization.initializers import drop_unused
+from vpt_edge.export.quantization.initializers import add_constant, drop_unused
 from vpt_edge.export.weights import add_initializer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 OUTPUT_AXIS = {"MatMulNBits": 0, "MatMulIntegerToFloat": -1}  # of each stored input
+MOST_NODES = 8  # of a norm between a matmul and the attention
 
 
 def fuse_qkv(model: ir.Model) -> None:
@@ -23,7 +24,7 @@ def fuse_qkv(model: ir.Model) -> None:
 
     A step then starts one matmul instead of three and rounds what goes into it once; no weight is
     rounded anew. The attention must rotate by itself: the keys come out of the same tensor as the
-    values, which are not rotated.
+    values, which are not rotated. Where a norm stands between, the matmul's result is split.
     """
     for attention in list(model.graph):
         if "do_rotary" in attention.attributes:
@@ -33,9 +34,15 @@ def fuse_qkv(model: ir.Model) -> None:
 
 
 def _quantized_producers(values: Sequence[ir.Value | None]) -> list[ir.Node]:
+    """The quantized matmuls that ``values`` come from, each by way of no more than a norm."""
     nodes = []
     for value in values:
         node = value.producer() if value is not None else None
+        for _ in range(MOST_NODES):
+            if node is None or node.op_type in OUTPUT_AXIS:
+                break
+            first = node.inputs[0] if node.inputs else None
+            node = first.producer() if first is not None else None
         if node is not None and node.op_type in OUTPUT_AXIS:
             nodes.append(node)
     return nodes
@@ -61,11 +68,27 @@ def _fuse(graph: ir.Graph, attention: ir.Node, matmuls: Sequence[ir.Node]) -> No
     output.name = f"{outputs[0].name}.qkv"
     output.type = outputs[0].type
     output.shape = ir.Shape([*cast("ir.Shape", outputs[0].shape)[:-1], width])
-    graph.insert_before(attention, fused)
-    for place, value in enumerate((output, None, None)):
-        attention.replace_input_with(place, value)
+    graph.insert_before(first, fused)
+    if list(attention.inputs[:3]) == outputs:
+        for place, value in enumerate((output, None, None)):
+            attention.replace_input_with(place, value)
+    else:
+        _split(graph, fused, outputs)
     graph.remove(matmuls, safe=True)
     drop_unused(graph, graph.initializers.values())
+
+
+def _split(graph: ir.Graph, fused: ir.Node, outputs: Sequence[ir.Value]) -> None:
+    """Let what ``fused`` computes be parted into what ``outputs`` were."""
+    widths = np.array([_width(value) for value in outputs], np.int64)
+    sizes = add_constant(graph, f"{fused.name}.widths", widths)
+    split = ir.node("Split", [fused.outputs[0], sizes], {"axis": -1}, num_outputs=len(outputs))
+    graph.insert_after(fused, split)
+    for part, value in zip(split.outputs, outputs, strict=True):
+        part.name = f"{value.name}.part"
+        part.type = value.type
+        part.shape = value.shape
+        value.replace_all_uses_with(part)
 
 
 def _fused_inputs(graph: ir.Graph, matmuls: Sequence[ir.Node]) -> list[ir.Value | None] | None:

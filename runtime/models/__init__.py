@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 TOWERS = {
     "qwen2_vl": ("vpt_edge.runtime.models.qwen2_vl", "Qwen2VL"),
     "qwen2_5_vl": ("vpt_edge.runtime.models.qwen2_5_vl", "Qwen25VL"),
+    "qwen3_vl": ("vpt_edge.runtime.models.qwen3_vl", "Qwen3VL"),
 }
 ENCODERS = {
     "dinov2": ("vpt_edge.runtime.models.dinov2", "Dinov2"),
@@ -41,6 +42,10 @@ class Tower(Protocol):
     @property
     def patch(self) -> int:
         """Pixels a side of a patch."""
+
+    @property
+    def levels(self) -> int:
+        """Of how many of its layers the decoder is given deep features; 0 in most models."""
 
     def preprocess(self, picture: Image.Image, limits: ImageConfig) -> Patches:
         """The pixels of ``picture`` as the vision encoder takes them."""

@@ -46,6 +46,7 @@ class Qwen2VL:
     """See ``runtime.models.Tower``."""
 
     patch = PROCESSOR.patch
+    levels = 0
 
     def __init__(self, manifest: Manifest) -> None:
         self._config: Qwen2VLConfig = read_block(Qwen2VLConfig, manifest.model, "model")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpt_edge.runtime.context import Encoded, Visual
-from vpt_edge.runtime.positions import mrope, mrope_positions, vision_rope
+from vpt_edge.runtime.positions import mrope, mrope_positions, table_positions, vision_rope
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -166,6 +166,57 @@ def test_frequencies_turn_with_time_row_and_column() -> None:
     np.testing.assert_allclose(cos[0], np.cos(angles), atol=1e-4)
     np.testing.assert_allclose(sin[0], np.sin(angles), atol=1e-4)
     assert (cos.dtype.name, cos.shape, sin.shape) == ("float32", (1, 6), (1, 6))
+
+
+def test_interleaved_frequencies_turn_with_each_axis_in_turn() -> None:
+    positions = np.array([[5], [70], [900]])
+    cos, sin = mrope(positions, 16, 100.0, (4, 2, 2), interleaved=True)
+    places = [5, 70, 900, 5, 70, 900, 5, 5]
+    turns = np.array(places) / 100.0 ** (np.arange(0, 16, 2) / 16)
+    np.testing.assert_allclose(cos[0], np.cos(turns), atol=1e-4)
+    np.testing.assert_allclose(sin[0], np.sin(turns), atol=1e-4)
+
+
+def test_the_frequencies_of_qwen3_vl() -> None:
+    """By its [24, 20, 20]: rows at 1, 4, … 58, columns at 2, 5, … 59, time everywhere else."""
+    positions = np.array([[0], [1], [2]])
+    cos, _ = mrope(positions, 128, 1.0, (24, 20, 20), interleaved=True)  # all frequencies are 1
+    axes = np.rint(np.arccos(cos[0])).astype(int).tolist()
+    assert axes == [0, 1, 2] * 20 + [0] * 4
+
+
+@given(start=st.integers(0, 5000), interleaved=st.booleans())
+def test_text_turns_alike_however_frequencies_are_dealt_out(start: int, interleaved: bool) -> None:
+    positions = np.full((3, 1), start)
+    turned = mrope(positions, 128, 5e6, (24, 20, 20), interleaved)
+    np.testing.assert_array_equal(turned, mrope(positions, 128, 5e6, (64, 0, 0)))
+
+
+@given(rows=st.integers(1, 8), columns=st.integers(1, 8), side=st.integers(1, 9))
+def test_a_table_is_laid_over_the_picture_corner_on_corner(
+    rows: int, columns: int, side: int
+) -> None:
+    rows *= MERGE
+    columns *= MERGE
+    taps, shares = table_positions(rows, columns, MERGE, side)
+    assert (taps.dtype.name, shares.dtype.name) == ("int64", "float32")
+    assert taps.min() == 0
+    assert taps.max() == side**2 - 1
+    assert (shares >= 0).all()
+    np.testing.assert_allclose(shares.sum(1), 1, atol=1e-5)
+    places = np.indices((side, side)).reshape(2, -1)[:, taps]  # (2, patches, taps)
+    found = (places * shares).sum(2).T  # rows and columns of the table
+    ends = (np.linspace(0, side - 1, rows), np.linspace(0, side - 1, columns))
+    grid = np.stack(np.meshgrid(*ends, indexing="ij"))
+    blocks = grid.reshape(2, rows // MERGE, MERGE, columns // MERGE, MERGE)
+    expected = blocks.transpose(1, 3, 2, 4, 0).reshape(-1, 2)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_table_of_the_pictures_own_size_is_taken_as_it_is() -> None:
+    taps, shares = table_positions(4, 4, MERGE, 4)
+    assert taps[:, 0].tolist() == [0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15]
+    assert shares.tolist() == [[1, 0, 0, 0]] * 16
 
 
 def angles(cos: NDArray[np.float32], sin: NDArray[np.float32]) -> NDArray[np.float64]:

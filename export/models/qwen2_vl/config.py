@@ -126,7 +126,7 @@ def text_config(
     """
     file = folder / CONFIG
     levels = text_levels(config, file)
-    values = _rope(levels, file)
+    values = read_rope(levels, file)
     names = [field.name for field in fields(TextConfig) if field.name not in ROPE_VALUES]
     for level in levels[1:]:
         check_type(level, file, f"{TEXT}.", family.model_type)
@@ -138,7 +138,8 @@ def text_config(
     expect_if_given(values, UNREAD, file)
     text = read_fields(TextConfig, values, file)
     _check_heads(text, file)
-    _check_attention(values, text, file)
+    expect_unless_null(values, {"head_dim": text.head_dim}, file)
+    check_layers(values.get("layer_types"), text.num_hidden_layers, file)
     return text
 
 
@@ -155,30 +156,32 @@ def _check_heads(text: TextConfig, file: Path) -> None:
         raise value_error(f"{file}: mrope_section", list(text.mrope_section), expected)
 
 
-def _check_attention(values: Mapping[str, Any], text: TextConfig, file: Path) -> None:
-    """What newer transformers may say besides must be what the graphs do."""
-    expect_unless_null(values, {"head_dim": text.head_dim}, file)
-    types = values.get("layer_types")
-    if types is not None and not is_same(types, ["full_attention"] * text.num_hidden_layers):
-        expected = f"full_attention for each of {text.num_hidden_layers} layers"
+def check_layers(types: Any, count: int, file: Path) -> None:
+    """Raise CheckpointError unless newer transformers' ``layer_types`` say of each of ``count``
+    layers that it attends to everything.
+    """
+    if types is not None and not is_same(types, ["full_attention"] * count):
+        expected = f"full_attention for each of {count} layers"
         raise value_error(f"{file}: layer_types", types, expected)
 
 
-def _rope(levels: Sequence[Mapping[str, Any]], file: Path) -> dict[str, Any]:
+def read_rope(
+    levels: Sequence[Mapping[str, Any]], file: Path, interleaved: bool = False
+) -> dict[str, Any]:
     """What there is of ``mrope_section``, the rotary dimensions of time, height and width, and of
-    ``rope_theta``, wherever it stands.
+    ``rope_theta``, wherever it stands; ``interleaved``: whether the model deals them out in turn.
     """
     values = dict[str, Any]()
     for level in levels:
         for key in ROPE:
             if level.get(key) is not None:
-                merge(values, _rope_object(level[key], key, file), file)
+                merge(values, _rope_object(level[key], key, file, interleaved), file)
         if "rope_theta" in level:
             merge(values, {"rope_theta": level["rope_theta"]}, file)
     return values
 
 
-def _rope_object(scaling: Any, name: str, file: Path) -> dict[str, Any]:
+def _rope_object(scaling: Any, name: str, file: Path, interleaved: bool) -> dict[str, Any]:
     """The type in it is absent or one that scales nothing (PROTOCOL 1.4): the graphs know no
     other.
     """
@@ -193,7 +196,8 @@ def _rope_object(scaling: Any, name: str, file: Path) -> dict[str, Any]:
                 f"{file} describes a model that vpt-edge cannot export: "
                 f"{key} of {name} is {brief(scaling[key])}, expected 'default' or 'mrope'"
             )
-    expect_if_given(scaling, {"mrope_interleaved": False, "partial_rotary_factor": 1.0}, file)
+    unread = {"mrope_interleaved": interleaved, "partial_rotary_factor": 1.0}
+    expect_if_given(scaling, unread, file)
     return {key: scaling[key] for key in ROPE_VALUES if key in scaling}
 
 

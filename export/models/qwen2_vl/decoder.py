@@ -18,6 +18,7 @@ from vpt_edge.runtime.interface import BLOCK, whole_blocks
 if TYPE_CHECKING:
     from vpt_edge.export.attention import Attention, AttentionType, LayerCache, Rope
     from vpt_edge.export.models.qwen2_vl.config import TextConfig
+    from vpt_edge.export.models.tower import TextGeometry
     from vpt_edge.export.spec import Shape
 
     Axes = tuple[int | str, ...]
@@ -58,20 +59,26 @@ def decoder_spec(config: TextConfig, options: GraphOptions, embeddings: str) -> 
             return f"model.{name}"
         return embeddings if config.tie_word_embeddings else HEAD
 
-    value_weights = {}
-    for index in range(config.num_hidden_layers):
-        value_weights[f"{index}.value"] = f"layers.{index}.self_attn.v_proj.weight"
     return Spec(
-        _decoder_graph(config, options),
+        decoder_graph(config, options),
         # on a CPU the logits need no journey, and numpy finds the largest
         lambda attention: Decoder(config, attention, argmax=is_appended),
         tensor_name,
         folds=decoder_folds(config),
-        value_weights=value_weights,
+        value_weights=value_weights(config),
     )
 
 
-def _decoder_graph(config: TextConfig, options: GraphOptions) -> manifest.Graph:
+def value_weights(config: TextGeometry) -> dict[str, str]:
+    """The parameter that makes each layer's values, by its part of the cache."""
+    weights = {}
+    for index in range(config.num_hidden_layers):
+        weights[f"{index}.value"] = f"layers.{index}.self_attn.v_proj.weight"
+    return weights
+
+
+def decoder_graph(config: TextGeometry, options: GraphOptions, levels: int = 0) -> manifest.Graph:
+    """The interface of a decoder that takes deep features of ``levels``."""
     rotates = options.target.slot_rope and options.dtype == "float32"
     rope: Axes = ("capacity" if rotates else "sequence", config.head_dim // 2)
     most = min(PREFILL, options.cache_tokens)
@@ -81,6 +88,8 @@ def _decoder_graph(config: TextConfig, options: GraphOptions) -> manifest.Graph:
         floats("cos", *rope),
         floats("sin", *rope),
     ]
+    if levels:
+        inputs.append(floats("deep", levels, "sequence", config.hidden_size))
     outputs = [floats("logits", 1, config.vocab_size), floats("hidden", 1, config.hidden_size)]
     if options.target.layout == "shared":
         capacity = options.cache_tokens
@@ -93,8 +102,9 @@ def _decoder_graph(config: TextConfig, options: GraphOptions) -> manifest.Graph:
         ]
     else:
         capacity = whole_blocks(options.cache_tokens)
-        past = (1, "past", config.kv_size)
-        present = (1, "sequence", config.kv_size)
+        kv_size = config.num_key_value_heads * config.head_dim
+        past = (1, "past", kv_size)
+        present = (1, "sequence", kv_size)
         bounds["past"] = (BLOCK, min(2 * BLOCK, capacity), capacity)
         lengths = [manifest.Tensor("filled", "int32", ())]
         outputs.append(manifest.Tensor("token", "int64", (1,)))
@@ -104,7 +114,9 @@ def _decoder_graph(config: TextConfig, options: GraphOptions) -> manifest.Graph:
     return manifest.Graph("decoder.onnx", tuple(inputs), tuple(outputs), bounds)
 
 
-def _cache_tensors(side: str, config: TextConfig, dtype: str, shape: Axes) -> list[manifest.Tensor]:
+def _cache_tensors(
+    side: str, config: TextGeometry, dtype: str, shape: Axes
+) -> list[manifest.Tensor]:
     tensors = []
     for layer in range(config.num_hidden_layers):
         tensors.append(manifest.Tensor(f"{side}.{layer}.key", dtype, shape))
@@ -112,8 +124,8 @@ def _cache_tensors(side: str, config: TextConfig, dtype: str, shape: Axes) -> li
     return tensors
 
 
-def decoder_folds(config: TextConfig) -> tuple[Fold, ...]:
-    """Where smoothing folds into the module's parameters."""
+def decoder_folds(config: TextGeometry, has_bias: bool = True) -> tuple[Fold, ...]:
+    """Where smoothing folds into the module's parameters; ``has_bias``: values have one."""
     every = tuple(range(config.hidden_size))
     heads = _value_channels(config)
     between = tuple(range(config.intermediate_size))
@@ -125,7 +137,9 @@ def decoder_folds(config: TextConfig) -> tuple[Fold, ...]:
         up = f"{layer}.mlp.up_proj.weight"
         down = f"{layer}.mlp.down_proj.weight"
         queries = tuple(f"{attention}.{part}_proj.weight" for part in "qkv")
-        values = (f"{attention}.v_proj.weight", f"{attention}.v_proj.bias")
+        values: tuple[str, ...] = (f"{attention}.v_proj.weight",)
+        if has_bias:
+            values += (f"{attention}.v_proj.bias",)
         folds += [
             Fold((f"{layer}.input_layernorm.weight",), queries, every),
             Fold(values, (f"{attention}.o_proj.weight",), heads),
@@ -135,7 +149,7 @@ def decoder_folds(config: TextConfig) -> tuple[Fold, ...]:
     return tuple(folds)
 
 
-def _value_channels(config: TextConfig) -> tuple[int, ...]:
+def _value_channels(config: TextGeometry) -> tuple[int, ...]:
     """The channel of v_proj behind each input of o_proj: several query heads read one value head,
     and share its channels.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from vpt_edge.export.quantization.fusion import fuse_qkv
+from vpt_edge.export.quantization.initializers import add_constant
 from vpt_edge.export.quantization.matmuls import find_matmuls
 from vpt_edge.export.quantization.onnxruntime import OnnxRuntimeDialect
 
@@ -116,6 +118,65 @@ def test_one_matmul_gives_the_same_numbers(kind: str) -> None:
     assert len(operators) == (3 if kind == "int8" else 2), operators  # int8 rounds what goes in
     for got, expected in zip(run(fused), run(quantized(kind, fused=False)), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def normed(model: ir.Model) -> ir.Model:
+    """``model`` with a norm of each head behind queries and keys, as Qwen3 has it."""
+    attention = next(node for node in model.graph if node.op_type == "GroupQueryAttention")
+    for place, part in enumerate("qk"):
+        whole = attention.inputs[place]
+        assert whole is not None
+        heads = constant(model, f"{part}.heads", np.array([0, 0, -1, HEAD_DIM]))
+        flat = constant(model, f"{part}.flat", np.array([0, 0, -1]))
+        last = constant(model, f"{part}.last", np.array([-1]))
+        scale = np.linspace(0.5, 2, HEAD_DIM, dtype=np.float32)
+        weight = constant(model, f"{part}_norm.weight", scale)
+        add = partial(add_node, model, attention)
+        x = add("Reshape", [whole, heads])
+        squares = add("ReduceMean", [add("Mul", [x, x]), last], keepdims=1)
+        turned = add("Mul", [add("Div", [x, add("Sqrt", [squares])]), weight])
+        attention.replace_input_with(place, add("Reshape", [turned, flat]))
+    return model
+
+
+def constant(model: ir.Model, name: str, array: np.ndarray[Any, Any]) -> ir.Value:
+    return add_constant(model.graph, name, array)
+
+
+def add_node(
+    model: ir.Model, before: ir.Node, operator: str, inputs: list[ir.Value], **attributes: int
+) -> ir.Value:
+    node = ir.node(operator, inputs, attributes)
+    model.graph.insert_before(before, node)
+    node.outputs[0].name = f"{operator}.{id(node)}"
+    return node.outputs[0]
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_one_matmul_is_split_where_a_norm_stands_between(kind: str) -> None:
+    apart = normed(quantized(kind, fused=False))
+    fused = normed(quantized(kind, fused=False))
+    fuse_qkv(fused)
+    operators = [node.op_type for node in fused.graph]
+    assert operators.count("Split") == 1
+    assert sum(name.startswith("MatMul") for name in operators) == 1
+    attention = next(node for node in fused.graph if node.op_type == "GroupQueryAttention")
+    assert None not in attention.inputs[:3]
+    for got, expected in zip(run(fused), run(apart), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_matmuls_behind_more_than_a_norm_stay_apart() -> None:
+    model = normed(quantized("int4", fused=False))
+    attention = next(node for node in model.graph if node.op_type == "GroupQueryAttention")
+    value = attention.inputs[0]
+    assert value is not None
+    for _ in range(8):
+        value = add_node(model, attention, "Neg", [value])
+    attention.replace_input_with(0, value)
+    before = [node.op_type for node in model.graph]
+    fuse_qkv(model)
+    assert [node.op_type for node in model.graph] == before
 
 
 def stored_bytes(value: ir.Value) -> int:
