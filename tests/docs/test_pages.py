@@ -31,6 +31,7 @@ from vpt_edge.runtime.manifest import (
 )
 from vpt_edge.runtime.models.qwen2_5_vl import Qwen25VLConfig
 from vpt_edge.runtime.models.qwen2_vl import Qwen2VLConfig
+from vpt_edge.runtime.models.qwen3_vl import Qwen3VLConfig
 from vpt_edge.runtime.perception.none import NoneConfig
 from vpt_edge.runtime.perception.rules import RulesConfig
 from vpt_edge.runtime.perception.vpt import VptConfig
@@ -155,7 +156,7 @@ def test_the_bundle_page_names_every_key_of_a_block(key: str, block: type) -> No
 
 
 def test_the_bundle_page_names_every_key_of_each_model() -> None:
-    configs = (Qwen2VLConfig, Qwen25VLConfig)
+    configs = (Qwen2VLConfig, Qwen25VLConfig, Qwen3VLConfig)
     fields = dict.fromkeys(name for config in configs for name in fields_of(config))
     assert keys_of("`model`") == ["name", *fields]
 

@@ -32,11 +32,39 @@ VISION: dict[str, dict[str, Any]] = {  # by model_type
         "num_heads": 4,
         "out_hidden_size": 64,
     },
+    "qwen3_vl": {
+        "deepstack_visual_indexes": [0, 1, 3],
+        "depth": 4,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_heads": 4,
+        "num_position_embeddings": 49,
+        "out_hidden_size": 64,
+    },
+}
+CHANGES: dict[str, dict[str, Any]] = {  # of TEXT
+    "qwen3_vl": {
+        "head_dim": 32,
+        "num_hidden_layers": 4,
+        "rope_parameters": {
+            "mrope_interleaved": True,
+            "mrope_section": [8, 4, 4],
+            "rope_theta": 5e6,
+            "rope_type": "default",
+        },
+    },
 }
 FAMILIES = list(VISION)
-CLASSES = {"qwen2_vl": "Qwen2VL", "qwen2_5_vl": "Qwen2_5_VL"}  # how the names of transformers begin
+CLASSES = {  # how the names of transformers begin
+    "qwen2_vl": "Qwen2VL",
+    "qwen2_5_vl": "Qwen2_5_VL",
+    "qwen3_vl": "Qwen3VL",
+}
 TIED = {"qwen2_vl"}
 SIZE = {"shortest_edge": 56 * 56, "longest_edge": 1280 * 28 * 28}
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "qwen3_vl": {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "patch_size": 16},
+}
 
 
 def save_model(folder: Path, family: str) -> Path:
@@ -49,7 +77,7 @@ def save_model(folder: Path, family: str) -> Path:
     name = CLASSES[family]
     tied = family in TIED
     config = getattr(transformers, f"{name}Config")(
-        text_config={**TEXT, "tie_word_embeddings": tied},
+        text_config={**TEXT, **CHANGES.get(family, {}), "tie_word_embeddings": tied},
         vision_config=VISION[family],
         image_token_id=ids["<|image_pad|>"],
         video_token_id=ids["<|video_pad|>"],
@@ -67,5 +95,6 @@ def save_model(folder: Path, family: str) -> Path:
     model.save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     processor = {"image_processor_type": "Qwen2VLImageProcessor", "size": SIZE}
+    processor |= PROCESSORS.get(family, {})
     (folder / "preprocessor_config.json").write_text(json.dumps(processor), "utf-8")
     return folder

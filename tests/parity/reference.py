@@ -33,11 +33,18 @@ class Reference:
         return processed["pixel_values"], processed["image_grid_thw"]
 
     @torch.inference_mode()
-    def features(self, picture: Image.Image) -> Array:
-        """Visual tokens (tokens, hidden)."""
+    def features(self, picture: Image.Image) -> tuple[Array, Array | None]:
+        """Visual tokens (tokens, hidden), and the deep features (levels, tokens, hidden) of a model
+        that has them.
+        """
         values, grids = map(torch.from_numpy, self.pixels([picture]))
-        (features,) = self.model.model.get_image_features(values, grids).pooler_output
-        return np.array(features)
+        result = self.model.model.get_image_features(values, grids)
+        (features,) = result.pooler_output
+        levels = getattr(result, "deepstack_features", None)
+        if not levels:
+            return np.array(features), None
+        deep = torch.stack([level for (level,) in levels])  # each of them picture by picture
+        return np.array(features), np.array(deep)
 
     @torch.inference_mode()
     def logits(self, ids: Sequence[int], pictures: Sequence[Image.Image]) -> Array:

@@ -51,9 +51,15 @@ def test_features_are_alike(
     size: tuple[int, int], family: str, loop: Loop, reference: Reference, measure: Measure
 ) -> None:
     picture = noise(*size)
-    features = loop.encode(picture).features
-    difference = relative(features, reference.features(picture))
+    encoded = loop.encode(picture)
+    features, deep = reference.features(picture)
+    difference = relative(encoded.features, features)
     measure(family, "features, of the largest", difference, FEATURES)
+    assert (encoded.deep is None) == (deep is None)
+    if encoded.deep is not None and deep is not None:
+        for level, expected in zip(encoded.deep, deep, strict=True):
+            difference = relative(level, expected)
+            measure(family, "deep features, of the largest", difference, FEATURES)
 
 
 @pytest.mark.parametrize("size", SIZES[:5], ids=str)
