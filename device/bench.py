@@ -26,6 +26,7 @@ from vpt_edge.runtime import host
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import VptError
 from vpt_edge.runtime.image import open_picture
+from vpt_edge.runtime.kv_cache import describe_cache
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.pipeline import Pipeline
 from vpt_edge.runtime.sessions import tensorrt
@@ -240,7 +241,7 @@ def _describe_bundle(bundle: Bundle) -> dict[str, str]:
         "kind": manifest.kind,
         "precision": manifest.precision,
         "target": manifest.target,
-        "cache": f"{manifest.cache.capacity} tokens of {manifest.cache.dtype}",
+        "cache": describe_cache(manifest),
     }
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from types import SimpleNamespace
 
-import numpy as np
-
 from vpt_edge.device import cameras, libraries, machine, video
 from vpt_edge.device.machine import GIB, Finding
 from vpt_edge.runtime import host
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import BundleError, SessionError
+from vpt_edge.runtime.kv_cache import cache_bytes
 from vpt_edge.runtime.sessions.ort import copy_files
 from vpt_edge.runtime.sessions.plan import map_plan
 from vpt_edge.runtime.sessions.tensorrt import read_platform
@@ -155,7 +154,7 @@ def _check_memory(bundle: Bundle, devices: list[str]) -> Finding:
     """
     check = "bundle memory"
     weights = sum(bundle.file(name).stat().st_size for name in bundle.manifest.files)
-    cache = _cache_size(bundle)
+    cache = cache_bytes(bundle.manifest, bundle.manifest.cache.capacity)
     least = host.read_memory().available
     found = f"{_size(weights)} of weights and {_size(cache)} of cache, {_size(least)} available"
     gpu = libraries.open_gpu()
@@ -169,14 +168,6 @@ def _check_memory(bundle: Bundle, devices: list[str]) -> Finding:
         )
         return Finding(check, "warning", f"{found}: too little", fix)
     return Finding(check, "ok", found)
-
-
-def _cache_size(bundle: Bundle) -> int:
-    """Bytes of the key-value cache."""
-    text = bundle.manifest.text
-    cache = bundle.manifest.cache
-    heads = 2 * text.layers * text.kv_heads  # keys and values
-    return heads * cache.capacity * text.head_dim * np.dtype(cache.dtype).itemsize
 
 
 def _size(size: int) -> str:

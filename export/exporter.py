@@ -87,6 +87,7 @@ def export(
         if calibration is None:
             job.run(progress)
         else:
+            calibration = _choose_cache(calibration, checkpoint.model.tower.kv_cache, target)
             _quantize(job, calibration, ranges, Progress(progress, 0.0, 0.99))
         progress("asking the new bundle", 0.99)
         try_bundle(folder)
@@ -114,9 +115,7 @@ def _check_options(
 
 def _check_int8_cache(target: str) -> None:
     if target != "onnxruntime":
-        raise ExportError(
-            f"graphs for {target} keep keys and values in float", "leave out --kv-cache int8"
-        )
+        raise ExportError(f"graphs for {target} keep keys and values in float", "--kv-cache float")
     import onnxruntime
 
     version = onnxruntime.__version__
@@ -124,8 +123,20 @@ def _check_int8_cache(target: str) -> None:
     if (int(major), int(minor)) < INT8_CACHE_SINCE:
         raise ExportError(
             f"ONNX Runtime {version} has no attention with an int8 cache, expected 1.31 or later",
-            "leave out --kv-cache int8, or pip install 'onnxruntime>=1.31'",
+            "--kv-cache float, or pip install 'onnxruntime>=1.31'",
         )
+
+
+def _choose_cache(calibration: Calibration, usual: str, target: str) -> Calibration:
+    """``calibration`` with a cache of the ``usual`` kind where it asks for none; of float where
+    ``target`` has no other.
+    """
+    if calibration.kv_cache is not None:
+        return calibration
+    if usual == "int8" and target == "onnxruntime":
+        _check_int8_cache(target)
+        return replace(calibration, kv_cache="int8")
+    return replace(calibration, kv_cache="float")
 
 
 def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:

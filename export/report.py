@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vpt_edge.runtime.kv_cache import describe_cache
+
 if TYPE_CHECKING:
     from vpt_edge.runtime.manifest import Gate, Manifest
 
@@ -14,11 +16,10 @@ def report(manifest: Manifest, folder: Path, notes: Sequence[str]) -> str:
     """Markdown: the sizes of the files in ``folder`` and the differences from torch; ``notes`` are
     of the checkpoint.
     """
-    cache = manifest.cache
     lines = [
         f"# {manifest.source}: {manifest.kind}, {manifest.precision} for {manifest.target}",
         "",
-        f"Key-value cache: {cache.capacity:,} tokens of {cache.dtype}.",
+        f"Key-value cache: {describe_cache(manifest)}.",
         "",
     ]
     lines += _files(folder)

@@ -20,6 +20,21 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 
+def cache_bytes(manifest: Manifest, tokens: int) -> int:
+    """What the keys and values of so many ``tokens`` take."""
+    text = manifest.text
+    numbers = 2 * text.layers * text.kv_heads * text.head_dim
+    return tokens * numbers * np.dtype(manifest.cache.dtype).itemsize
+
+
+def describe_cache(manifest: Manifest) -> str:
+    """Its capacity, its dtype and the memory that it takes."""
+    cache = manifest.cache
+    size = cache_bytes(manifest, cache.capacity) / (1 << 20)
+    each = cache_bytes(manifest, 1)
+    return f"{cache.capacity:,} tokens of {cache.dtype}, {size:,.1f} MiB ({each:,} bytes a token)"
+
+
 class KVCache:
     """Buffers for ``capacity`` tokens, of which the first ``length`` are filled.
 

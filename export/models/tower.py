@@ -56,6 +56,10 @@ class Tower(Protocol):
         """The image processor that its vision encoder was trained with."""
 
     @property
+    def kv_cache(self) -> str:
+        """What a quantized export keeps keys and values in unless it is told: "float" or "int8"."""
+
+    @property
     def special_tokens(self) -> Sequence[str]:
         """The tokens that its prompts are made of."""
 

@@ -19,7 +19,8 @@ class Calibration:
     ``data`` as ``samples.read_samples`` takes it; ``range_method`` is one of minmax, percentile,
     entropy, mse; ``max_drop`` in points of accuracy, or in percent of changed answers without
     labels (defaults 0.5 and 1); ``metric`` judges answers that have a label; ``block`` of int4
-    weights; ``kv_cache``: what keys and values are kept in, "float" or "int8".
+    weights; ``kv_cache``: what keys and values are kept in, "float" or "int8"; None: what is usual
+    for the model where the target has it (Qwen3-VL: int8), else float.
 
     ``streamed``: whether the float model is read from the checkpoint again for each token, instead
     of from a float bundle; None: where the float bundle would be large. ``samples`` and
@@ -33,7 +34,7 @@ class Calibration:
     max_drop: float | None = None
     metric: str = "exact"
     block: int = INT4_BLOCK
-    kv_cache: str = "float"
+    kv_cache: str | None = None
     streamed: bool | None = None
     samples: int | None = None
     answer_tokens: int | None = None
@@ -41,7 +42,8 @@ class Calibration:
     def __post_init__(self) -> None:
         _check_choice("range_method", self.range_method, tuple(RANGE_METHODS))
         _check_choice("metric", self.metric, tuple(METRICS))
-        _check_choice("kv_cache", self.kv_cache, KV_CACHES)
+        if self.kv_cache is not None:
+            _check_choice("kv_cache", self.kv_cache, KV_CACHES)
         _check_count("samples", self.samples)
         _check_count("answer_tokens", self.answer_tokens)
 

@@ -75,9 +75,7 @@ class QdqDialect:
         self._replace(matmul, matmul.activation, dequantized)
 
     def int8_cache(self, scales: Mapping[str, Array]) -> None:
-        raise ExportError(
-            "graphs for tensorrt keep keys and values in float", "leave out --kv-cache int8"
-        )
+        raise ExportError("graphs for tensorrt keep keys and values in float", "--kv-cache float")
 
     def finish(self) -> None:
         """Nothing: TensorRT fuses what it likes by itself."""

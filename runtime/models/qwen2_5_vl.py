@@ -79,6 +79,7 @@ class Qwen25VL:
     """See ``runtime.models.Tower``."""
 
     patch = PROCESSOR.patch
+    levels = 0
 
     def __init__(self, manifest: Manifest) -> None:
         self._config: Qwen25VLConfig = read_block(Qwen25VLConfig, manifest.model, "model")

@@ -412,7 +412,7 @@ def test_it_prints_json(demo: str, capsys: pytest.CaptureFixture[str]) -> None:
         "kind": "clip",
         "precision": "fp32",
         "target": "onnxruntime",
-        "cache": "4096 tokens of float32",
+        "cache": "4,096 tokens of float32, 8.0 MiB (2,048 bytes a token)",
     }
     assert {"device", "board", "CPU", "memory"} <= set(data["machine"])
     assert {"Python", "vpt-edge", "numpy", "onnxruntime"} <= set(data["versions"])

@@ -40,6 +40,7 @@ class Qwen2VL:
     vision: VisionConfig
     text: TextConfig
     processor = PROCESSOR
+    kv_cache = "float"
     special_tokens = SPECIAL_TOKENS
     token_ids = TOKEN_IDS
 

@@ -19,6 +19,7 @@ from vpt_edge.export.models.qwen3_vl.config import (
     vision_config,
 )
 from vpt_edge.export.models.qwen3_vl.decoder import decoder_spec, decoder_tensors
+from vpt_edge.export.models.qwen3_vl.foreign import QWEN3_VL
 from vpt_edge.export.models.qwen3_vl.vision import vision_spec, vision_tensors
 from vpt_edge.runtime.models.qwen3_vl import PROCESSOR, Qwen3VLConfig
 
@@ -37,6 +38,7 @@ class Qwen3VL:
     vision: VisionConfig
     text: TextConfig
     processor = PROCESSOR
+    kv_cache = "int8"  # in float16 a token takes 115 kB and more
     special_tokens = SPECIAL_TOKENS
     token_ids = TOKEN_IDS
 
@@ -50,7 +52,7 @@ class Qwen3VL:
         """The manifest's block ``model``."""
         vision = self.vision
         config = Qwen3VLConfig(vision.head_dim, vision.levels, vision.positions_side)
-        return {"name": "qwen3_vl", **asdict(config)}
+        return {"name": QWEN3_VL.model_type, **asdict(config)}
 
     def tensors(self) -> dict[str, Shape]:
         """Name and shape of every tensor, a separate lm_head included."""

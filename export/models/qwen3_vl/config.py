@@ -121,9 +121,9 @@ def text_config(config: Mapping[str, Any], folder: Path) -> TextConfig:
     values = read_rope(levels, file, interleaved=True)
     names = [field.name for field in fields(TextConfig) if field.name not in ROPE_VALUES]
     for level in levels[1:]:
-        check_type(level, file, f"{TEXT}.", foreign.MODEL_TYPE)
+        check_type(level, file, f"{TEXT}.", foreign.QWEN3_VL.model_type)
     for level in levels:
-        check_foreign(level, foreign.TEXT, file, model=foreign.NAME)
+        check_foreign(level, foreign.TEXT, file, model=foreign.QWEN3_VL.name)
         known = (*names, *UNREAD, "hidden_act", "layer_types")
         merge(values, {key: level[key] for key in known if key in level}, file)
     values = {"hidden_act": "silu", "tie_word_embeddings": False, **values}
@@ -157,8 +157,8 @@ def vision_config(config: Mapping[str, Any], folder: Path, text: TextConfig) -> 
         raise CheckpointError(f"{file} lacks vision_config", DOWNLOAD_AGAIN)
     if not isinstance(data, dict):
         raise value_error(f"{file}: vision_config", data, "an object")
-    check_type(data, file, "vision_config.", foreign.MODEL_TYPE)
-    check_foreign(data, foreign.VISION, file, "vision_config.", model=foreign.NAME)
+    check_type(data, file, "vision_config.", foreign.QWEN3_VL.model_type)
+    check_foreign(data, foreign.VISION, file, "vision_config.", model=foreign.QWEN3_VL.name)
     values = dict[str, Any]()
     for key, value in data.items():
         name = str(key)

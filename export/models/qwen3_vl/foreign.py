@@ -6,8 +6,7 @@ from typing import Any
 
 from vpt_edge.export.models.qwen2_vl import foreign
 
-NAME = "Qwen3-VL"
-MODEL_TYPE = "qwen3_vl"
+QWEN3_VL = foreign.Family("qwen3_vl", "Qwen3-VL")
 
 # Patterns of keys, and the values that ask for nothing more than Qwen3-VL does anyway.
 TEXT: dict[str, tuple[Any, ...]] = {

@@ -33,7 +33,7 @@ def test_an_unknown_value_is_refused(name: str, value: Any, expected: str) -> No
 
 def test_an_int8_cache_is_for_onnxruntime(data: Path, tmp_path: Path) -> None:
     calibration = Calibration(str(data), kv_cache="int8")
-    expected = "graphs for tensorrt keep keys and values in float; leave out --kv-cache"
+    expected = "graphs for tensorrt keep keys and values in float; --kv-cache float"
     with pytest.raises(ExportError, match=expected):
         export(
             str(DEMO),
