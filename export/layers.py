@@ -67,7 +67,7 @@ class RMSNorm(nn.Module):
 
 def gelu(x: Tensor) -> Tensor:
     """x Phi(x), written as ONNX Runtime recognizes it: torch's own export stays five operators."""
-    return x * (1.0 + torch.erf(x / 2**0.5)) * 0.5
+    return x * 0.5 * (1.0 + torch.erf(x / 2**0.5))
 
 
 def tanh_gelu(x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.context import Context, Visual
     from vpt_edge.runtime.perception import Perception
     from vpt_edge.runtime.sampler import Scores
-    from vpt_edge.runtime.sessions import Session
+    from vpt_edge.runtime.sessions import Array, Session
 
     Floats = NDArray[np.float32]
 
@@ -54,8 +54,12 @@ class Decoder:
         self._token = np.empty(1, np.int64)
         self._hidden = np.empty((1, manifest.text.hidden_size), np.float32)
         self._levels = deep_levels(graph)
-        # of a token that is not a picture's: made once, so that a step binds it once
-        self._no_deep = self._zero_deep(1)
+        self._no_deep: Array = np.empty(0, np.float32)
+        if (
+            self._levels
+        ):  # of a generated token: where the session computes, so that a step moves none
+            shape = (self._levels, 1, manifest.text.hidden_size)
+            self._no_deep = session.zeros(shape, np.float32)
         self._closed = False
         self._hidden_of = 0  # how many tokens the state is of
         self._next_position = 0
@@ -181,7 +185,7 @@ class Decoder:
 
     def _deep(self, context: Context, start: int, stop: int) -> Floats:
         """Deep features (levels, stop - start, hidden), zeros where a token is not a picture's."""
-        deep = self._zero_deep(stop - start)
+        deep = np.zeros((self._levels, stop - start, self._hidden.shape[1]), np.float32)
         for visual in context.visuals:
             first = max(visual.start, start)
             last = min(visual.end, stop)
@@ -189,9 +193,6 @@ class Decoder:
                 rows = visual.encoded.deep[:, first - visual.start : last - visual.start]
                 deep[:, first - start : last - start] = rows
         return deep
-
-    def _zero_deep(self, tokens: int) -> Floats:
-        return np.zeros((self._levels, tokens, self._hidden.shape[1]), np.float32)
 
     def _rows(self, start: int, ids: Sequence[int]) -> Floats:
         """The table's rows (len(ids), hidden).
@@ -207,7 +208,7 @@ class Decoder:
         return rows
 
     def _run(
-        self, ids: Sequence[int], embeds: Floats, deep: Floats, positions: NDArray[np.int64]
+        self, ids: Sequence[int], embeds: Floats, deep: Array, positions: NDArray[np.int64]
     ) -> None:
         cos, sin = self._tower.rotations(positions)
         cache_inputs, cache_outputs = self._cache.bindings(len(ids))

@@ -87,7 +87,6 @@ CONFIGS["qwen3_vl"] = {  # as transformers 4.57 writes it
             "rope_type": "default",
         },
         "rope_theta": 5000000,
-        "tie_word_embeddings": True,
     },
     "tie_word_embeddings": True,
     "vision_config": {

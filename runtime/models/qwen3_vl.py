@@ -44,6 +44,8 @@ class Qwen3VLConfig:
 class Qwen3VL:
     """See ``runtime.models.Tower``."""
 
+    patch = PROCESSOR.patch
+
     def __init__(self, manifest: Manifest) -> None:
         self._config: Qwen3VLConfig = read_block(Qwen3VLConfig, manifest.model, "model")
         self._text = manifest.text

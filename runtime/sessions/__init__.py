@@ -40,8 +40,8 @@ class Session(Protocol):
         """
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> Array:
-        """Zeros where this session computes, for the key-value cache: they live as long as the
-        session.
+        """Zeros where this session computes, for the key-value cache and for an input that stays as
+        it is: they live as long as the session.
         """
 
     def close(self) -> None:

@@ -50,7 +50,8 @@ class Binding:
 class Binder:
     """Makes the binding of each run of the graph ``name``.
 
-    ``slots``: of the tensors that the caller has in host memory; all others are device arrays.
+    ``slots``: of the tensors that the caller has in host memory, though an input may be a device
+    array all the same; all others are device arrays.
     ``mapped``: the engine works on the page-locked memory itself.
     """
 
@@ -109,7 +110,7 @@ class Binder:
                 f"{tensor.dtype} {tensor.shape} with sizes of at most {largest}"
             )
         on_device = isinstance(array, DeviceArray)
-        if on_device and tensor.name in self._slots:
+        if on_device and tensor.name in self._slots and tensor not in self._graph.inputs:
             self._misplaced(tensor, "a host array")
         if not on_device and tensor.name not in self._slots:
             self._misplaced(tensor, "memory from zeros() of this session, contiguous")

@@ -179,7 +179,7 @@ def test_as_many_levels_as_layers_at_most() -> None:
         ("text_config__use_qk_norm", True),
         ("text_config__max_position_embeddings", 262144),
         ("text_config__layer_types", ["full_attention"] * 3),
-        ("text_config__tie_word_embeddings", KeyError),
+        ("text_config__tie_word_embeddings", True),
         ("vision_config__model_type", "qwen3_vl_vision"),
         ("vision_config__initializer_range", 0.02),
         ("vision_end_token_id", 263),
