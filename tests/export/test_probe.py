@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from families import write_checkpoint
 from golden import DEMO
 from safetensors.torch import load_file, save_file
 
@@ -58,3 +59,21 @@ def test_a_vision_encoder_that_leaves_float16_is_named(tmp_path: Path) -> None:
     loud = checkpoint(tmp_path / "loud", change)
     with pytest.raises(ExportError, match="vision_encoder computes what is not finite"):
         export(str(loud), tmp_path / "bundle", precision="fp16", target="tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("name", "graph"),
+    [
+        ("visual.deepstack_merger_list.1.linear_fc2.weight", "vision_encoder"),  # deep features
+        ("visual.merger.linear_fc2.weight", "vision_encoder"),
+        ("model.layers.2.mlp.down_proj.weight", "decoder"),
+    ],
+)
+def test_of_qwen3_vl_too_the_graph_is_named(name: str, graph: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", "qwen3_vl")
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    tensors[name] *= 60_000 / float(tensors[name].abs().max())
+    save_file(tensors, file)
+    with pytest.raises(ExportError, match=f"the {graph} computes what is not finite"):
+        export(str(folder), tmp_path / "bundle", precision="fp16")
