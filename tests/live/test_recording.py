@@ -66,6 +66,11 @@ def test_a_recording_of_an_earlier_version_says_less_of_a_look(
     with Pipeline(bundle, opener=Script(*ANSWERS)) as pipeline:
         first, *_ = replay(pipeline, tmp_path / "kept")
         assert not first.same_looks
+    lines.write_text(later.replace('"tokens": 6', '"tokens": 7'), "utf-8")
+    assert lines.read_text("utf-8") != later
+    with Pipeline(bundle, opener=Script(*turns)) as pipeline:
+        first, *_ = replay(pipeline, tmp_path / "kept")
+        assert not first.same_looks
 
 
 def test_what_differs_is_told(bundle: Bundle, tmp_path: Path) -> None:

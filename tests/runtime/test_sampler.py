@@ -201,6 +201,7 @@ def test_a_presence_penalty_is_of_what_the_turn_has_generated() -> None:
     assert sampler.choose(numbers, [0]) == 1
     assert sampler.choose(numbers, [0, 0, 0]) == 1  # once, however often it has come
     assert sampler.choose(numbers, [0, 1]) == 0
+    assert sampler.choose(numbers, [0, 2]) == 1
     np.testing.assert_array_equal(numbers, kept)  # they are the decoder's
     assert Sampler(0, None, None, None, -1.5).choose(numbers, [2]) == 0
     assert Sampler(0, None, None, None, -2).choose(logits(3, 2.5, 1.5), [2]) == 2

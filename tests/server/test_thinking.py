@@ -76,6 +76,14 @@ def test_a_refused_call_is_told(serve: Callable[..., Served]) -> None:
     assert joined(chunks, "content") == "Red."
 
 
+def test_behind_the_last_round_the_answer_is_streamed(serve: Callable[..., Served]) -> None:
+    """A refusal is a round: what comes behind the last is the answer for certain."""
+    chunks = chunks_of(serve("Hm <call>{</call>", "It is red.", most_looks=1).ask(stream=True))
+    contents = [chunk["choices"][0]["delta"].get("content") for chunk in chunks]
+    assert len([content for content in contents if content]) > 3
+    assert joined(chunks, "content") == "It is red."
+
+
 def ollama(served: Served, route: str = "chat", **fields: Any) -> httpx.Response:
     data = picture_part(PICTURE)["image_url"]["url"].partition(",")[2]
     text = f"{sorted(fields)} {fields.get('stream')}?"  # a script wants another question each time
