@@ -1,0 +1,67 @@
+"""vpt-run with a model that thinks, calls in words and is shown several pictures."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+from scripted import PICTURE
+from zoom import REPLY, call, zoom_bundle
+
+from vpt_edge.commands import run
+from vpt_edge.runtime import pipeline
+from vpt_edge.runtime.testing import Script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TURNS = (
+    f"<think>Small.</think>Let me see. {call((100, 10, 140, 50), source=1)}",
+    "<call>{</call>",
+    "<think>Red.\nOr not.</think>It is red.",
+)
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of a bundle that says TURNS, and two pictures."""
+    script = Script(*TURNS)
+    bundle = zoom_bundle(tmp_path / "bundle", monkeypatch)
+    monkeypatch.setattr(pipeline, "open_session", lambda model, name, device: script(model, name))
+    PICTURE.save(tmp_path / "a.png")
+    Image.new("RGB", (180, 60)).save(tmp_path / "b.png")
+    first = [str(bundle.path), str(tmp_path / "a.png"), "What?"]
+    return [*first, "--also", str(tmp_path / "b.png")]
+
+
+def test_what_it_thinks_and_says_is_told_apart(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main(arguments) == 0
+    assert capsys.readouterr().out == (
+        "[thinks] Small.\n"
+        "Let me see. \n"
+        "[looked again at 40x40 px from (100,10) of picture 2]\n"
+        f"[no look: {REPLY}]\n"
+        "[thinks] Red.\nOr not.\n"
+        "It is red.\n"
+    )
+
+
+def test_json_has_the_pictures_and_the_thoughts(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([*arguments, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["text"], said["thoughts"]) == ("It is red.", "Small.\n\nRed.\nOr not.")
+    (look,) = said["looks"]
+    assert (look["picture"], look["source"], look["box"]) == (1, 1, [100, 10, 140, 50])
+
+
+def test_a_plot_replaces_none_of_the_pictures(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([*arguments, "--plot", arguments[-1]]) == 2
+    assert "it is the picture itself" in capsys.readouterr().err
