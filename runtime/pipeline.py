@@ -130,7 +130,8 @@ class Pipeline:
         most = self._perception.most_pictures
         if not 0 < len(images) <= most:
             expected = "one" if most == 1 else f"1 to {most}"
-            raise PromptError(f"found {len(images)} pictures, this model takes {expected}")
+            problem = f"found {len(images)} pictures, this model takes {expected}"
+            raise PromptError(problem, "ask about so many at a time")
         features = list[PictureFeatures]()
         for each in images:
             if isinstance(each, EncodedPicture):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from PIL import ExifTags, Image
@@ -59,20 +60,25 @@ class _HeaderReadError(ImageError):
     """Ends the reading of a picture whose header is in order."""
 
 
-def check_header(data: bytes, limit: int) -> None:
-    """Raise ImageError unless ``data`` begins as a picture of at most ``limit`` pixels.
+def check_headers(files: Sequence[bytes], limit: int) -> None:
+    """Raise ImageError unless ``files`` begin as pictures of at most ``limit`` pixels together.
 
     No pixel is read.
     """
+    pixels = 0
 
     def check(size: Size) -> None:
+        nonlocal pixels
         check_pixels(size, limit)
+        pixels += size[0] * size[1]
         raise _HeaderReadError("")
 
-    try:
-        open_picture(data, check)
-    except _HeaderReadError:
-        return
+    for data in files:
+        with contextlib.suppress(_HeaderReadError):
+            open_picture(data, check)
+        if pixels > limit:
+            problem = f"the pictures have more than {limit} pixels together"
+            raise PictureTooLargeError(problem, "shrink them, or send fewer")
 
 
 def open_upright(data: bytes, limit: int) -> Image.Image:

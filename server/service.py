@@ -18,7 +18,7 @@ from vpt_edge.server.picture_cache import PictureCache, encoded_bytes
 from vpt_edge.server.picture_file import (
     PictureFiles,
     PictureTooLargeError,
-    check_header,
+    check_headers,
     open_upright,
 )
 from vpt_edge.server.pictures import PictureLoader
@@ -138,11 +138,10 @@ class Service:
     async def open_pictures(self, files: Sequence[bytes]) -> PictureFiles:
         """The pictures in ``files``, to be decoded when it is their turn.
 
-        Raises RequestError for what does not begin as a picture, and for one that is too large.
+        Raises RequestError for what does not begin as a picture, and where they are too large.
         """
         try:
-            for data in files:
-                await asyncio.to_thread(check_header, data, self.settings.max_pixels)
+            await asyncio.to_thread(check_headers, files, self.settings.max_pixels)
         except ImageError as error:
             raise as_picture_error(error) from error
         return PictureFiles(files, self.cache, self.pipeline)

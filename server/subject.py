@@ -42,9 +42,21 @@ async def open_subject(service: Service, addresses: Sequence[str], arrival: floa
         problem = "a frame of a source is asked about alone, and here are more pictures"
         raise RequestError(400, "too_many_images", problem, param="messages")
     if not first.startswith(SOURCE):
-        files = [await service.pictures.load(address) for address in addresses]
+        files = await load_files(service, addresses)
         return Subject(await service.open_pictures(files))
     return await open_shot(service, first, arrival)
+
+
+async def load_files(service: Service, addresses: Sequence[str]) -> list[bytes]:
+    """The files of the pictures. Raises RequestError where they are too large together."""
+    files = list[bytes]()
+    limit = service.settings.max_body
+    for address in addresses:
+        files.append(await service.pictures.load(address))
+        if sum(map(len, files)) > limit:
+            problem = f"the pictures have more than {limit} bytes together"
+            raise RequestError(400, "image_too_large", problem, "send fewer", param="messages")
+    return files
 
 
 async def open_shot(service: Service, address: str, arrival: float) -> Subject:

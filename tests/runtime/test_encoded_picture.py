@@ -15,6 +15,7 @@ from PIL import Image
 from scripted import CLIP, PICTURE_TOKENS, REGION, chat_of, conversation, join
 
 from vpt_edge.runtime import Answer, Finished, Pipeline, Text, VptError
+from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
 if TYPE_CHECKING:
@@ -247,3 +248,14 @@ def test_requests_do_not_remember_each_other(tiny: Bundle) -> None:
     before = answer.turns[0].prompt_ids.index(pad)
     assert (answer.usage.reused_tokens, answer.usage.vision_runs) == (before, 1)
     assert answer.usage.computed_tokens == len(answer.turns[0].prompt_ids) - before + 3
+
+
+@pytest.mark.parametrize("images", [[], [PICTURE, PICTURE], (PICTURE, PICTURE, PICTURE)])
+def test_this_model_is_shown_one_picture(images: Any, tiny: Bundle) -> None:
+    with Pipeline(tiny, opener=Script("Yes.", "No.")) as pipeline:
+        for ask in (pipeline.encode, lambda several: pipeline.ask(several, "What?")):
+            with pytest.raises(PromptError, match=f"found {len(images)} pictures, .* takes one;"):
+                ask(images)
+        assert pipeline.ask([PICTURE], "What?").text == "Yes."
+        with pipeline.encode([PICTURE]) as encoded, pytest.raises(PromptError, match="found 2"):
+            pipeline.ask([encoded, PICTURE], "Which?")

@@ -81,7 +81,7 @@ def test_several_pictures_stand_in_their_order(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("count", [0, 4])
 def test_a_number_of_pictures_that_it_does_not_take(bundle: Bundle, count: int) -> None:
-    with pytest.raises(PromptError, match=f"^found {count} pictures, this model takes 1 to 3$"):
+    with pytest.raises(PromptError, match=f"^found {count} pictures, this model takes 1 to 3;"):
         answer_of(Script("Yes."), bundle, [PICTURE] * count)
 
 

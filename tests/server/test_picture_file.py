@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, PngImagePlugin
 
 from vpt_edge.runtime.errors import ImageError
 from vpt_edge.server.picture_cache import image_bytes
-from vpt_edge.server.picture_file import PictureTooLargeError, check_header, open_upright
+from vpt_edge.server.picture_file import PictureTooLargeError, check_headers, open_upright
 
 LIMIT = 100_000
 CORNERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255))  # clockwise from the left top
@@ -123,7 +123,7 @@ def wide(mode: str) -> Image.Image:
 def test_pictures_of_all_kinds_are_opened(form: str, mode: str) -> None:
     picture = wide(mode).convert(mode) if mode != "I;16" else wide(mode)
     data = file_of(picture, form)
-    check_header(data, LIMIT)
+    check_headers([data], LIMIT)
     upright = open_upright(data, LIMIT)
     assert upright.size == (64, 32)
     assert upright.mode == mode
@@ -172,15 +172,15 @@ def test_a_picture_that_is_too_large_is_known_by_its_header() -> None:
     data = bomb(1000, 200)
     for end in (len(data), 60):  # without its pixels, too
         with pytest.raises(PictureTooLargeError, match="1000x200 pixels, expected up to 100000"):
-            check_header(data[:end], LIMIT)
+            check_headers([data[:end]], LIMIT)
     with pytest.raises(PictureTooLargeError):
         open_upright(data, LIMIT)
-    check_header(bomb(1000, 100), LIMIT)
+    check_headers([bomb(1000, 100)], LIMIT)
 
 
 def test_more_than_pillow_reads_is_refused() -> None:
     with pytest.raises(ImageError, match="has more than 178956970 pixels"):
-        check_header(bomb(65535, 65535, rows=1), 1 << 40)
+        check_headers([bomb(65535, 65535, rows=1)], 1 << 40)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP"])
@@ -196,7 +196,7 @@ def test_a_picture_that_ends_early_is_refused(form: str) -> None:
 )
 def test_what_is_not_a_picture_is_refused_by_its_header(data: bytes) -> None:
     with pytest.raises(ImageError, match="is not a picture"):
-        check_header(data, LIMIT)
+        check_headers([data], LIMIT)
 
 
 def test_text_that_unfolds_without_end_is_refused() -> None:

@@ -138,6 +138,26 @@ def test_more_than_it_takes_are_refused(serve: Callable[..., Served]) -> None:
     assert "the newest message with pictures has 4, this model takes up to 3" in error["message"]
 
 
+def test_their_files_are_limited_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b", "c"):
+        PICTURE.save(tmp_path / f"{name}.png")
+    size = (tmp_path / "a.png").stat().st_size
+    options = {"allow_files": tmp_path, "max_body": 2 * size + 10}
+    with Served(zoom_bundle(tmp_path / "bundle", monkeypatch), "Red.", **options) as served:
+        parts = [address_part(f"file://{tmp_path}/{name}.png") for name in ("a", "b", "c")]
+        assert ask_about(served, *parts[:2]).status_code == 200
+        error = ask_about(served, *parts).json()["error"]
+        assert (error["code"], "together" in error["message"]) == ("image_too_large", True)
+
+
+def test_their_pixels_are_limited_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = zoom_bundle(tmp_path, monkeypatch)
+    with Served(bundle, "Red.", max_pixels=2 * 96 * 64) as served:
+        assert ask_about(served, *[picture_part(PICTURE)] * 2).status_code == 200
+        error = ask_about(served, *[picture_part(PICTURE)] * 3).json()["error"]
+        assert (error["code"], "together" in error["message"]) == ("image_too_large", True)
+
+
 def test_a_frame_is_asked_about_alone(serve: Callable[..., Served]) -> None:
     reply = ask_about(serve("Red."), picture_part(PICTURE), address_part("source:camera"))
     assert (reply.status_code, reply.json()["error"]["code"]) == (400, "too_many_images")
