@@ -103,9 +103,14 @@ class Service:
     def _begin(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         perception = open_perception(pipeline.bundle.manifest)
+        mode = self.settings.perception
+        if mode is not None and mode not in perception.modes:
+            known = ", ".join(perception.modes)
+            problem = f"perception {mode!r} is unknown to this model, expected one of: {known}"
+            raise VptError(problem, "leave it out: vpt-serve --perception")
         self.settings = replace(
             self.settings,
-            perception=self.settings.perception or perception.usual_mode,
+            perception=mode or perception.usual_mode,
             most_pictures=perception.most_pictures,
             thinks=perception.thoughts is not None,
         )

@@ -10,6 +10,11 @@ from scripted import PICTURE
 from serving import Served, address_part, picture_part, text_part
 from zoom import REPLY, call, zoom_bundle
 
+from vpt_edge.runtime import Pipeline, VptError
+from vpt_edge.runtime.testing import Script
+from vpt_edge.server.service import Service
+from vpt_edge.server.settings import Settings
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -156,6 +161,18 @@ def test_their_pixels_are_limited_together(tmp_path: Path, monkeypatch: pytest.M
         assert ask_about(served, *[picture_part(PICTURE)] * 2).status_code == 200
         error = ask_about(served, *[picture_part(PICTURE)] * 3).json()["error"]
         assert (error["code"], "together" in error["message"]) == ("image_too_large", True)
+
+
+def test_a_mode_that_the_model_does_not_have_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = zoom_bundle(tmp_path, monkeypatch)
+    settings = Settings("tiny", perception="region")
+    service = Service(lambda: Pipeline(bundle, opener=Script("Red.")), settings)
+    with pytest.raises(VptError, match=r"perception 'region' is unknown .* one of: free, off;"):
+        service.load()
+    assert service.state == "loading"
+    service.close()
 
 
 def test_a_frame_is_asked_about_alone(serve: Callable[..., Served]) -> None:
