@@ -375,7 +375,16 @@ def test_an_answer_is_one_line_of_json(bundle: Bundle) -> None:
         "question": "Open?",
         "answer": "yes",
         "finish_reason": "stop",
-        "looks": [{"kind": "region", "cells": [1, 2, 3, 2], "box": [0, 8, 60, 32], "tokens": 6}],
+        "looks": [
+            {
+                "kind": "region",
+                "cells": [1, 2, 3, 2],
+                "box": [0, 8, 60, 32],
+                "tokens": 6,
+                "picture": 0,
+                "source": 0,
+            }
+        ],
         "truth": "yes",
     }
 
