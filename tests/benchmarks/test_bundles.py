@@ -27,7 +27,8 @@ def hollow(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     work = tmp_path / "work"
     work.mkdir()
     folder = tmp_path / "bundle"
-    bundles.write_hollow(bundles.sparse_checkpoint(work), *request.param, folder)
+    precision, target = request.param
+    bundles.write_hollow(bundles.sparse_checkpoint(work), precision, target, folder)
     return folder
 
 
