@@ -76,6 +76,16 @@ PREPROCESSOR = {
 }
 
 
+QWEN3_PREPROCESSOR = {
+    **PREPROCESSOR,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.5, 0.5, 0.5],
+    "min_pixels": 65536,
+    "max_pixels": 16777216,
+    "patch_size": 16,
+}
+
+
 def make_config(kind: str, size: str, layers: int = LAYERS, blocks: int = BLOCKS) -> dict[str, Any]:
     """config.json but for the tokens, as transformers writes it: what equals a default is left out
     of vision_config.
@@ -132,8 +142,11 @@ def write_checkpoint(
         tokens = _write_plain_tokenizer(folder)
     config = {**config, **{field: tokens[token] for field, token in NAMES.items()}}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    preprocessor = PREPROCESSOR
+    if config["model_type"] == "qwen3_vl":
+        preprocessor = QWEN3_PREPROCESSOR
     (folder / "preprocessor_config.json").write_text(
-        json.dumps(PREPROCESSOR, indent=2) + "\n", "utf-8"
+        json.dumps(preprocessor, indent=2) + "\n", "utf-8"
     )
     shapes = expected_shapes(config, folder)
     shards = _shards(shapes, shard_bytes)
@@ -245,7 +258,8 @@ def _write_tensor(file: BinaryIO, name: str, shape: tuple[int, ...], seed: int) 
         numbers = torch.empty(min(left, NUMBERS), dtype=torch.bfloat16).normal_(
             mean, deviation, generator=generator
         )
-        if mean == 1 and zlib.crc32(name.encode()) % 3 == 0:
+        is_of_heads = name.endswith(("q_norm.weight", "k_norm.weight"))
+        if mean == 1 and not is_of_heads and zlib.crc32(name.encode()) % 3 == 0:
             _make_loud(numbers, name, seed)
         numbers.view(torch.int16).numpy().tofile(file)
         left -= len(numbers)
