@@ -98,7 +98,7 @@ def tiny_bundle(
 ) -> Bundle:
     """Write a bundle of ``kind`` (clip, detection or seg) into ``folder``, or one without Visual
     Perception Tokens that looks again by ``perception``, a block of the manifest such as
-    ``{"name": "none"}``; ``model``: the name of its tower, qwen2_vl or qwen3_vl.
+    ``none.block`` gives; ``model``: the name of its tower, qwen2_vl or qwen3_vl.
 
     It has a real tokenizer and empty graphs; its sessions can only be scripted:
     ``Pipeline(tiny_bundle(folder), opener=Script("..."))``.

@@ -9,10 +9,13 @@ import pytest
 from contexts import A, B, C, D, features, in_chunks, open_decoder
 
 from vpt_edge.runtime.context import Context, Encoded, Visual
+from vpt_edge.runtime.perception.none import NoneConfig, block
 from vpt_edge.runtime.testing import HIDDEN, LEVELS, ScriptedSession, tiny_bundle
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
+
+PLAIN = block(NoneConfig(None, None))
 
 
 class Keeping(ScriptedSession):
@@ -26,7 +29,7 @@ class Keeping(ScriptedSession):
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("tiny")
-    return tiny_bundle(folder, capacity=64, model="qwen3_vl", perception={"name": "none"})
+    return tiny_bundle(folder, capacity=64, model="qwen3_vl", perception=PLAIN)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from vpt_edge.runtime.manifest import ImageConfig, Tensor
 from vpt_edge.runtime.models import open_tower
 from vpt_edge.runtime.models.qwen3_vl import PROCESSOR, Qwen3VL
 from vpt_edge.runtime.perception import open_perception
+from vpt_edge.runtime.perception.none import NoneConfig, block
 from vpt_edge.runtime.stopwatch import Stopwatch
 from vpt_edge.runtime.testing import HIDDEN, LEVELS, ScriptedSession, tiny_bundle
 from vpt_edge.runtime.vision import Vision
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
     from vpt_edge.runtime.manifest import Manifest
 
+PLAIN = block(NoneConfig(None, None))
 RELEASED = ImageConfig(None, 65536, 16777216)
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("tiny")
-    return tiny_bundle(folder, model="qwen3_vl", perception={"name": "none"})
+    return tiny_bundle(folder, model="qwen3_vl", perception=PLAIN)
 
 
 @pytest.mark.parametrize(
