@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from families import CONFIGS
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mutations import mutate
 
+from vpt_edge.export.attention import TARGETS
 from vpt_edge.export.models import Model
+from vpt_edge.export.spec import GraphOptions
 from vpt_edge.runtime.errors import CheckpointError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 CONFIG = {**CONFIGS["qwen2_5_vl"], "model_type": "qwen2_5_vl"}
 VISION = CONFIG["vision_config"]
@@ -86,3 +90,20 @@ def test_another_model_is_refused(changes: dict[str, Any], found: str, tmp_path:
     with pytest.raises(CheckpointError) as error:
         read(tmp_path, **changes)
     assert found in str(error.value)
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_a_damaged_config_is_refused_or_describes_a_model(data: st.DataObject) -> None:
+    config = json.loads(json.dumps(CONFIG))
+    for _ in range(data.draw(st.integers(1, 3))):
+        mutate(config, data)
+    try:
+        model = Model.read(config, Path("checkpoint"))
+    except CheckpointError:
+        return
+    tensors = model.tensors()
+    assert 0 < len(tensors) < 100_000
+    assert all(type(size) is int for shape in tensors.values() for size in shape)
+    specs = model.specs(GraphOptions(TARGETS["onnxruntime"], "float32", 64, 16), "embeddings")
+    assert set(specs) == {"vision_encoder", "decoder"}
