@@ -155,6 +155,7 @@ class Collector:
                 sample.question,
                 perception=sample.perception,
                 max_new_tokens=self._max_new_tokens,
+                temperature=0.0,  # said, so that no hint recommends another
             )
         except (ImageError, PromptError):
             return 0  # counted when the samples were read; a prompt that does not fit has no range

@@ -139,6 +139,7 @@ def _ask(pipeline: Pipeline, sample: Sample, max_new_tokens: int, keep_logits: b
             perception=sample.perception,
             max_new_tokens=max_new_tokens,
             keep_logits=keep_logits,
+            temperature=0.0,  # said, so that no hint recommends another
         )
 
 

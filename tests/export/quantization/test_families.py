@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from families import CONFIGS
+from families import CONFIGS, write_checkpoint, write_questions
 from golden import needs_ort_131
 from taught import write_taught
 
@@ -36,3 +36,18 @@ def test_the_gate_holds(
     assert (gate.accuracy, gate.float_accuracy, gate.answers_equal) == (1.0, 1.0, 1.0)
     if precision == "int8":
         assert gate.floats == {}
+
+
+def test_a_calibrated_export_gives_no_hint_of_sampling(tmp_path: Path) -> None:
+    """Hints are errors here; the way recommends a temperature."""
+    source = write_checkpoint(tmp_path / "checkpoint", "qwen2_vl")
+    data = write_questions(tmp_path / "questions")
+    calibration = Calibration(str(data), max_drop=100, block=32, answer_tokens=2)
+    bundle = export(
+        str(source),
+        tmp_path / "bundle",
+        precision="int8",
+        perception="qwen3-vl-zoom",
+        calibration=calibration,
+    )
+    assert bundle.manifest.kind == "text"
