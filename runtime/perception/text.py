@@ -66,6 +66,7 @@ class TextPerception:
         self.turn_prefix = prefix_of(rules.turn.thoughts)
         self.hidden_spans = spans_of(rules)
         self.hidden_words = rules.turn.answer or ()
+        self._markup = Markup(self.thoughts, self.hidden_spans, self.hidden_words)
         self.sampling = sampling_of(rules)
         self.first_resampling: Resampling = "bicubic"
         if rules.first_view is not None:
@@ -152,11 +153,10 @@ class TextPerception:
         return [Message("assistant", text, end=end), Message("user", words)]
 
     def answer(self, text: str) -> str:
-        markup = Markup(self.thoughts, self.hidden_spans, self.hidden_words)
-        return split(text, markup)[1].strip()
+        return split(text, self._markup)[1].strip()
 
     def thoughts_of(self, text: str) -> str | None:
-        return split(text, Markup(self.thoughts))[0]
+        return split(text, self._markup)[0]
 
     def _read_calls(self, text: str, views: Sequence[View]) -> list[Outcome]:
         """What each call in ``text`` gets; calls within thoughts are none."""

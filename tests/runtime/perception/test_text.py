@@ -323,6 +323,11 @@ def test_a_turn_ends_by_its_rule(manifest: Manifest) -> None:
         assert assistant == Message("assistant", call(), end=end)
 
 
+def test_what_a_call_holds_is_not_thought(manifest: Manifest) -> None:
+    way = way_of(manifest, {})
+    assert way.thoughts_of("<tool_call><think>a</think></tool_call>") is None
+
+
 def test_an_answer_is_what_is_said_aloud(manifest: Manifest) -> None:
     way = way_of(manifest, {"turn.answer": ["<answer>", "</answer>"]})
     said = f"<think>Hm.</think>So {call()} <answer>A dog.</answer>\n"
