@@ -77,6 +77,11 @@ OUTAGES ?= 20
 outages: $(VENV)/ready build/debian-ready
 	OUTAGES=$(OUTAGES) $(BIN)/python -m pytest tests/live/test_outages.py
 
+# TensorRT-RTX builds every graph of every family in every precision; make test has two of them.
+.PHONY: builds
+builds: $(VENV)/ready
+	PRECISIONS="fp32 fp16 int8 int4" $(BIN)/python -m pytest tests/runtime/sessions/test_tensorrt_rtx.py
+
 # What Debian has and PyPI has not: real peers for the tests, which are skipped where they are missing.
 DEBIAN := python3-gi gir1.2-gst-rtsp-server-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base \
 	gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly gstreamer1.0-libav gstreamer1.0-tools gstreamer1.0-rtsp \
