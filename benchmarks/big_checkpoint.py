@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import time
 import zlib
@@ -20,11 +19,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from tokenizers import AddedToken, Tokenizer
 
+from benchmarks.big_tokenizer import write_plain_tokenizer, write_tokenizer
 from benchmarks.plain_configs import CONFIGS
 from vpt_edge.export.models import LOOKING, Model, vpt
-from vpt_edge.runtime.testing import tiny_bundle
 
 TEXT: dict[str, dict[str, Any]] = {
     "2b": {
@@ -51,7 +49,6 @@ SHARD_BYTES = 4_000_000_000  # Qwen2-VL's own shards
 NUMBERS = 1 << 24  # of a tensor, that are made at a time
 OUTLIERS = 6  # channels of a norm
 LOUD = (20.0, 60.0)  # how many times as large they are
-TOOLS = ("<tool_call>", "</tool_call>")
 NAMES = {  # fields of config.json that name a token
     "bos_token_id": "<|endoftext|>",
     "eos_token_id": "<|im_end|>",
@@ -136,10 +133,10 @@ def write_checkpoint(
     folder.mkdir(parents=True, exist_ok=True)
     if config["model_type"] in LOOKING:
         kind = vpt.read_kind(config, folder)
-        tokens = _write_tokenizer(kind, folder)
+        tokens = write_tokenizer(kind, folder)
         config = {**config, **_name_actions(kind, tokens)}
     else:
-        tokens = _write_plain_tokenizer(folder)
+        tokens = write_plain_tokenizer(folder)
     config = {**config, **{field: tokens[token] for field, token in NAMES.items()}}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     preprocessor = PREPROCESSOR
@@ -178,42 +175,6 @@ def _name_actions(kind: str, tokens: dict[str, int]) -> dict[str, int | None]:
             token = tokens.get(f"<|{other}_{name}|>") if other == kind else None
             fields[f"{other}_{field}"] = token
     return fields
-
-
-def _write_plain_tokenizer(folder: Path) -> dict[str, int]:
-    """The same, with the tokens of tools in the place of those of Visual Perception Tokens."""
-    _write_tokenizer("clip", folder)
-    file = folder / "tokenizer.json"
-    data = json.loads(file.read_text("utf-8"))
-    added = data["added_tokens"]
-    first = min(token["id"] for token in added if token["content"] == "<|clip_image_pad|>")
-    data["added_tokens"] = [token for token in added if token["id"] < first]
-    file.write_text(json.dumps(data, ensure_ascii=False), "utf-8")
-    tokenizer = Tokenizer.from_file(str(file))
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in TOOLS])
-    tokenizer.save(str(file))
-    vocabulary: dict[str, int] = tokenizer.get_vocab()
-    return vocabulary
-
-
-def _write_tokenizer(kind: str, folder: Path) -> dict[str, int]:
-    """The real vocabulary with the tokens of ``kind`` where it is at hand, else one of bytes; id by
-    token.
-    """
-    shared = Path(os.environ.get("VPT_SHARED", Path(__file__).parents[2] / "shared"))
-    real = shared / "tokenizer" / "qwen2_vpt_clip_tokenizer.json"
-    file = folder / "tokenizer.json"
-    if real.is_file():  # the same ids in each kind (PROTOCOL 1.3)
-        text = real.read_text("utf-8")
-        file.write_text(text.replace("<|clip_", f"<|{kind}_"), "utf-8")
-    else:
-        tiny = tiny_bundle(folder / "tiny", kind)
-        tiny.file("tokenizer.json").rename(file)
-        for left in tiny.path.iterdir():
-            left.unlink()
-        tiny.path.rmdir()
-    vocabulary: dict[str, int] = Tokenizer.from_file(str(file)).get_vocab()
-    return vocabulary
 
 
 def _bytes(shape: tuple[int, ...]) -> int:
