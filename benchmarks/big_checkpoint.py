@@ -1,7 +1,7 @@
 """A checkpoint of the released models' names, shapes and files with random weights: the real size
 without a download.
 
-    python benchmarks/big_checkpoint.py --kind clip --size 2b --out build/big-2b-clip
+    python -m benchmarks.big_checkpoint --kind clip --size 2b --out build/big-2b-clip
 
 It costs the same to export, to hold and to run. Like real models it has outlier channels: in every
 third norm the same few channels are 20 to 60 times as large. No more than a block of one tensor is
