@@ -65,6 +65,20 @@ class RMSNorm(nn.Module):
         return x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight.float()
 
 
+class GatedMLP(nn.Module):
+    """``down(silu(gate(x)) * up(x))``: x (batch, seq, size) -> the same, in float32."""
+
+    def __init__(self, size: int, between: int, *, bias: bool) -> None:
+        super().__init__()
+        self.gate_proj = Linear(size, between, bias=bias)
+        self.up_proj = Linear(size, between, bias=bias)
+        self.down_proj = Linear(between, size, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gated = F.silu(self.gate_proj(x)) * self.up_proj(x)
+        return self.down_proj(gated).float()
+
+
 def gelu(x: Tensor) -> Tensor:
     """x Phi(x), written as ONNX Runtime recognizes it: torch's own export stays five operators."""
     return x * 0.5 * (1.0 + torch.erf(x / 2**0.5))

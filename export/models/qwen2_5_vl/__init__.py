@@ -16,10 +16,10 @@ from vpt_edge.export.models.qwen2_vl.config import (
     text_config,
 )
 from vpt_edge.export.models.qwen2_vl.decoder import (
-    EMBEDDINGS,
-    HEAD,
     decoder_spec,
     decoder_tensors,
+    embeddings_tensor,
+    optional_tensors,
 )
 from vpt_edge.export.models.qwen2_vl.layout import original_name
 from vpt_edge.runtime.models.qwen2_5_vl import Qwen25VLConfig
@@ -61,7 +61,7 @@ class Qwen25VL:
 
     def optional_tensors(self) -> set[str]:
         """Those that a checkpoint may lack."""
-        return {HEAD} if self.text.tie_word_embeddings else set()
+        return optional_tensors(self.text)
 
     def original_name(self, name: str) -> str:
         """A tensor of the file by the name that ``tensors`` has for it."""
@@ -69,9 +69,7 @@ class Qwen25VL:
 
     def embeddings_tensor(self, names: Container[str]) -> str:
         """The embedding table among the tensors ``names`` of a checkpoint."""
-        if self.text.tie_word_embeddings and HEAD in names:
-            return HEAD
-        return EMBEDDINGS
+        return embeddings_tensor(self.text, names)
 
     def specs(self, options: GraphOptions, embeddings: str) -> dict[str, Spec]:
         """The graphs, in the order in which they are exported; ``embeddings`` is the tensor of the

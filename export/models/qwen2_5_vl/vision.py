@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt_edge.calibration.smoothing import Fold
 from vpt_edge.export.attention import Heads
-from vpt_edge.export.layers import Linear, Namespace, RMSNorm
+from vpt_edge.export.layers import GatedMLP, Linear, Namespace, RMSNorm
 from vpt_edge.export.spec import GraphOptions, Spec, weight_and_bias
 from vpt_edge.runtime.manifest import Graph
 from vpt_edge.runtime.models import qwen2_5_vl
@@ -137,16 +136,12 @@ class VisionBlock(nn.Module):
     def __init__(self, config: VisionConfig, attention: Attention) -> None:
         super().__init__()
         dim = config.hidden_size
-        between = config.intermediate_size
         self.norm1 = RMSNorm(dim, EPSILON)
         self.norm2 = RMSNorm(dim, EPSILON)
         self.attn = Namespace()
         self.attn.qkv = Linear(dim, 3 * dim)
         self.attn.proj = Linear(dim, dim)
-        self.mlp = Namespace()
-        self.mlp.gate_proj = Linear(dim, between)
-        self.mlp.up_proj = Linear(dim, between)
-        self.mlp.down_proj = Linear(between, dim)
+        self.mlp = GatedMLP(dim, config.intermediate_size, bias=True)
         self.attend = attention
 
     def forward(self, x: Tensor, rope: Rope, windows: Windows | None) -> Tensor:
@@ -160,9 +155,7 @@ class VisionBlock(nn.Module):
         else:
             out = self.attend.windowed(q, k, v, rope, windows)
         x = x + self.attn.proj(out).float()
-        h = self.norm2(x)
-        gated = F.silu(self.mlp.gate_proj(h)) * self.mlp.up_proj(h)
-        return x + self.mlp.down_proj(gated).float()
+        return x + self.mlp(self.norm2(x))
 
 
 class PatchMerger(nn.Module):

@@ -16,10 +16,10 @@ from vpt_edge.export.models.qwen2_vl.config import (
     vision_config,
 )
 from vpt_edge.export.models.qwen2_vl.decoder import (
-    EMBEDDINGS,
-    HEAD,
     decoder_spec,
     decoder_tensors,
+    embeddings_tensor,
+    optional_tensors,
 )
 from vpt_edge.export.models.qwen2_vl.layout import original_name
 from vpt_edge.export.models.qwen2_vl.vision import vision_spec, vision_tensors
@@ -60,21 +60,15 @@ class Qwen2VL:
 
     def optional_tensors(self) -> set[str]:
         """Those that a checkpoint may lack."""
-        return {HEAD} if self.text.tie_word_embeddings else set()
+        return optional_tensors(self.text)
 
     def original_name(self, name: str) -> str:
         """A tensor of the file by the name that ``tensors`` has for it."""
         return original_name(name)
 
     def embeddings_tensor(self, names: Container[str]) -> str:
-        """The embedding table among the tensors ``names`` of a checkpoint.
-
-        A tied checkpoint with a separate lm_head takes that for both, as the authors' loader does
-        (PROTOCOL 6).
-        """
-        if self.text.tie_word_embeddings and HEAD in names:
-            return HEAD
-        return EMBEDDINGS
+        """The embedding table among the tensors ``names`` of a checkpoint."""
+        return embeddings_tensor(self.text, names)
 
     def specs(self, options: GraphOptions, embeddings: str) -> dict[str, Spec]:
         """The graphs, in the order in which they are exported; ``embeddings`` is the tensor of the

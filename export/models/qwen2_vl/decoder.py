@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt_edge.calibration.smoothing import Fold
 from vpt_edge.export.attention import Heads
-from vpt_edge.export.layers import Linear, Namespace, RMSNorm
+from vpt_edge.export.layers import GatedMLP, Linear, Namespace, RMSNorm
 from vpt_edge.export.spec import GraphOptions, Spec, floats, weight_and_bias
 from vpt_edge.runtime import manifest
 from vpt_edge.runtime.interface import BLOCK, whole_blocks
@@ -48,6 +47,24 @@ def decoder_tensors(config: TextConfig) -> dict[str, Shape]:
         tensors[f"{layer}.input_layernorm.weight"] = (size,)
         tensors[f"{layer}.post_attention_layernorm.weight"] = (size,)
     return tensors
+
+
+def optional_tensors(config: TextGeometry) -> set[str]:
+    """Those that a checkpoint may lack."""
+    if config.tie_word_embeddings:
+        return {HEAD}
+    return set()
+
+
+def embeddings_tensor(config: TextGeometry, names: Container[str]) -> str:
+    """The embedding table among the tensors ``names`` of a checkpoint.
+
+    A tied checkpoint with a separate lm_head takes that for both, as the authors' loader does
+    (PROTOCOL 6).
+    """
+    if config.tie_word_embeddings and HEAD in names:
+        return HEAD
+    return EMBEDDINGS
 
 
 def decoder_spec(config: TextConfig, options: GraphOptions, embeddings: str) -> Spec:
@@ -226,7 +243,6 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: TextConfig, attention: Attention) -> None:
         super().__init__()
         size = config.hidden_size
-        between = config.intermediate_size
         self.input_layernorm = RMSNorm(size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(size, config.rms_norm_eps)
         self.self_attn = Namespace()
@@ -234,10 +250,7 @@ class DecoderLayer(nn.Module):
         self.self_attn.k_proj = Linear(size, config.kv_size)
         self.self_attn.v_proj = Linear(size, config.kv_size)
         self.self_attn.o_proj = Linear(size, size, bias=False)
-        self.mlp = Namespace()
-        self.mlp.gate_proj = Linear(size, between, bias=False)
-        self.mlp.up_proj = Linear(size, between, bias=False)
-        self.mlp.down_proj = Linear(between, size, bias=False)
+        self.mlp = GatedMLP(size, config.intermediate_size, bias=False)
         self.attention = attention
 
     def forward(
@@ -249,6 +262,4 @@ class DecoderLayer(nn.Module):
         v = self.self_attn.v_proj(h)
         out, new = self.attention.causal(q, k, v, rope, past, visibility)
         x = x + self.self_attn.o_proj(out).float()
-        h = self.post_attention_layernorm(x)
-        gated = F.silu(self.mlp.gate_proj(h)) * self.mlp.up_proj(h)
-        return x + self.mlp.down_proj(gated).float(), new
+        return x + self.mlp(self.post_attention_layernorm(x)), new

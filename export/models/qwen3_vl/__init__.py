@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vpt_edge.export.models.qwen2_vl.config import SPECIAL_TOKENS, TOKEN_IDS
-from vpt_edge.export.models.qwen2_vl.decoder import EMBEDDINGS, HEAD
+from vpt_edge.export.models.qwen2_vl.decoder import embeddings_tensor, optional_tensors
 from vpt_edge.export.models.qwen2_vl.layout import original_name
 from vpt_edge.export.models.qwen3_vl.config import (
     TextConfig,
@@ -60,19 +60,15 @@ class Qwen3VL:
 
     def optional_tensors(self) -> set[str]:
         """Those that a checkpoint may lack."""
-        return {HEAD} if self.text.tie_word_embeddings else set()
+        return optional_tensors(self.text)
 
     def original_name(self, name: str) -> str:
         """A tensor of the file by the name that ``tensors`` has for it."""
         return original_name(name)
 
     def embeddings_tensor(self, names: Container[str]) -> str:
-        """The embedding table among the tensors ``names`` of a checkpoint: of a tied one, its
-        lm_head where it has that.
-        """
-        if self.text.tie_word_embeddings and HEAD in names:
-            return HEAD
-        return EMBEDDINGS
+        """The embedding table among the tensors ``names`` of a checkpoint."""
+        return embeddings_tensor(self.text, names)
 
     def specs(self, options: GraphOptions, embeddings: str) -> dict[str, Spec]:
         """The graphs, in the order in which they are exported; ``embeddings`` is the tensor of the

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vpt_edge.export.attention import Heads
-from vpt_edge.export.layers import Linear, Namespace, RMSNorm
+from vpt_edge.export.layers import GatedMLP, Linear, Namespace, RMSNorm
 from vpt_edge.export.models.qwen2_vl.decoder import (
     EMBEDDINGS,
     HEAD,
@@ -121,7 +120,6 @@ class DecoderLayer(nn.Module):
     def __init__(self, config: TextConfig, attention: Attention) -> None:
         super().__init__()
         size = config.hidden_size
-        between = config.intermediate_size
         self.input_layernorm = RMSNorm(size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(size, config.rms_norm_eps)
         self.self_attn = Namespace()
@@ -131,10 +129,7 @@ class DecoderLayer(nn.Module):
         self.self_attn.o_proj = Linear(config.query_size, size, bias=False)
         self.self_attn.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.self_attn.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-        self.mlp = Namespace()
-        self.mlp.gate_proj = Linear(size, between, bias=False)
-        self.mlp.up_proj = Linear(size, between, bias=False)
-        self.mlp.down_proj = Linear(between, size, bias=False)
+        self.mlp = GatedMLP(size, config.intermediate_size, bias=False)
         self.head_dim = config.head_dim
         self.attention = attention
 
@@ -147,9 +142,7 @@ class DecoderLayer(nn.Module):
         v = self.self_attn.v_proj(h)
         out, new = self.attention.causal(q, k, v, rope, past, visibility)
         x = x + self.self_attn.o_proj(out).float()
-        h = self.post_attention_layernorm(x)
-        gated = F.silu(self.mlp.gate_proj(h)) * self.mlp.up_proj(h)
-        return x + self.mlp.down_proj(gated).float(), new
+        return x + self.mlp(self.post_attention_layernorm(x)), new
 
     def _norm_heads(self, norm: RMSNorm, x: Tensor) -> Tensor:
         """``norm`` of each head: x (batch, seq, heads * head_dim) -> the same."""
