@@ -39,9 +39,15 @@ class Step:
     may_skip: bool = False
 
 
-# TensorRT's GPU is emulated in Python: slow here, and nothing of it is AArch64's.
-GPU = "--ignore=tests/runtime/sessions/test_trt.py"
-RUNTIME = Step("the runtime's tests", ("tests/runtime", GPU), may_skip=True)
+# TensorRT's GPU is emulated in Python: slow here, and nothing of it is AArch64's. The others export
+# what they ask, which takes torch.
+LEFT_OUT = (
+    "--ignore=tests/runtime/sessions/test_trt.py",
+    "--ignore=tests/runtime/sessions/test_trt_deep.py",
+    "--ignore=tests/runtime/sessions/test_tensorrt_rtx.py",
+    "--ignore=tests/runtime/models/test_qwen2_5_vl.py",
+)
+RUNTIME = Step("the runtime's tests", ("tests/runtime", *LEFT_OUT), may_skip=True)
 DEMO = Step("the demo's answers are this machine's", ("tests/arm64/check_answers.py",))
 WATCH = Step("vpt-watch on a clip", ("tests/arm64/check_watch.py",))
 CHOICE = "test_answers and (onnxruntime or (in_int8 and float))"

@@ -14,7 +14,7 @@ from wheels import build_wheel
 from arm64.user_space import PYTHON, UserSpace
 
 # Beside what the wheel itself requires.
-TOOLS = ("pytest", "hypothesis", "onnx", "starlette")
+TOOLS = ("pytest", "hypothesis", "jinja2", "onnx", "starlette")
 GLIBC = range(17, 37)  # to bookworm's; pip takes a wheel only for a platform that is named exactly
 CONSTRAINTS = ROOT / "constraints.txt"
 STAMP = "installed"
