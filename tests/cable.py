@@ -18,17 +18,20 @@ class Cable:
         self._ends = list[socket.socket]()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listening.getsockname()[1])
-        self._start(self._accept)
+        self._accepting = self._start(self._accept)
 
-    def _start(self, run: Any, *arguments: Any) -> None:
-        threading.Thread(target=run, args=arguments, daemon=True).start()
+    def _start(self, run: Any, *arguments: Any) -> threading.Thread:
+        thread = threading.Thread(target=run, args=arguments, daemon=True)
+        thread.start()
+        return thread
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # closed
             while True:
                 near, _ = self._listening.accept()
+                self._ends.append(near)
                 far = socket.create_connection(("127.0.0.1", self._target))
-                self._ends += [near, far]
+                self._ends.append(far)
                 self._start(self._pass, near, far)
                 self._start(self._pass, far, near)
 
@@ -49,6 +52,8 @@ class Cable:
         self._ends.clear()
 
     def close(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)  # which wakes the thread that accepts
+        self._accepting.join()
         self._listening.close()
         self.cut()
 
