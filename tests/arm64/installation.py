@@ -22,10 +22,12 @@ STAMP = "installed"
 
 def install(space: UserSpace, wheels: Path) -> None:
     """Into /venv of the user space, which sees ``wheels`` at /wheels: what is needed when
-    pyproject.toml or constraints.txt differ from the last time, the tree's own wheel always.
+    pyproject.toml, constraints.txt or the tools differ from the last time, the tree's own wheel
+    always.
     """
     stamp = space.root / STAMP
-    versions = CONSTRAINTS.read_text() + (ROOT / "pyproject.toml").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
+    versions = "\n".join((CONSTRAINTS.read_text(), project, *TOOLS))
     is_complete = stamp.exists() and stamp.read_text() == versions
     if not is_complete:
         stamp.unlink(missing_ok=True)
