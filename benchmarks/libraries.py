@@ -19,7 +19,8 @@ import torch
 
 from benchmarks.shape import STEPS
 from vpt_edge.export.checkpoint import Checkpoint
-from vpt_edge.export.models.qwen2_vl.config import TextConfig
+from vpt_edge.export.models.qwen2_vl.config import TextConfig as Qwen2Text
+from vpt_edge.export.models.qwen3_vl.config import TextConfig as Qwen3Text
 
 TYPES = {
     "Q4_0": "LLAMA_FTYPE_MOSTLY_Q4_0",
@@ -42,20 +43,24 @@ def write_gguf(checkpoint: Path, file: Path) -> None:
     """The language model of a checkpoint in bfloat16, without a vocabulary, a tensor at a time."""
     gguf: Any = importlib.import_module("gguf")
     source = Checkpoint.open(str(checkpoint))
-    writer = gguf.GGUFWriter(file, "qwen2")
     text = source.text
-    assert isinstance(text, TextConfig)
+    assert isinstance(text, Qwen2Text | Qwen3Text)
+    architecture = "qwen3" if isinstance(text, Qwen3Text) else "qwen2"
+    writer = gguf.GGUFWriter(file, architecture)
     writer.add_block_count(text.num_hidden_layers)
     writer.add_context_length(32768)
     writer.add_embedding_length(text.hidden_size)
     writer.add_feed_forward_length(text.intermediate_size)
     writer.add_head_count(text.num_attention_heads)
     writer.add_head_count_kv(text.num_key_value_heads)
+    writer.add_key_length(text.head_dim)
+    writer.add_value_length(text.head_dim)
     writer.add_layer_norm_rms_eps(text.rms_norm_eps)
     writer.add_rope_freq_base(text.rope_theta)
     writer.add_tokenizer_model("no_vocab")
     writer.add_vocab_size(text.vocab_size)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN2, text.num_hidden_layers)
+    members = gguf.MODEL_ARCH[architecture.upper()]
+    names = gguf.get_tensor_name_map(members, text.num_hidden_layers)
     shapes = {
         name: shape
         for name, shape in source.model.tensors().items()

@@ -120,9 +120,15 @@ class Transformers:
         self._model = self._forward = None
 
 
-def write_ours(checkpoint: Path, precision: str, kv_cache: str, folder: Path) -> None:
-    """A bundle that can be opened: with the hashes of its files."""
-    bundle = graphs.write_bundle(Checkpoint.open(str(checkpoint)), precision, folder, kv_cache)
+def write_ours(
+    checkpoint: Path, precision: str, kv_cache: str, perception: str | None, folder: Path
+) -> None:
+    """A bundle that can be opened: with the hashes of its files.
+
+    ``perception``: how a model without looks of its own looks again.
+    """
+    source = Checkpoint.open(str(checkpoint), perception)
+    bundle = graphs.write_bundle(source, precision, folder, kv_cache)
     files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
     write_manifest(replace(bundle.manifest, files=files), folder)
 

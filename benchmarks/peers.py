@@ -3,10 +3,10 @@ bench-peers`.
 
     python -m benchmarks.peers --work build/peers --out build/peers.md
 
-Random weights of Qwen2-VL-2B's shape, two threads, batch 1. Peers sit together in sittings, as
-memory allows; ours sits in each of them. A round times each contender once, in turn, behind a pause
-and an untimed run; ratios are of times within a round. Files that are there already in the work
-folder are used again.
+Random weights of Qwen2-VL-2B's shape, or of ``--kind``, two threads, batch 1. Peers sit together in
+sittings, as memory allows; ours sits in each of them. A round times each contender once, in turn,
+behind a pause and an untimed run; ratios are of times within a round. Files that are there already
+in the work folder are used again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ import numpy as np
 from benchmarks import big_checkpoint, libraries, models, question
 from benchmarks.libraries import FLASH, TYPES, Timed
 from benchmarks.peers_table import READINGS, Table, Times
+from benchmarks.plain_configs import CONFIGS
 from benchmarks.question import LOOKS
 from benchmarks.shape import STEPS
 from vpt_edge.device import machine
@@ -44,11 +45,13 @@ SITTINGS = (
     "question-bfloat16",
     "question-float32",
 )
+PLAIN_SITTINGS = ("llama", "question")  # of ``--kind``
 OURS = {  # precision, and what keys and values are kept in
     "int4": ("int4", "float"),
     "int8": ("int8", "float"),
 }
 LONG_CONTEXT = {"int4 with an int8 cache": ("int4", "int8")}
+PERCEPTIONS = {"qwen3-vl-2b": "qwen3-vl-zoom", "qwen3-vl-4b": "qwen3-vl-zoom"}  # of ``--kind``
 LIBRARIES = (
     "onnxruntime",
     "llama-cpp-python",
@@ -81,6 +84,34 @@ def in_child(make: Callable[..., object], *arguments: object, out: Path, last: s
     return out
 
 
+def plain_contenders(sitting: str, work: Path, kind: str) -> dict[str, Opener]:
+    """The same of a model without looks of its own: llama.cpp's sitting, and our own questions."""
+    checkpoint = in_child(big_checkpoint.write_checkpoint, CONFIGS[kind], out=work / "checkpoint")
+    perception = PERCEPTIONS.get(kind)
+    ours = {}
+    for name, how in (OURS | LONG_CONTEXT).items():
+        arguments = (checkpoint, *how, perception)
+        ours[f"ours {name}"] = in_child(
+            models.write_ours, *arguments, out=work / name, last="vision_encoder.onnx"
+        )
+    if sitting != "llama":
+        return {name: opener(question.Question, path) for name, path in ours.items()}
+    found = {"the machine": opener(libraries.Machine, THREADS)}
+    found |= {name: opener(models.Ours, path) for name, path in ours.items()}
+    return found | llama_contenders(checkpoint, work)
+
+
+def llama_contenders(checkpoint: Path, work: Path) -> dict[str, Opener]:
+    found = {}
+    for kind in TYPES:
+        file = work / f"{kind}.gguf"
+        if not file.exists():
+            whole = in_child(libraries.write_gguf, checkpoint, out=work / "bfloat16.gguf")
+            in_child(libraries.quantize, whole, kind, out=file)
+        found[f"llama.cpp {kind}"] = opener(libraries.LlamaCpp, file, THREADS)
+    return found
+
+
 def contenders(sitting: str, work: Path, layers: int, compiled: bool) -> dict[str, Opener]:
     """What opens each contender of a sitting, by its name; ours come first."""
     blocks = BLOCKS if layers == LAYERS else layers
@@ -90,7 +121,7 @@ def contenders(sitting: str, work: Path, layers: int, compiled: bool) -> dict[st
     own = OURS | LONG_CONTEXT if sat == "llama" else OURS
     last = "reencoder_projector.onnx"
     ours = {
-        name: in_child(models.write_ours, checkpoint, *how, out=work / name, last=last)
+        name: in_child(models.write_ours, checkpoint, *how, None, out=work / name, last=last)
         for name, how in own.items()
     }
     if sat == "question":
@@ -103,13 +134,7 @@ def contenders(sitting: str, work: Path, layers: int, compiled: bool) -> dict[st
     found = {"the machine": opener(libraries.Machine, THREADS)}
     found |= {f"ours {name}": opener(models.Ours, path) for name, path in ours.items()}
     if sat == "llama":
-        for kind in TYPES:
-            file = work / f"{kind}.gguf"
-            if not file.exists():
-                whole = in_child(libraries.write_gguf, checkpoint, out=work / "bfloat16.gguf")
-                in_child(libraries.quantize, whole, kind, out=file)
-            found[f"llama.cpp {kind}"] = opener(libraries.LlamaCpp, file, THREADS)
-        return found
+        return found | llama_contenders(checkpoint, work)
     folder = in_child(models.write_folder, checkpoint, "qwen2", out=work / "qwen2")
     if sat == "genai":
         found["onnxruntime-genai int4"] = opener(libraries.Genai, folder, work / "genai", THREADS)
@@ -197,26 +222,34 @@ def take_facts(opened: dict[str, Any], rounds: int, times: Times, table: Table) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Ours beside other libraries at Qwen2-VL-2B's shape, in turn."
+        description="Ours beside other libraries at a real model's shape, in turn."
+    )
+    parser.add_argument(
+        "--kind", choices=CONFIGS, help="another model than Qwen2-VL-2B, beside llama.cpp alone"
     )
     parser.add_argument("--layers", type=int, default=LAYERS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
-        "--only", nargs="+", choices=SITTINGS, default=SITTINGS, metavar="NAME", help=str(SITTINGS)
+        "--only", nargs="+", choices=SITTINGS, metavar="NAME", help=f"{SITTINGS}, all by default"
     )
     parser.add_argument("--compile", action="store_true", help="torch.compile too")
     parser.add_argument("--work", type=Path, default=Path("build/peers"))
     parser.add_argument("--out", type=Path, default=Path("build/peers.md"), metavar="FILE")
     options = parser.parse_args()
-    work = options.work / f"layers-{options.layers}"
+    name = options.kind or f"layers-{options.layers}"
+    work = options.work / name
     work.mkdir(parents=True, exist_ok=True)
     table = Table()
     said = f"{datetime.date.today()}, {machine.check_cpu().found}; "
-    said += f"{options.layers} layers, {options.rounds} rounds; "
+    said += f"{name}, {options.rounds} rounds; "
     said += f"load before {os.getloadavg()[0]:.1f}; "
     said += ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    for sitting in options.only:
-        sit(contenders(sitting, work, options.layers, options.compile), options.rounds, table)
+    for sitting in options.only or (PLAIN_SITTINGS if options.kind else SITTINGS):
+        if options.kind:
+            openers = plain_contenders(sitting, work, options.kind)
+        else:
+            openers = contenders(sitting, work, options.layers, options.compile)
+        sit(openers, options.rounds, table)
         options.out.write_text(f"{said}\n\n{table.markdown()}\n", "utf-8")
     print(options.out.read_text("utf-8"))
 

@@ -22,6 +22,7 @@ from benchmarks.models import load
 from vpt_edge import runtime
 from vpt_edge.runtime.context import Context, Encoded, Visual
 from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
+from vpt_edge.runtime.perception.actions import Crop
 from vpt_edge.runtime.positions import mrope_positions
 from vpt_edge.runtime.processor import MERGE
 from vpt_edge.runtime.sampler import Sampler
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vpt_edge.runtime.image import Patches
+    from vpt_edge.runtime.manifest import ImageConfig
     from vpt_edge.runtime.perception.actions import Mode
     from vpt_edge.runtime.result import Turn
+    from vpt_edge.runtime.vision import Vision
 
 ANSWER = 16  # tokens of the second turn; the first one is the region, which is given, and its end
 NOTE = (
@@ -54,8 +57,9 @@ ASKED = "What is the colour of the car that stands in front of the house on the 
 class Look:
     """A kind of look, what the first turn says to get one, and what the times are called."""
 
-    kind: Mode
+    kind: str
     prefix: str
+    mode: Mode
 
     @property
     def question(self) -> str:
@@ -70,9 +74,20 @@ class Look:
         return f"instead of the {self.kind} look, from scratch"
 
 
-REGION = Look("region", "<|region_token_start|><|x_2|><|y_2|><|x_4|><|y_4|><|region_token_end|>")
-REENCODE = Look("reencode", "<|clip_action_start|><|clip_action|><|clip_action_end|>")
-LOOKS = (REGION, REENCODE)
+REGION = Look(
+    "region",
+    "<|region_token_start|><|x_2|><|y_2|><|x_4|><|y_4|><|region_token_end|>",
+    "region",
+)
+REENCODE = Look("reencode", "<|clip_action_start|><|clip_action|><|clip_action_end|>", "reencode")
+ZOOM = Look(
+    "zoom",
+    '<tool_call>\n{"name": "image_zoom_in_tool", "arguments": {"bbox_2d": [250, 250, 750, 750], '
+    '"label": "the car", "img_idx": 0}}\n</tool_call>',
+    "free",
+)
+LOOKS = (REGION, REENCODE, ZOOM)
+OWN_LOOKS = {"vpt": (REGION, REENCODE), "text": (ZOOM,)}  # of each way of looking again
 
 
 class Question:
@@ -85,10 +100,11 @@ class Question:
         coarse = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
         self._picture = Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC)
         self._answers: dict[Look, runtime.Answer] = {}
-        self.waits: dict[str, list[float]] = {look.wait: [] for look in LOOKS}
+        looks = OWN_LOOKS[str(self.pipeline.bundle.manifest.perception["name"])]
+        self.waits: dict[str, list[float]] = {look.wait: [] for look in looks}
         self.touched: dict[str, int] = {}
         self.runs: dict[str, Timed] = {}
-        for look in LOOKS:
+        for look in looks:
             self.runs[look.question] = (self.pipeline.forget, partial(self.ask, look))
             self.runs[look.scratch] = (self.pipeline.forget, partial(self._begin_again, look))
 
@@ -104,7 +120,7 @@ class Question:
 
         with mock.patch("vpt_edge.runtime.pipeline.Sampler", Scripted):
             answer = self.pipeline.ask(
-                self._picture, ASKED, perception=look.kind, assistant_prefix=look.prefix
+                self._picture, ASKED, perception=look.mode, assistant_prefix=look.prefix
             )
         assert len(answer.looks) == 1 and not any(script)
         self.waits[look.wait].append(answer.usage.first_token_seconds[1])
@@ -116,20 +132,34 @@ class Question:
         vision = self.pipeline._vision
         decoder = self.pipeline._decoder
         answer = self._answers[look]
-        pictures = (answer.image, answer.looks[0].crop or answer.image)
+        looked = answer.looks[0]
         stopwatch = Stopwatch()
-        encoded = [vision.encode(picture, stopwatch) for picture in pictures]
-        if look is not REGION:
-            encoded[1] = Encoded(encoded[1].features, None)
+        encoded = [vision.encode(answer.image, stopwatch)]
+        if looked.crop is None:
+            again = vision.encode(answer.image, stopwatch)
+            encoded.append(Encoded(again.features, None))
+        else:
+            limits = look_limits(vision, looked)
+            encoded.append(vision.encode(looked.crop, stopwatch, limits))
         ids = answer.turns[1].prompt_ids
-        tokens = self.pipeline.bundle.manifest.tokens
-        pads = (tokens.image_pad, self.pipeline.bundle.manifest.perception["reencode_pad"])
+        manifest = self.pipeline.bundle.manifest
+        pads = [manifest.tokens.image_pad]
+        if look is REENCODE:
+            pads.append(manifest.perception["reencode_pad"])
         context = Context(list(ids), place(ids, encoded, pads))
         return Sampler(0.0, None, None, None).choose(decoder.prefill(context))
 
     def close(self) -> None:
         self.runs.clear()
         self.pipeline.close()
+
+
+def look_limits(vision: Vision, looked: runtime.Looked) -> ImageConfig | None:
+    """Those of a crop, where its rule has any."""
+    action = looked.action
+    if looked.crop is None or not isinstance(action, Crop) or action.limits is None:
+        return None
+    return vision.look_limits(action.limits, looked.crop.size)
 
 
 def place(ids: Sequence[int], encoded: Sequence[Encoded], pads: Sequence[int]) -> list[Visual]:
