@@ -166,11 +166,28 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What a question about a picture may cost where its options do not say otherwise.
+
+    None is the bundle's own way: pictures in as many pixels as ``ImageConfig`` says, every visual
+    token of them, and a token a step. ``first_max_pixels``: of each picture as it is first shown;
+    ``look_max_pixels``: of each look; ``first_token_share``: of a first view's visual tokens that
+    are kept; ``draft_tokens``: the most that are looked up and verified in one pass.
+    """
+
+    first_max_pixels: Pixels | None = None
+    look_max_pixels: Pixels | None = None
+    first_token_share: Annotated[float, Range(1e-6, 1)] | None = None
+    draft_tokens: Annotated[int, Range(0, 1 << 10)] | None = None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that a runtime must know of a bundle.
 
     ``model`` and ``perception`` are blocks of the tower (``runtime.models``) and of the way of
-    looking again (``runtime.perception``) that their ``name`` says; each reads its own.
+    looking again (``runtime.perception``) that their ``name`` says; each reads its own. ``budget``
+    is in the file only where it says something.
     """
 
     schema_version: int
@@ -187,6 +204,7 @@ class Manifest:
     parity: tuple[Parity, ...]
     gate: Gate | None
     files: dict[FileName, Sha256]
+    budget: Budget = Budget()
 
     @property
     def kind(self) -> str:
@@ -264,7 +282,11 @@ def read_block(cls: type[Any], block: dict[str, Any], where: str) -> Any:
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write ``manifest.json`` into ``folder``, with its own hash."""
-    write_sealed(dataclasses.asdict(manifest), folder)
+    data = dataclasses.asdict(manifest)
+    data["budget"] = {key: value for key, value in data["budget"].items() if value is not None}
+    if not data["budget"]:
+        del data["budget"]
+    write_sealed(data, folder)
 
 
 def write_sealed(data: Mapping[str, Any], folder: Path) -> None:

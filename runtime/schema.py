@@ -1,7 +1,8 @@
 """JSON as dataclasses: unknown keys, missing keys, values of another type or out of range are
 errors.
 
-A field's range stands in its annotation: ``Annotated[int, Range(1, 8)]``.
+A field's range stands in its annotation: ``Annotated[int, Range(1, 8)]``. One with a default may be
+missing: what older files lack.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def labels(names: Iterable[str]) -> str:
 def read_as(cls: type[T], data: Any, where: str) -> T:
     """``data`` from JSON as the dataclass ``cls``; ``where`` names it in errors.
 
-    Raises BundleError for unknown keys, missing keys, values of another type or out of range.
+    A field that has a default may be missing. Raises BundleError for unknown keys, missing keys,
+    values of another type or out of range.
     """
     if not isinstance(data, dict):
         raise BundleError(f"{where} is {type(data).__name__}, expected an object", EXPORT_AGAIN)
@@ -120,13 +122,21 @@ def read_as(cls: type[T], data: Any, where: str) -> T:
     problems = []
     if unknown := set(data) - set(hints):
         problems.append(f"unknown {labels(unknown)}")
-    if missing := set(hints) - set(data):
+    if missing := _required(typing.cast("Hashable", cls)) - set(data):
         problems.append(f"missing {labels(missing)}")
     if problems:
         text = "; ".join(problems)
         raise BundleError(f"{where} has other keys than expected: {text}", EXPORT_AGAIN)
-    values = {key: _convert(hint, data[key], f"{where}: {key}") for key, hint in hints.items()}
+    given = [key for key in hints if key in data]
+    values = {key: _convert(hints[key], data[key], f"{where}: {key}") for key in given}
     return cls(**values)
+
+
+@functools.cache
+def _required(cls: Any) -> frozenset[str]:
+    """The fields of the dataclass ``cls`` that have no default."""
+    fields = dataclasses.fields(cls)
+    return frozenset(field.name for field in fields if field.default is dataclasses.MISSING)
 
 
 @functools.cache

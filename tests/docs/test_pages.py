@@ -20,6 +20,7 @@ from vpt_edge import runtime
 from vpt_edge.runtime.manifest import (
     SCHEMA_VERSION,
     SEAL,
+    Budget,
     CacheConfig,
     Gate,
     Graph,
@@ -149,6 +150,7 @@ def test_the_bundle_page_names_every_key_of_the_manifest() -> None:
         ("graphs", Graph),
         ("parity", Parity),
         ("gate", Gate),
+        ("budget", Budget),
     ],
 )
 def test_the_bundle_page_names_every_key_of_a_block(key: str, block: type) -> None:

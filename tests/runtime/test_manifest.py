@@ -13,6 +13,7 @@ from manifests import Alter, altered, refused
 from vpt_edge.runtime import Bundle
 from vpt_edge.runtime.manifest import (
     SCHEMA_VERSION,
+    Budget,
     Gate,
     Parity,
     read_manifest,
@@ -57,6 +58,7 @@ def full(manifest: Manifest) -> Manifest:
         manifest,
         parity=(Parity("decoder", "7 tokens", "logits", 1e-7, 2e-5),),
         gate=gate,
+        budget=Budget(200_704, 401_408, 0.5, 8),
     )
 
 
@@ -94,6 +96,16 @@ def test_a_bundles_kind_is_that_of_its_perception(kind: str, tmp_path: Path) -> 
 def test_a_whole_number_may_stand_for_a_fraction(bundle: Bundle) -> None:
     path = altered(bundle, lambda data: data["text"].update(rope_theta=1000000))
     assert Bundle.open(path).manifest.text.rope_theta == 1000000
+
+
+def test_a_budget_says_what_is_set_alone(bundle: Bundle) -> None:
+    """What it does not say a bundle of before has no key for, and is read as before."""
+    assert "budget" not in written(bundle)
+    assert bundle.manifest.budget == Budget()
+    budget = Budget(first_max_pixels=50_176, draft_tokens=0)
+    write_manifest(replace(bundle.manifest, budget=budget), bundle.path)
+    assert written(bundle)["budget"] == {"first_max_pixels": 50_176, "draft_tokens": 0}
+    assert Bundle.open(bundle.path).manifest.budget == budget
 
 
 def written(bundle: Bundle) -> dict[str, Any]:
@@ -180,6 +192,7 @@ def test_a_manifest_of_another_sort_is_refused(text: str, bundle: Bundle) -> Non
         (lambda data: data.pop("source"), "missing source"),
         (lambda data: data.pop("model"), "missing model"),
         (lambda data: data.pop("perception"), "missing perception"),
+        (lambda data: data.update(budget={"pixels": 3}), "budget has other keys than expected"),
         (lambda data: data["cache"].pop("layout"), "missing layout"),
         (lambda data: data["tokens"].pop("end"), "missing end"),
         (
@@ -218,6 +231,12 @@ def test_other_keys_are_refused(alter: Alter, found: str, bundle: Bundle) -> Non
         (lambda data: data["graphs"]["decoder"].update(inputs={}), "inputs"),
         (lambda data: data.update(parity=[1]), "parity"),
         (lambda data: data.update(gate=[]), "gate"),
+        (lambda data: data.update(budget=None), "budget"),
+        (lambda data: data.update(budget={"look_max_pixels": 0}), "budget: look_max_pixels"),
+        (lambda data: data.update(budget={"first_max_pixels": 1.5}), "budget: first_max_pixels"),
+        (lambda data: data.update(budget={"first_token_share": 0}), "budget: first_token_share"),
+        (lambda data: data.update(budget={"first_token_share": 1.1}), "budget: first_token_share"),
+        (lambda data: data.update(budget={"draft_tokens": -1}), "budget: draft_tokens"),
         (lambda data: data["files"].update({"decoder.onnx": None}), "files.decoder.onnx"),
     ],
 )

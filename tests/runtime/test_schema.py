@@ -100,6 +100,21 @@ def test_other_values_are_refused(change: dict[str, Any], problem: str) -> None:
     assert refused(lambda: read_as(Animal, {**DATA, **change}, "zoo")).startswith(problem)
 
 
+@dataclass(frozen=True)
+class Collar:
+    colour: str
+    width: int | None = None
+    leg: Leg = Leg(2.0)
+
+
+def test_what_has_a_default_may_be_missing() -> None:
+    assert read_as(Collar, {"colour": "red"}, "zoo") == Collar("red")
+    assert read_as(Collar, {"colour": "red", "width": 3}, "zoo") == Collar("red", 3)
+    text = refused(lambda: read_as(Collar, {"width": 3}, "zoo"))
+    assert text.startswith("zoo has other keys than expected: missing colour")
+    assert refused(lambda: read_as(Collar, {"colour": "red", "width": "3"}, "zoo"))
+
+
 @pytest.mark.parametrize("data", [[], None, "text", 3])
 def test_only_an_object_is_a_dataclass(data: Any) -> None:
     assert refused(lambda: read_as(Leg, data, "zoo")).endswith(
