@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
+    Integers = NDArray[np.int64]
 
 Grid: TypeAlias = tuple[int, int, int]
 
@@ -22,12 +23,14 @@ class Encoded:
     ``grid``: frames, rows and columns of its patches. None for a re-encode: its tokens stand in
     line like text, and are projected under the condition when they are read (PROTOCOL 5.1, 5.3).
     ``deep`` (levels, tokens, hidden) float32: what the decoder adds behind its first layers, where
-    the model has that.
+    the model has that. ``places`` (tokens,): which of the grid's visual tokens these are, in
+    reading order; None: all. They keep the positions that they have among all.
     """
 
     features: Floats
     grid: Grid | None
     deep: Floats | None = None
+    places: Integers | None = None
 
     @property
     def tokens(self) -> int:

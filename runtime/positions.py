@@ -20,8 +20,9 @@ def mrope_positions(length: int, visuals: Sequence[Visual], merge: int) -> Integ
     """Positions (3, length) of time, row and column (PROTOCOL 5.3).
 
     Only visual tokens with a grid are three-dimensional; ``merge`` patches a side become one of
-    them. The tokens of a re-encode are plain text. A prefix's positions never depend on what
-    follows.
+    them. The tokens of a re-encode are plain text. Of a picture that was reduced the tokens have
+    the positions, and the text behind it, that they have where all of it is shown. A prefix's
+    positions never depend on what follows.
     """
     positions = np.empty((3, length), np.int64)
     done = 0
@@ -35,6 +36,8 @@ def mrope_positions(length: int, visuals: Sequence[Visual], merge: int) -> Integ
         done = visual.end
         frames, rows, columns = visual.encoded.grid
         block = np.indices((frames, rows // merge, columns // merge)).reshape(3, -1)
+        if visual.encoded.places is not None:
+            block = block[:, visual.encoded.places]
         positions[:, visual.start : done] = start + block
         start += max(frames, rows // merge, columns // merge)
     positions[:, done:] = np.arange(start, start + length - done)

@@ -117,6 +117,32 @@ def test_tokens_of_a_reencode_are_text() -> None:
     )
 
 
+@given(parts=parts, frames=st.integers(1, 3), data=st.data())
+def test_what_is_left_of_a_picture_has_the_positions_of_all_of_it(
+    parts: list[Part], frames: int, data: st.DataObject
+) -> None:
+    """And so has the text behind it, where nothing of the picture is left, too."""
+    places = list[int]()  # of the whole context: what stands in the other
+    whole = list[Visual]()
+    visuals = list[Visual]()
+    length = 0
+    for text, grid in parts:
+        places += range(length, length + text)
+        length += text
+        if grid is None:
+            continue
+        whole.append(picture(length, (frames, *grid)))
+        tokens = whole[-1].encoded.tokens
+        left = sorted(data.draw(st.sets(st.integers(0, tokens - 1))))
+        values = np.zeros((len(left), 1), np.float32)
+        part = Encoded(values, (frames, *grid), places=np.array(left, np.int64))
+        visuals.append(Visual(len(places), part))
+        places += [length + place for place in left]
+        length += tokens
+    expected = mrope_positions(length, whole, MERGE)[:, places]
+    np.testing.assert_array_equal(mrope_positions(len(places), visuals, MERGE), expected)
+
+
 @pytest.mark.parametrize("merge", [1, 2, 3])
 def test_patches_merge_into_tokens(merge: int) -> None:
     encoded = Encoded(np.zeros((6, 1), np.float32), (1, 2 * merge, 3 * merge))
