@@ -15,9 +15,12 @@ from vpt_edge.calibration.samples import too_many
 from vpt_edge.runtime.errors import ImageError, PromptError, VptError
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from vpt_edge.calibration.metrics import Metric
     from vpt_edge.calibration.sample import Sample
     from vpt_edge.calibration.samples import Samples
+    from vpt_edge.runtime.options import AskOptions
     from vpt_edge.runtime.pipeline import Pipeline
     from vpt_edge.runtime.result import Answer
 
@@ -99,22 +102,21 @@ def evaluate(
     samples: Sequence[Sample],
     metric: Metric,
     progress: Callable[[int], object] = lambda done: None,
-    *,
-    max_new_tokens: int = 1024,
-    keep_logits: bool = False,
+    **options: Unpack[AskOptions],
 ) -> list[Outcome]:
-    """Ask each sample; ``progress`` is told how many are done.
+    """Ask each sample with ``options``; ``progress`` is told how many are done.
 
-    keep_logits: keep the first logits, of as many samples as fit into 512 MB.
+    ``keep_logits``: the first ones alone, and of as many samples as fit into 512 MB.
     Raises VptError when 5 % of the samples or more cannot be asked, and what the pipeline raises
     beyond that.
     """
     outcomes: list[Outcome] = []
-    remaining = LOGITS_BYTES if keep_logits else 0
+    remaining = LOGITS_BYTES if options.get("keep_logits") else 0
     failed = 0
     for sample in samples:
+        options["keep_logits"] = remaining > 0
         try:
-            answer = _ask(pipeline, sample, max_new_tokens, keep_logits=remaining > 0)
+            answer = ask(pipeline, sample, **options)
         except (ImageError, PromptError) as error:
             failed += 1
             if too_many(failed, len(samples)):
@@ -122,28 +124,30 @@ def evaluate(
                     f"{failed} of {len(samples)} samples cannot be asked, expected less than 5 %; "
                     f"the last is {sample.image}: {error}"
                 ) from error
-            outcomes.append(_failure(sample, error))
+            outcomes.append(describe_failure(sample, error))
         else:
-            outcomes.append(_outcome(answer, sample, metric, keep_logits=remaining > 0))
+            outcomes.append(describe_answer(answer, sample, metric, keep_logits=remaining > 0))
             remaining -= pipeline.bundle.manifest.text.vocab_size * 4
         progress(len(outcomes))
     return outcomes
 
 
-def _ask(pipeline: Pipeline, sample: Sample, max_new_tokens: int, keep_logits: bool) -> Answer:
+def ask(pipeline: Pipeline, sample: Sample, **options: Unpack[AskOptions]) -> Answer:
+    """The answer to a sample, which has chosen its perception, at temperature 0.
+
+    Raises ImageError and PromptError for what cannot be shown or asked.
+    """
+    # The temperature is said, so that no hint recommends another.
+    asked: AskOptions = {**options, "perception": sample.perception, "temperature": 0.0}
     with warnings.catch_warnings():  # the samples have chosen their perception
         warnings.filterwarnings("ignore", ".* was trained to look again", UserWarning)
-        return pipeline.ask(
-            sample.open_all(),
-            sample.question,
-            perception=sample.perception,
-            max_new_tokens=max_new_tokens,
-            keep_logits=keep_logits,
-            temperature=0.0,  # said, so that no hint recommends another
-        )
+        return pipeline.ask(sample.open_all(), sample.question, **asked)
 
 
-def _outcome(answer: Answer, sample: Sample, metric: Metric, keep_logits: bool) -> Outcome:
+def describe_answer(
+    answer: Answer, sample: Sample, metric: Metric, keep_logits: bool = False
+) -> Outcome:
+    """What became of a sample that was answered."""
     looks = [replace(look, crop=None) for look in answer.looks]
     score = None if sample.answer is None else metric(answer.text, sample.answer)
     logits = answer.turns[0].logits
@@ -159,7 +163,8 @@ def _outcome(answer: Answer, sample: Sample, metric: Metric, keep_logits: bool) 
     )
 
 
-def _failure(sample: Sample, error: VptError) -> Outcome:
+def describe_failure(sample: Sample, error: VptError) -> Outcome:
+    """What became of a sample that cannot be asked."""
     score = None if sample.answer is None else 0.0
     return Outcome("", "", (), score, {}, "failed", str(error))
 
