@@ -10,7 +10,6 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -108,7 +107,7 @@ def measure(
         warm_up=WARM_UP,
         figures={"start_up": Figure.of([start_up]), **figures(timed)},
         shares=shares(timed),
-        peak_memory=_peak_memory(),
+        peak_memory=host.read_peak_memory(),
         device_memory=device_memory,
         joules=_divided(meter.joules, runs),
         watts=_divided(meter.joules, meter.seconds),
@@ -280,12 +279,6 @@ def _count_tokens(bundle: Bundle, answer: Answer) -> dict[str, int | list[int]]:
         "look": sum(look.tokens for look in answer.looks),
         "generated": generated,
     }
-
-
-def _peak_memory() -> int | None:
-    """Bytes that were resident at once, at most; None where the system does not tell."""
-    peak = re.search(r"^VmHWM:\s+(\d+) kB", host.text_of("proc/self/status"), re.MULTILINE)
-    return int(peak[1]) << 10 if peak else None
 
 
 def _versions() -> dict[str, str]:

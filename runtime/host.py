@@ -64,6 +64,14 @@ def _cached() -> int:
     return sum(int(count) for count in counts)
 
 
+def read_peak_memory() -> int | None:
+    """Bytes of this process that were resident at once, at most; None where the system does not
+    tell.
+    """
+    peak = re.search(r"^VmHWM:\s+(\d+) kB", text_of("proc/self/status"), re.MULTILINE)
+    return int(peak[1]) << 10 if peak else None
+
+
 def usable_cores() -> int:
     """How many of the machine's cores this process may keep busy: by its affinity, and by the
     container's quota.
