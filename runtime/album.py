@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vpt_edge.runtime.image import resize
 from vpt_edge.runtime.perception.actions import Crop, Whole
 from vpt_edge.runtime.perception.views import View
+from vpt_edge.runtime.reduction import reduce_tokens
 from vpt_edge.runtime.result import Looked
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Album:
     """The views of a request, in the order in which they are shown, and their visual tokens.
 
     ``limits``: the pixels of each picture, and of each look that has no limits of its own.
+    ``share``: of the visual tokens of each first view, those that are shown.
     """
 
     def __init__(
@@ -36,19 +38,31 @@ class Album:
         vision: Vision,
         perception: Perception,
         limits: ImageConfig,
+        share: float = 1.0,
     ) -> None:
         self.views: list[View] = []
         self.encoded: list[Encoded] = []
         self._images: list[Image.Image] = []  # of the views, in their own pixels
+        self._wholes: list[Encoded] = []  # the first views, before they are reduced
         self._pictures = pictures
         self._vision = vision
         self._perception = perception
         self._limits = limits
+        self._share = share
 
     @property
     def pictures(self) -> list[Image.Image]:
         """As they were given."""
         return [features.picture for features in self._pictures]
+
+    @property
+    def dropped_tokens(self) -> int:
+        """How many visual tokens of what was shown the language model was not given."""
+        dropped = 0
+        for encoded in self.encoded:
+            if encoded.places is not None:
+                dropped += self._vision.count_tokens(encoded) - encoded.tokens
+        return dropped
 
     def outline(self) -> list[Encoded]:
         """The first views as they will be, with visual tokens that are not computed yet.
@@ -59,7 +73,8 @@ class Album:
         for features in self._pictures:
             size = features.picture.size
             first = self._perception.first_size(size) or size
-            outlines.append(self._vision.outline(first, self._limits))
+            outline = self._vision.outline(first, self._limits)
+            outlines.append(reduce_tokens(outline, self._share))
         return outlines
 
     def begin(self, stopwatch: Stopwatch) -> None:
@@ -67,8 +82,9 @@ class Album:
         resampling = self._perception.first_resampling
         for index, features in enumerate(self._pictures):
             first = self._perception.first_size(features.picture.size)
-            encoded = features.encode(stopwatch, self._limits, first, resampling)
-            self._add_picture(index, encoded)
+            whole = features.encode(stopwatch, self._limits, first, resampling)
+            self._wholes.append(whole)
+            self._add_picture(index, features.reduce(whole, self._share, stopwatch))
 
     def outline_look(self, action: PerceptionAction) -> Encoded:
         """What the look of ``action`` adds, without its values.
@@ -82,7 +98,7 @@ class Album:
         if isinstance(action, Whole):
             size = self._pictures[action.picture].picture.size
             return self._vision.outline(size, self._limits)
-        return self._vision.outline_reencode(self.encoded[0])
+        return self._vision.outline_reencode(self._wholes[0])
 
     def look(self, action: PerceptionAction, stopwatch: Stopwatch) -> Looked:
         """Show what ``action`` looks at."""
@@ -92,7 +108,7 @@ class Album:
             encoded = self._pictures[action.picture].encode(stopwatch, self._limits)
             self._add_picture(action.picture, encoded)
             return Looked(action, encoded.tokens, picture=action.picture)
-        encoded = self._pictures[0].reencode(self.encoded[0], stopwatch)
+        encoded = self._pictures[0].reencode(self._wholes[0], stopwatch)
         self._add(encoded, self._images[0], self.views[0])
         return Looked(action, encoded.tokens)
 

@@ -40,6 +40,7 @@ class AskOptions(TypedDict, total=False):
     presence_penalty: float
     min_pixels: int | None
     max_pixels: int | None
+    first_token_share: float | None
     keep_logits: bool
     history: Sequence[tuple[str, str]]
     system: str | None
@@ -60,6 +61,7 @@ TYPES: dict[str, tuple[Kinds, str]] = {
     "presence_penalty": (Real, "a number"),
     "min_pixels": ((Integral, NOTHING), "a whole number or None"),
     "max_pixels": ((Integral, NOTHING), "a whole number or None"),
+    "first_token_share": ((Real, NOTHING), "a number or None"),
     "keep_logits": (bool, "True or False"),
     "history": (Sequence, "a sequence of questions with their answers"),
     "system": ((str, NOTHING), "a text or None"),
@@ -80,15 +82,17 @@ class Options:
     the likeliest token is taken. ``presence_penalty``: what the logits of the tokens lose that the
     turn has generated already, from -2 to 2. ``min_pixels``, ``max_pixels``: of each picture as the
     model is shown it, and of each look that has no limits of its own, within the bundle's, which
-    they are where they are None. ``keep_logits``: keep the logits of every generated token in the
-    turns. ``history``: earlier questions about the picture and their answers, oldest first, each an
-    ``Exchange`` or a pair of texts. The picture stands with the first of them, and the sentence
-    with the new question alone; what was looked at in between is not shown again. The texts are
-    taken as they are but for what stands for a picture or an action. ``system``: text in place of
-    the system message with which the model was trained; None: that one. ``stop``: a text, or a
-    sequence of up to 16: a turn ends when its text, as the events give it, contains one of them,
-    and is given as far as that begins (``Answer.stop_sequence``). A look for which it has asked by
-    then is taken.
+    they are where they are None. ``first_token_share``: of the visual tokens of each picture as it
+    is first shown, the share that the language model is given, more than 0 and at most 1, but 64 of
+    them at least; None: what the bundle's budget says, else all. A look is always given whole.
+    ``keep_logits``: keep the logits of every generated token in the turns. ``history``: earlier
+    questions about the picture and their answers, oldest first, each an ``Exchange`` or a pair of
+    texts. The picture stands with the first of them, and the sentence with the new question alone;
+    what was looked at in between is not shown again. The texts are taken as they are but for what
+    stands for a picture or an action. ``system``: text in place of the system message with which
+    the model was trained; None: that one. ``stop``: a text, or a sequence of up to 16: a turn ends
+    when its text, as the events give it, contains one of them, and is given as far as that begins
+    (``Answer.stop_sequence``). A look for which it has asked by then is taken.
 
     Raises PromptError for values of another type, and numbers out of range.
     """
@@ -104,6 +108,7 @@ class Options:
     presence_penalty: float = 0.0
     min_pixels: int | None = None
     max_pixels: int | None = None
+    first_token_share: float | None = None
     keep_logits: bool = False
     history: Sequence[tuple[str, str]] = ()
     system: str | None = None
@@ -121,6 +126,10 @@ class Options:
                 f"found max_new_tokens {self.max_new_tokens}, max_looks {self.max_looks}; "
                 "expected at least 1 and 0"
             )
+        share = self.first_token_share
+        if share is not None and not 0 < share <= 1:
+            problem = f"found first_token_share {share}"
+            raise PromptError(f"{problem}; expected more than 0 and at most 1")
         object.__setattr__(self, "history", read_history(self.history))
         object.__setattr__(self, "stop", read_stop(self.stop))
 

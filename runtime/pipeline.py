@@ -176,7 +176,9 @@ class Pipeline:
         limits = self._vision.limits(asked.min_pixels, asked.max_pixels)
         encoded = image if isinstance(image, EncodedPicture) else self.encode(image)
         encoded.check(self)
-        album = Album(encoded.features, self._vision, self._perception, limits)
+        budget = self.bundle.manifest.budget
+        share = asked.first_token_share or budget.first_token_share or 1.0
+        album = Album(encoded.features, self._vision, self._perception, limits, share)
         request = Request(album, question, asked, self._perception, self._chat)
         self._hint(self._perception.hint(asked.perception))
         self._hint(hint_at_sampling(self._perception.sampling, options))

@@ -217,4 +217,5 @@ class Request:
             reencoder_runs=len(reencodes),
             seconds={**seconds, "total": sum(seconds.values())},
             first_token_seconds=tuple(self.stopwatch.first_token_seconds),
+            dropped_tokens=self._album.dropped_tokens,
         )

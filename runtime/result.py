@@ -146,7 +146,8 @@ class Usage:
     turns that were in the cache already; ``vision_runs`` and ``reencoder_runs``: encodes of a
     picture and of a re-encode; ``seconds`` by stage; ``first_token_seconds``: the wait for each
     turn's first token, of the first turn from the request's beginning, of a later one from the last
-    token of the turn that asked for the look (what the caller does with events in between counts).
+    token of the turn that asked for the look (what the caller does with events in between counts);
+    ``dropped_tokens``: visual tokens of what was shown that the language model was not given.
     """
 
     prompt_tokens: int
@@ -157,6 +158,7 @@ class Usage:
     reencoder_runs: int
     seconds: dict[str, float]
     first_token_seconds: tuple[float, ...] = ()
+    dropped_tokens: int = 0
 
 
 @dataclass(frozen=True)

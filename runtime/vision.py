@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.finite import check_finite
 from vpt_edge.runtime.image import resize
 from vpt_edge.runtime.models import open_encoder, open_tower
+from vpt_edge.runtime.reduction import reduce_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +30,14 @@ if TYPE_CHECKING:
 
 Form: TypeAlias = "tuple[ImageConfig, Size | None, str]"  # in which a picture is shown
 FORMS = 2  # of a picture whose visual tokens are kept
+
+
+class Reduction(NamedTuple):
+    """``part``: what is shown at a ``share`` of the visual tokens of ``whole``."""
+
+    whole: Encoded
+    share: float
+    part: Encoded
 
 
 class Vision:
@@ -78,6 +87,11 @@ class Vision:
         """
         grid = self._tower.grid(size, limits or self._manifest.image)
         return Encoded(np.empty((self._tower.tokens(grid), 0), np.float32), grid)
+
+    def count_tokens(self, encoded: Encoded) -> int:
+        """The visual tokens of all that ``encoded``, a picture or crop, is of."""
+        assert encoded.grid is not None
+        return self._tower.tokens(encoded.grid)
 
     def outline_reencode(self, shown: Encoded) -> Encoded:
         """The same of a re-encode of the picture that was ``shown``."""
@@ -151,6 +165,7 @@ class PictureFeatures:
         self.picture = picture
         self._vision = vision
         self._encoded: dict[Form, Encoded] = {}
+        self._reduction: Reduction | None = None
         self._reencoded: Floats | None = None
 
     def outline(self) -> Encoded:
@@ -180,6 +195,20 @@ class PictureFeatures:
             self._encoded[form] = encoded
         return encoded
 
+    def reduce(self, whole: Encoded, share: float, stopwatch: Stopwatch) -> Encoded:
+        """``whole``, what ``encode`` gave, with a ``share`` of its visual tokens.
+
+        Asked again, it is the very same: what a cache holds of it is found.
+        """
+        if share == 1:
+            return whole
+        last = self._reduction
+        if last is None or last.whole is not whole or last.share != share:
+            with stopwatch.stage("preprocess"):
+                last = Reduction(whole, share, reduce_tokens(whole, share))
+            self._reduction = last
+        return last.part
+
     def reencode(self, shown: Encoded, stopwatch: Stopwatch) -> Encoded:
         """The features of a re-encode: of the second encoder, or once more those that were
         ``shown``.
@@ -195,4 +224,5 @@ class PictureFeatures:
     def forget(self) -> None:
         """Let the features go."""
         self._encoded = {}
+        self._reduction = None
         self._reencoded = None

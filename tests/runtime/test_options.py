@@ -33,6 +33,7 @@ def test_the_defaults_are_the_authors_settings() -> None:
         "presence_penalty": 0.0,
         "min_pixels": None,
         "max_pixels": None,
+        "first_token_share": None,
         "keep_logits": False,
         "history": (),
         "system": None,

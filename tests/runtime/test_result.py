@@ -56,6 +56,7 @@ def test_an_answer_is_json(tiny: Tiny) -> None:
         "reused_tokens",
         "vision_runs",
         "reencoder_runs",
+        "dropped_tokens",
     }
     looks = answer_of(Script(CLIP, "Yes."), tiny()).to_dict()["looks"]
     place = {"cells": None, "box": None, "picture": 0, "source": None}
