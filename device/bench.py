@@ -1,7 +1,7 @@
 """How fast a bundle answers on this machine, and what it takes.
 
-Each run is one whole answer with one look, from a picture in memory. As in steady use the
-template's text in front of the picture is computed already.
+Each run is one whole answer, with one look where the model can look, from a picture in memory. As
+in steady use the template's text in front of the picture is computed already.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from vpt_edge.device import libraries, machine
+from vpt_edge.device.given_look import GivenLook, give_look
 from vpt_edge.device.power import Meter, read_clocks
 from vpt_edge.device.tables import Figure, Report
 from vpt_edge.runtime import host
@@ -32,7 +34,6 @@ from vpt_edge.runtime.sessions import tensorrt
 from vpt_edge.runtime.stopwatch import STAGES
 
 if TYPE_CHECKING:
-    from vpt_edge.runtime.perception.actions import Mode
     from vpt_edge.runtime.result import Answer
     from vpt_edge.runtime.sessions import SessionOpener
     from vpt_edge.runtime.sessions.cuda import Device
@@ -41,7 +42,6 @@ RUNS = 10
 WARM_UP = 2  # answers that are not timed
 SIZE = (640, 480)  # of the picture that is drawn
 QUESTION = "What does the picture show?"
-REGION = "<|region_token_start|><|x_3|><|y_3|><|x_4|><|y_4|><|region_token_end|>"
 MAX_NEW_TOKENS = 64  # for each turn
 MODULES = ["numpy", "PIL", "tokenizers", "onnxruntime"]
 for names in tensorrt.MODULES.values():
@@ -87,22 +87,23 @@ def measure(
     pipeline = Pipeline(bundle, device, opener=opener)
     start_up = time.perf_counter() - start
     with pipeline:
+        look = give_look(pipeline.bundle.manifest, picture.size)
+        once = partial(_answer, pipeline, picture, prompt.question, look)
         for index in range(WARM_UP):
             progress(f"warm-up {index + 1} of {WARM_UP}", index / (WARM_UP + runs))
-            _answer(pipeline, picture, prompt.question)
+            once()
         meter = Meter()
         with meter:
-            timed = _time(pipeline, picture, prompt.question, runs, progress)
+            timed = _time(once, runs, progress)
         gpu = None if device == "cpu" else libraries.open_gpu()
         device_memory = _used_memory(gpu)
-    last = timed[-1].answer
     opened = pipeline.bundle
     assert isinstance(opened, Bundle)
     device_text = f"{device}, {libraries.check_driver().found}" if gpu else device
     return Report(
         bundle=_describe_bundle(opened),
-        request=_describe_request(opened, picture, prompt, last),
-        tokens=_count_tokens(opened, last),
+        request=_describe_request(opened, picture, prompt, timed[-1].answer),
+        tokens=_count_tokens(opened, timed[-1].answer),
         runs=runs,
         warm_up=WARM_UP,
         figures={"start_up": Figure.of([start_up]), **figures(timed)},
@@ -116,13 +117,11 @@ def measure(
     )
 
 
-def _time(
-    pipeline: Pipeline, picture: Image.Image, question: str, runs: int, progress: Progress
-) -> list[Run]:
+def _time(once: Callable[[], Run], runs: int, progress: Progress) -> list[Run]:
     timed = list[Run]()
     for index in range(runs):
         progress(f"run {index + 1} of {runs}", (WARM_UP + index) / (WARM_UP + runs))
-        timed.append(_answer(pipeline, picture, question))
+        timed.append(once())
     return timed
 
 
@@ -137,23 +136,17 @@ def draw_picture() -> Image.Image:
     return Image.fromarray(colours.astype(np.uint8))
 
 
-def _answer(pipeline: Pipeline, picture: Image.Image, question: str) -> Run:
-    """One answer.
-
-    Where the model can look, a region is put into its mouth: what it would say itself is not known.
-    """
-    perception: Mode = "off"
-    prefix = ""
-    if open_perception(pipeline.bundle.manifest).can_look:
-        perception = "region"
-        prefix = REGION
+def _answer(pipeline: Pipeline, picture: Image.Image, question: str, look: GivenLook) -> Run:
+    """One answer, which takes the likeliest tokens and looks once where there is a ``look``."""
     start = time.perf_counter()
     answer = pipeline.ask(
         picture,
         question,
-        perception=perception,
-        assistant_prefix=prefix,
+        perception=look.mode,
+        assistant_prefix=look.said,
         max_new_tokens=MAX_NEW_TOKENS,
+        max_looks=1,
+        temperature=0,
     )
     return Run(time.perf_counter() - start, answer)
 
@@ -259,11 +252,11 @@ def _describe_request(
 
 def _describe_looks(bundle: Bundle, answer: Answer) -> str:
     if not open_perception(bundle.manifest).can_look:
-        return "none: the checkpoint has no triggers"
+        return "none: this model does not look again"
     if not answer.looks:
         return f"none: {answer.finish_reason}"
     texts = [look.describe() for look in answer.looks]
-    texts[0] += ": this region was given, the model did not choose it"
+    texts[0] += ": this look was given, the model did not choose it"
     return "; ".join(texts)
 
 

@@ -152,6 +152,11 @@ class Perception(Protocol):
         first message's text.
         """
 
+    def example_look(self, view: View) -> str:
+        """What the assistant might say to look at the middle of the picture that is shown as
+        ``view``; empty where this checkpoint cannot look.
+        """
+
     def answer(self, text: str) -> str:
         """``text`` as a person wants to read it: neither calls nor thoughts."""
 

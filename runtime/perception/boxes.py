@@ -48,7 +48,7 @@ def _place_side(side: Range, is_unit: bool, sizes: tuple[int, int], rule: BoxRul
     ``sizes``: the view's own pixels along it, and those in which it was shown.
     """
     size, shown = sizes
-    unit = _unit(rule.coordinates, is_unit, size, shown)
+    unit = whole_side(rule.coordinates, is_unit, size, shown)
     start = side[0] * size / unit
     end = side[1] * size / unit
     if rule.outside == "refuse" and not (start >= 0 and end <= size):
@@ -61,7 +61,7 @@ def _place_side(side: Range, is_unit: bool, sizes: tuple[int, int], rule: BoxRul
     return max(start - padding, 0.0), min(end + padding, float(size))
 
 
-def _unit(coordinates: str, is_unit: bool, size: int, shown: int) -> int:
+def whole_side(coordinates: str, is_unit: bool, size: int, shown: int) -> int:
     """What the whole side is in the model's numbers."""
     if coordinates.startswith("unit_or_"):
         if is_unit:

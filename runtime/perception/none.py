@@ -110,6 +110,9 @@ class NoLook:
     ) -> list[Message]:
         raise AssertionError("a decision without a look has no follow-up")
 
+    def example_look(self, view: View) -> str:
+        return ""
+
     def answer(self, text: str) -> str:
         return split(text, Markup(self.thoughts))[1].strip()
 

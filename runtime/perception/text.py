@@ -12,6 +12,7 @@ from vpt_edge.runtime.perception.actions import Decision, Whole
 from vpt_edge.runtime.perception.boxes import first_size
 from vpt_edge.runtime.perception.calls import CallError, find_calls
 from vpt_edge.runtime.perception.consistency import check_rules
+from vpt_edge.runtime.perception.example import write_call
 from vpt_edge.runtime.perception.hand_back import refuse, render_hand_back
 from vpt_edge.runtime.perception.looks import read_call
 from vpt_edge.runtime.perception.rules import RulesConfig
@@ -151,6 +152,9 @@ class TextPerception:
         outcomes = self._read_calls(text, views)
         words = render_hand_back(outcomes, self._rules.hand_back, views, left)
         return [Message("assistant", text, end=end), Message("user", words)]
+
+    def example_look(self, view: View) -> str:
+        return write_call(self._rules, view)
 
     def answer(self, text: str) -> str:
         return split(text, self._markup)[1].strip()

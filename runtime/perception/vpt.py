@@ -40,6 +40,7 @@ REGION = re.compile(r"<\|region_token_start\|>((?:<\|[xy]_[0-7]\|>)+)<\|region_t
 COLUMNS = tuple(f"<|x_{index}|>" for index in range(GRID))
 ROWS = tuple(f"<|y_{index}|>" for index in range(GRID))
 REGION_TOKENS = ("<|region_token_start|>", "<|region_token_end|>", *COLUMNS, *ROWS)
+MIDDLE = "<|region_token_start|><|x_3|><|y_3|><|x_4|><|y_4|><|region_token_end|>"
 TRIGGER = re.compile(
     r"<\|(?:region_token_(?:start|end)|[xy]_[0-7]|(?:clip|detection|seg)_action(?:_start|_end)?)\|>"
 )
@@ -162,6 +163,9 @@ class Vpt:
             return [Message("assistant", text), Message("user", "<image>")]
         lines = [f"Region {index}: <image>\n" for index in range(len(decision.actions))]
         return [Message("assistant", text), Message("user", "".join(lines))]
+
+    def example_look(self, view: View) -> str:
+        return MIDDLE if self.can_look else ""
 
     def answer(self, text: str) -> str:
         return without_triggers(text)

@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from descriptions import rules_of
 from golden import DEMO, Exporter
 from PIL import Image
 
 from vpt_edge.commands import bench as command
 from vpt_edge.device import bench, power
-from vpt_edge.device.bench import REGION, WARM_UP, measure
+from vpt_edge.device.bench import WARM_UP, measure
 from vpt_edge.device.power import Meter
 from vpt_edge.device.tables import TITLES, Figure, Report
 from vpt_edge.runtime import Bundle, Finished, Looked, Pipeline, host
+from vpt_edge.runtime.perception import none, rules
+from vpt_edge.runtime.perception.vpt import MIDDLE
 from vpt_edge.runtime.sessions import cuda
 from vpt_edge.runtime.testing import Script, tiny_bundle
 
@@ -123,7 +126,7 @@ def script(runs: int, answer: str = "A sign.", first: str = "") -> SlowScript:
 # --- waits of an answer
 
 
-@pytest.mark.parametrize(("said", "look"), [(f"Hm. {REGION}", ENCODE), (CLIP, PROJECT)])
+@pytest.mark.parametrize(("said", "look"), [(f"Hm. {MIDDLE}", ENCODE), (CLIP, PROJECT)])
 def test_a_turn_waits_from_the_end_of_the_one_before(
     said: str, look: float, tiny: Bundle, clock: Clock
 ) -> None:
@@ -147,7 +150,7 @@ def test_a_picture_that_was_seen_is_not_waited_for(tiny: Bundle, clock: Clock) -
 
 
 def test_what_the_caller_does_counts_from_the_request_on(tiny: Bundle, clock: Clock) -> None:
-    with Pipeline(tiny, opener=SlowScript(REGION, "A sign.")) as pipeline:
+    with Pipeline(tiny, opener=SlowScript(MIDDLE, "A sign.")) as pipeline:
         events = pipeline.stream(PICTURE, "What?")
         clock.now += 100
         for event in events:
@@ -240,7 +243,7 @@ def test_the_region_is_said_to_be_given(tiny: Bundle) -> None:
     assert request["picture"] == "drawn by vpt-bench, 640x480"
     assert request["look"] == (
         "looked again at cells (3,3)-(4,4), 320x240 px: "
-        "this region was given, the model did not choose it"
+        "this look was given, the model did not choose it"
     )
 
 
@@ -256,9 +259,49 @@ def test_a_checkpoint_without_triggers_answers_at_once(tiny: Bundle) -> None:
     report = measure(bundle, runs=1, opener=SlowScript(*["A sign."] * (WARM_UP + 1)))
     assert (report.figures["look"], report.request["look"]) == (
         None,
-        "none: the checkpoint has no triggers",
+        "none: this model does not look again",
     )
     assert report.tokens["generated"] == [8]
+
+
+@pytest.mark.parametrize(
+    ("changes", "look"),
+    [
+        ({}, "240x240 px from (200,120)"),
+        ({"look.box.coordinates": "pixels_shown", "call.which": "last"}, "240x240 px from (200,"),
+        ({"turn.stop": ["</tool_call>"]}, "240x240 px from (200,120)"),
+        ({"look.picture": None, "look.box": None, "look.resize": None}, "the whole picture (whole"),
+    ],
+)
+def test_a_call_is_given_to_a_model_that_looks_by_calls(
+    changes: dict[str, Any], look: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    way = rules.block(rules_of(changes))
+    bundle = tiny_bundle(tmp_path, model="qwen3_vl", perception=way)
+    turns = [" And so on.", "A sign. <tool_call>"] * (WARM_UP + 1)
+    report = measure(bundle, runs=1, opener=SlowScript(*turns))
+    assert report.request["look"].startswith(f"looked again at {look}")
+    assert report.request["look"].endswith(": this look was given, the model did not choose it")
+    assert report.tokens["look"] >= 256
+    assert report.figures["look"] is not None
+    assert not recwarn.list  # of the sampling that its makers recommend
+
+
+def test_one_look_is_timed_however_many_the_model_wants(tmp_path: Path) -> None:
+    short = {"call.form": "arguments", "call.name": None, "look.picture.missing": "first"}
+    bundle = tiny_bundle(tmp_path, model="qwen3_vl", perception=rules.block(rules_of(short)))
+    turns = ["", '<tool_call>{"bbox_2d": [0,0,9,9]}</tool_call>'] * (WARM_UP + 1)
+    report = measure(bundle, runs=1, opener=SlowScript(*turns))
+    assert len(report.tokens["generated"]) == 2
+    assert report.request["finish_reason"] == "look_limit"
+
+
+def test_a_plain_model_answers_at_once(tmp_path: Path) -> None:
+    plain = none.block(none.NoneConfig(system=None, thoughts=None))
+    bundle = tiny_bundle(tmp_path, perception=plain)
+    report = measure(bundle, runs=1, opener=SlowScript(*["A sign."] * (WARM_UP + 1)))
+    assert report.request["look"] == "none: this model does not look again"
+    assert (report.figures["look"], len(report.tokens["generated"])) == (None, 1)
 
 
 def test_the_drawn_picture_is_always_the_same() -> None:

@@ -119,6 +119,9 @@ class JsonBox:
     ) -> list[Message]:
         return [Message("assistant", text), Message("user", "<image>")]
 
+    def example_look(self, view: View) -> str:
+        return BOX
+
     def answer(self, text: str) -> str:
         return text.strip()
 
