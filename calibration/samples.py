@@ -60,8 +60,8 @@ def read_samples(path: str | os.PathLike[str], modes: Sequence[Mode] = VPT_MODES
     A folder's pictures are asked one built-in question of each mode in which a model with those
     ``modes`` looks: "region" and "reencode", or else "free". A .jsonl line is an object with
     ``image`` (relative to the file's folder; a list for several pictures), ``question`` and, if
-    wanted, ``answer`` and ``perception``. Raises VptError for a bad line, for no samples, and when
-    5 % of the samples or more have no readable picture.
+    wanted, ``answer`` and ``perception``. Raises VptError for a bad line, for a mode that is not
+    one of ``modes``, for no samples, and when 5 % of the samples or more have no readable picture.
     """
     source = Path(path)
     try:
@@ -75,9 +75,9 @@ def read_samples(path: str | os.PathLike[str], modes: Sequence[Mode] = VPT_MODES
     elif not is_file:
         raise VptError(f"no data at {source}, expected {EXPECTED}")
     elif source.suffix.lower() == ".jsonl":
-        samples = _each(_lines(source), _line, source)
+        samples = _each(_lines(source), _line, source, modes)
     elif source.suffix.lower() == ".json":
-        samples = _each(_entries(source), _entry, source)
+        samples = _each(_entries(source), _entry, source, modes)
     else:
         raise VptError(f"{source} is of an unknown kind, expected {EXPECTED}")
     if not samples:
@@ -167,7 +167,10 @@ def _entries(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _each(
-    entries: Iterable[tuple[str, Any]], make: Callable[[Any, Path], Sample], source: Path
+    entries: Iterable[tuple[str, Any]],
+    make: Callable[[Any, Path], Sample],
+    source: Path,
+    modes: Sequence[Mode],
 ) -> list[Sample]:
     """One sample of each entry; an error says where."""
     samples = []
@@ -176,10 +179,19 @@ def _each(
             sample = make(entry, source.parent)
             # Of any kind of checkpoint: the same placeholders are refused.
             question_text(sample.question, sample.perception, KINDS[0])
+            _check_mode(sample.perception, modes)
         except VptError as error:
             raise VptError(f"{source}, {where}: {error.problem}", error.fix) from error
         samples.append(sample)
     return samples
+
+
+def _check_mode(mode: Mode, modes: Sequence[Mode]) -> None:
+    """Raise VptError for a mode in which the model cannot be asked."""
+    if mode not in modes:
+        known = ", ".join(modes)
+        problem = f"perception is {mode!r}, this model is asked in one of: {known}"
+        raise VptError(problem, "leave perception out of the entry")
 
 
 def _line(text: str, folder: Path) -> Sample:

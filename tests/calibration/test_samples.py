@@ -253,6 +253,15 @@ def test_a_model_without_those_modes_is_asked_freely(tmp_path: Path) -> None:
     assert {sample.perception for sample in samples} == {"region"}
 
 
+def test_a_mode_that_the_model_lacks_is_said_before_the_work(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    line = {"image": "a.png", "question": "Q", "perception": "reencode"}
+    data = write_lines(tmp_path, {"image": "a.png", "question": "Q"}, line)
+    assert [sample.perception for sample in read_samples(data).samples] == ["free", "reencode"]
+    with pytest.raises(VptError, match=r"line 2: perception is 'reencode', .* one of: free, off"):
+        read_samples(data, ("free", "off"))
+
+
 def test_a_line_may_name_several_pictures(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         draw(tmp_path / name)
