@@ -22,11 +22,13 @@ from benchmarks.models import load
 from vpt_edge import runtime
 from vpt_edge.runtime.context import Context, Encoded, Visual
 from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
+from vpt_edge.runtime.options import Options
 from vpt_edge.runtime.perception.actions import Crop
 from vpt_edge.runtime.positions import mrope_positions
 from vpt_edge.runtime.processor import MERGE
 from vpt_edge.runtime.sampler import Sampler
 from vpt_edge.runtime.stopwatch import Stopwatch
+from vpt_edge.runtime.view_limits import ViewLimits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.manifest import ImageConfig
     from vpt_edge.runtime.perception.actions import Mode
     from vpt_edge.runtime.result import Turn
-    from vpt_edge.runtime.vision import Vision
 
 ANSWER = 16  # tokens of the second turn; the first one is the region, which is given, and its end
 NOTE = (
@@ -139,7 +140,7 @@ class Question:
             again = vision.encode(answer.image, stopwatch)
             encoded.append(Encoded(again.features, None))
         else:
-            limits = look_limits(vision, looked)
+            limits = self._look_limits(looked)
             encoded.append(vision.encode(looked.crop, stopwatch, limits))
         ids = answer.turns[1].prompt_ids
         manifest = self.pipeline.bundle.manifest
@@ -149,17 +150,17 @@ class Question:
         context = Context(list(ids), place(ids, encoded, pads))
         return Sampler(0.0, None, None, None).choose(decoder.prefill(context))
 
+    def _look_limits(self, looked: runtime.Looked) -> ImageConfig:
+        """Those of a crop, by its rule where it has one."""
+        action = looked.action
+        assert isinstance(action, Crop) and looked.crop is not None
+        pipeline = self.pipeline
+        limits = ViewLimits(Options(), pipeline.bundle.manifest, pipeline._vision)
+        return limits.look(looked.crop.size, action.limits)
+
     def close(self) -> None:
         self.runs.clear()
         self.pipeline.close()
-
-
-def look_limits(vision: Vision, looked: runtime.Looked) -> ImageConfig | None:
-    """Those of a crop, where its rule has any."""
-    action = looked.action
-    if looked.crop is None or not isinstance(action, Crop) or action.limits is None:
-        return None
-    return vision.look_limits(action.limits, looked.crop.size)
 
 
 def place(ids: Sequence[int], encoded: Sequence[Encoded], pads: Sequence[int]) -> list[Visual]:

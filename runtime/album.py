@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from vpt_edge.runtime.context import Encoded
-    from vpt_edge.runtime.image import Box, Size
-    from vpt_edge.runtime.manifest import ImageConfig
+    from vpt_edge.runtime.image import Box
     from vpt_edge.runtime.perception import Perception
     from vpt_edge.runtime.perception.actions import PerceptionAction
     from vpt_edge.runtime.stopwatch import Stopwatch
+    from vpt_edge.runtime.view_limits import ViewLimits
     from vpt_edge.runtime.vision import PictureFeatures, Vision
 
 
 class Album:
     """The views of a request, in the order in which they are shown, and their visual tokens.
 
-    ``limits``: the pixels of each picture, and of each look that has no limits of its own.
-    ``share``: of the visual tokens of each first view, those that are shown.
+    ``limits``: the pixels of each picture and of each look. ``share``: of the visual tokens of each
+    first view, those that are shown.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Album:
         pictures: Sequence[PictureFeatures],
         vision: Vision,
         perception: Perception,
-        limits: ImageConfig,
+        limits: ViewLimits,
         share: float = 1.0,
     ) -> None:
         self.views: list[View] = []
@@ -73,7 +73,7 @@ class Album:
         for features in self._pictures:
             size = features.picture.size
             first = self._perception.first_size(size) or size
-            outline = self._vision.outline(first, self._limits)
+            outline = self._vision.outline(first, self._limits.first(first))
             outlines.append(reduce_tokens(outline, self._share))
         return outlines
 
@@ -81,8 +81,10 @@ class Album:
         """Show the pictures, encoded unless an earlier question has done that."""
         resampling = self._perception.first_resampling
         for index, features in enumerate(self._pictures):
-            first = self._perception.first_size(features.picture.size)
-            whole = features.encode(stopwatch, self._limits, first, resampling)
+            size = features.picture.size
+            first = self._perception.first_size(size)
+            limits = self._limits.first(first or size)
+            whole = features.encode(stopwatch, limits, first, resampling)
             self._wholes.append(whole)
             self._add_picture(index, features.reduce(whole, self._share, stopwatch))
 
@@ -94,10 +96,10 @@ class Album:
         if isinstance(action, Crop):
             left, top, right, bottom = action.box
             size = action.size or (right - left, bottom - top)
-            return self._vision.outline(size, self._limits_of(action, size))
+            return self._vision.outline(size, self._limits.look(size, action.limits))
         if isinstance(action, Whole):
             size = self._pictures[action.picture].picture.size
-            return self._vision.outline(size, self._limits)
+            return self._vision.outline(size, self._limits.look(size))
         return self._vision.outline_reencode(self._wholes[0])
 
     def look(self, action: PerceptionAction, stopwatch: Stopwatch) -> Looked:
@@ -105,7 +107,9 @@ class Album:
         if isinstance(action, Crop):
             return self._look_at(action, stopwatch)
         if isinstance(action, Whole):
-            encoded = self._pictures[action.picture].encode(stopwatch, self._limits)
+            features = self._pictures[action.picture]
+            limits = self._limits.look(features.picture.size)
+            encoded = features.encode(stopwatch, limits)
             self._add_picture(action.picture, encoded)
             return Looked(action, encoded.tokens, picture=action.picture)
         encoded = self._pictures[0].reencode(self._wholes[0], stopwatch)
@@ -117,17 +121,13 @@ class Album:
         crop = self._images[action.source].crop(action.box)
         if action.size is not None:
             crop = resize(crop, action.size, action.resampling)
-        encoded = self._vision.encode(crop, stopwatch, self._limits_of(action, crop.size))
+        limits = self._limits.look(crop.size, action.limits)
+        encoded = self._vision.encode(crop, stopwatch, limits)
         box = box_in_picture(action.box, source)
         shown = self._vision.shown_size(encoded)
         self._add(encoded, crop, View(source.picture, box, crop.size, shown))
         area = None if box == action.box else box
         return Looked(action, encoded.tokens, crop, source.picture, area)
-
-    def _limits_of(self, action: Crop, size: Size) -> ImageConfig:
-        if action.limits is None:
-            return self._limits
-        return self._vision.look_limits(action.limits, size)
 
     def _add_picture(self, index: int, encoded: Encoded) -> None:
         picture = self._pictures[index].picture

@@ -40,6 +40,8 @@ class AskOptions(TypedDict, total=False):
     presence_penalty: float
     min_pixels: int | None
     max_pixels: int | None
+    first_max_pixels: int | None
+    look_max_pixels: int | None
     first_token_share: float | None
     keep_logits: bool
     history: Sequence[tuple[str, str]]
@@ -61,6 +63,8 @@ TYPES: dict[str, tuple[Kinds, str]] = {
     "presence_penalty": (Real, "a number"),
     "min_pixels": ((Integral, NOTHING), "a whole number or None"),
     "max_pixels": ((Integral, NOTHING), "a whole number or None"),
+    "first_max_pixels": ((Integral, NOTHING), "a whole number or None"),
+    "look_max_pixels": ((Integral, NOTHING), "a whole number or None"),
     "first_token_share": ((Real, NOTHING), "a number or None"),
     "keep_logits": (bool, "True or False"),
     "history": (Sequence, "a sequence of questions with their answers"),
@@ -78,13 +82,21 @@ class Options:
     ``assistant_prefix``: text that the assistant's first turn begins with. ``max_new_tokens``: for
     each turn. ``max_looks``: rounds of looking again, each of at most ``LOOKS_A_TURN`` regions;
     None: as many as the model's way of looking has, which of VPT is one. A call that is answered in
-    words is a round. ``temperature``, ``top_k``, ``top_p``, ``seed``: sampling; at temperature 0
-    the likeliest token is taken. ``presence_penalty``: what the logits of the tokens lose that the
-    turn has generated already, from -2 to 2. ``min_pixels``, ``max_pixels``: of each picture as the
-    model is shown it, and of each look that has no limits of its own, within the bundle's, which
-    they are where they are None. ``first_token_share``: of the visual tokens of each picture as it
-    is first shown, the share that the language model is given, more than 0 and at most 1, but 64 of
-    them at least; None: what the bundle's budget says, else all. A look is always given whole.
+    words is a round.
+
+    ``temperature``, ``top_k``, ``top_p``, ``seed``: sampling; at temperature 0 the likeliest token
+    is taken. ``presence_penalty``: what the logits of the tokens lose that the turn has generated
+    already, from -2 to 2.
+
+    ``min_pixels``, ``max_pixels``: of each picture as the model is shown it, and of each look that
+    has no limits of its own, within the bundle's, which they are where they are None.
+    ``first_max_pixels``: the most of each picture as it is first shown; ``look_max_pixels``: of
+    each look, of one with limits of its own too; None: the manifest's budget, else ``max_pixels``.
+    They may be below the bundle's least. ``first_token_share``: of the visual tokens of each
+    picture as it is first shown, the share that the language model is given, more than 0 and at
+    most 1, but 64 of them at least; None: the manifest's budget, else all. A look is always given
+    whole.
+
     ``keep_logits``: keep the logits of every generated token in the turns. ``history``: earlier
     questions about the picture and their answers, oldest first, each an ``Exchange`` or a pair of
     texts. The picture stands with the first of them, and the sentence with the new question alone;
@@ -108,6 +120,8 @@ class Options:
     presence_penalty: float = 0.0
     min_pixels: int | None = None
     max_pixels: int | None = None
+    first_max_pixels: int | None = None
+    look_max_pixels: int | None = None
     first_token_share: float | None = None
     keep_logits: bool = False
     history: Sequence[tuple[str, str]] = ()

@@ -26,6 +26,7 @@ from vpt_edge.runtime.request import Request
 from vpt_edge.runtime.result import Answer, Event, Finished
 from vpt_edge.runtime.sampler import Sampler
 from vpt_edge.runtime.sessions import open_session
+from vpt_edge.runtime.view_limits import ViewLimits, check_budget
 from vpt_edge.runtime.vision import PictureFeatures, Vision
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Pipeline:
             self._chat = chat.result()
         self._chat.check(model.manifest.tokens, self._perception.token_ids)
         self._vision = Vision(model.manifest, self._perception, self._sessions)
+        check_budget(model.manifest, self._vision.token_pixels)
         decoder = self._sessions["decoder"]
         self._decoder = Decoder(model, self._perception, decoder, self._vision.project)
 
@@ -173,7 +175,7 @@ class Pipeline:
         sampler = Sampler(
             asked.temperature, asked.top_k, asked.top_p, asked.seed, asked.presence_penalty
         )
-        limits = self._vision.limits(asked.min_pixels, asked.max_pixels)
+        limits = ViewLimits(asked, self.bundle.manifest, self._vision)
         encoded = image if isinstance(image, EncodedPicture) else self.encode(image)
         encoded.check(self)
         budget = self.bundle.manifest.budget

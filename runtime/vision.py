@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
 from vpt_edge.runtime.context import Encoded
-from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.finite import check_finite
 from vpt_edge.runtime.image import resize
 from vpt_edge.runtime.models import open_encoder, open_tower
+from vpt_edge.runtime.processor import MERGE
 from vpt_edge.runtime.reduction import reduce_tokens
 
 if TYPE_CHECKING:
@@ -54,31 +53,10 @@ class Vision:
         if perception.encoder is not None:
             self._encoder = open_encoder(perception.encoder)
 
-    def limits(self, min_pixels: int | None, max_pixels: int | None) -> ImageConfig:
-        """The bundle's limits, or narrower ones. Raises PromptError for others."""
-        image = self._manifest.image
-        least = image.min_pixels if min_pixels is None else min_pixels
-        most = image.max_pixels if max_pixels is None else max_pixels
-        if not image.min_pixels <= least <= most <= image.max_pixels:
-            raise PromptError(
-                f"found min_pixels {least}, max_pixels {most}; expected them within the bundle's "
-                f"{image.min_pixels} to {image.max_pixels}",
-                "ask within them, or export with others: vpt-export --min-pixels --max-pixels",
-            )
-        return replace(image, min_pixels=least, max_pixels=most)
-
-    def look_limits(self, limits: tuple[int, int], size: Size) -> ImageConfig:
-        """Those of a look of ``size``, least and most pixels, as far as the bundle's reach.
-
-        What would be enlarged beyond what the graph takes is shown within the bundle's.
-        """
-        image = self._manifest.image
-        most = min(limits[1], image.max_pixels)
-        own = replace(image, min_pixels=min(limits[0], most), max_pixels=most)
-        _, _, largest = self._manifest.graphs["vision_encoder"].bounds["tokens"]
-        if self.outline(size, own).tokens > largest:
-            return image
-        return own
+    @property
+    def token_pixels(self) -> int:
+        """The pixels of one visual token."""
+        return (self._tower.patch * MERGE) ** 2
 
     def outline(self, size: Size, limits: ImageConfig | None = None) -> Encoded:
         """What ``encode`` makes of a picture of ``size``, without its values: (tokens, 0).
