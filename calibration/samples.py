@@ -179,19 +179,13 @@ def _each(
             sample = make(entry, source.parent)
             # Of any kind of checkpoint: the same placeholders are refused.
             question_text(sample.question, sample.perception, KINDS[0])
-            _check_mode(sample.perception, modes)
+            if sample.perception not in modes:
+                known = f"this model is asked in one of: {', '.join(modes)}"
+                raise VptError(f"perception is {sample.perception!r}, {known}", "leave it out")
         except VptError as error:
             raise VptError(f"{source}, {where}: {error.problem}", error.fix) from error
         samples.append(sample)
     return samples
-
-
-def _check_mode(mode: Mode, modes: Sequence[Mode]) -> None:
-    """Raise VptError for a mode in which the model cannot be asked."""
-    if mode not in modes:
-        known = ", ".join(modes)
-        problem = f"perception is {mode!r}, this model is asked in one of: {known}"
-        raise VptError(problem, "leave perception out of the entry")
 
 
 def _line(text: str, folder: Path) -> Sample:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from vpt_edge.runtime.image import resize
@@ -147,8 +148,8 @@ def box_in_picture(box: Box, view: View) -> Box:
     All of what it shows is in it, where a pixel of one is no whole number of the other's.
     """
     left, top, right, bottom = view.box
-    across = (right - left) / max(1, view.size[0])
-    down = (bottom - top) / max(1, view.size[1])
+    across = Fraction(right - left, max(1, view.size[0]))
+    down = Fraction(bottom - top, max(1, view.size[1]))
     return (
         left + math.floor(box[0] * across),
         top + math.floor(box[1] * down),

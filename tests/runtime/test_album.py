@@ -46,6 +46,11 @@ def test_a_crop_of_crops_is_where_it_says(data: st.DataObject) -> None:
         assert tuple(pixels[-1, -1, :2] + 1) == box[2:]
 
 
+def test_the_whole_of_what_was_enlarged_is_the_whole_of_its_source() -> None:
+    view = View(0, (0, 0, 15, 1), (113, 1), (113, 1))
+    assert box_in_picture((0, 0, 113, 1), view) == (0, 0, 15, 1)  # 113 * (15 / 113) is above 15
+
+
 @given(st.data())
 def test_what_was_enlarged_lies_within_its_source(data: st.DataObject) -> None:
     source = data.draw(boxes(300, 200))
