@@ -43,11 +43,11 @@ OWN = ("Qwen2VL", "Qwen2_5_VL")  # one is in the name of each of Qwen's processo
 
 @dataclass(frozen=True)
 class _Limits:
-    """As the file has them; the defaults are those of PROTOCOL 4."""
+    """As the file has them; the default is that of PROTOCOL 4."""
 
+    min_pixels: Area
+    max_pixels: Area
     image_resolution: Annotated[int, Range(MIN_SIDE, 100_000)] = 512
-    min_pixels: Area = 56 * 56
-    max_pixels: Area = 12845056
 
 
 def image_limits(folder: Path, processor: Processor, *, shrinks: bool = True) -> ImageConfig:
@@ -90,8 +90,11 @@ def _limits(data: Mapping[str, Any], file: Path, processor: Processor) -> ImageC
     name = data.get("image_processor_type")
     if name is not None and not any(own in str(name) for own in OWN):
         raise value_error(f"{file}: image_processor_type", name, f"one of {OWN[0]}")
-    values = {key: data[key] for key in ("image_resolution",) if key in data}
-    limits = read_fields(_Limits, {**values, **_pixel_limits(data, file)}, file)
+    values: dict[str, Any] = {key: getattr(processor, key) for key in EDGES}
+    values |= _pixel_limits(data, file)
+    if "image_resolution" in data:
+        values["image_resolution"] = data["image_resolution"]
+    limits = read_fields(_Limits, values, file)
     least = processor.factor**2
     if limits.max_pixels < least:
         raise value_error(

@@ -31,12 +31,15 @@ THINNEST = 200  # the largest aspect ratio that transformers shows
 @dataclass(frozen=True)
 class Processor:
     """The processor of one family: ``patch`` is the side of a patch in pixels, ``mean`` and ``std``
-    are of each channel, for values from 0 to 1.
+    are of each channel, for values from 0 to 1. ``min_pixels`` and ``max_pixels`` of a picture are
+    those of a checkpoint that says nothing of them.
     """
 
     patch: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    min_pixels: int
+    max_pixels: int
 
     @property
     def factor(self) -> int:

@@ -28,6 +28,8 @@ PROCESSOR = Processor(
     patch=14,
     mean=(0.48145466, 0.4578275, 0.40821073),  # CLIP's
     std=(0.26862954, 0.26130258, 0.27577711),
+    min_pixels=3136,
+    max_pixels=12845056,
 )
 SPLIT = (  # of text into words, before the tokenizer's merges
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
     Floats = NDArray[np.float32]
 
-PROCESSOR = Processor(patch=16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+PROCESSOR = Processor(
+    patch=16,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    min_pixels=65536,
+    max_pixels=16777216,
+)
 TAPS = 4  # rows of the learned positions that a patch lies between
 
 

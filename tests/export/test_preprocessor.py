@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from checkpoints import Copy, refused, set_value
@@ -20,6 +20,10 @@ from vpt_edge.export.preprocessor import (
 from vpt_edge.runtime.errors import CheckpointError
 from vpt_edge.runtime.manifest import ImageConfig
 from vpt_edge.runtime.models.qwen2_vl import PROCESSOR as QWEN
+from vpt_edge.runtime.models.qwen3_vl import PROCESSOR as QWEN3
+
+if TYPE_CHECKING:
+    from vpt_edge.runtime.processor import Processor
 
 
 def write(folder: Path, values: dict[str, Any], name: str = PREPROCESSOR) -> None:
@@ -43,6 +47,20 @@ def test_limits_come_from_the_preprocessor_where_there_is_one(copy: Copy) -> Non
     assert (image.min_pixels, image.max_pixels) == (5000, 100000)
     (folder / PREPROCESSOR).unlink()
     assert Checkpoint.open(str(folder)).image.min_pixels == 3136
+
+
+@pytest.mark.parametrize(
+    ("processor", "least", "most"), [(QWEN, 3136, 12845056), (QWEN3, 65536, 16777216)]
+)
+@pytest.mark.parametrize("values", [None, {}, {"size": None, "min_pixels": None}])
+def test_what_no_file_says_is_the_familys_own(
+    values: dict[str, Any] | None, processor: Processor, least: int, most: int, tmp_path: Path
+) -> None:
+    if values is not None:
+        write(tmp_path, {**values, "patch_size": processor.patch})
+    assert image_limits(tmp_path, processor, shrinks=False) == ImageConfig(None, least, most)
+    write(tmp_path, {"max_pixels": 1000000})
+    assert image_limits(tmp_path, processor, shrinks=False) == ImageConfig(None, least, 1000000)
 
 
 @needs_golden
