@@ -4,14 +4,16 @@ axes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from vpt_edge.runtime.sessions.plan import Profile, Shape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vpt_edge.runtime.manifest import Graph, Tensor
 
-    Bounds = dict[str, tuple[int, int, int]]
+Bounds: TypeAlias = dict[str, tuple[int, int, int]]
 
 BUCKETS = (4, 2, 1)  # a bucket reaches up to the largest size divided by this
 # The longest sequence of a step. TensorRT-RTX writes all weights into the plan once more for a
@@ -31,7 +33,7 @@ def make_profiles(graph: Graph, library: str) -> tuple[Profile, ...]:
         return _decoder(graph, STEP[library])
     profiles = dict[str, Profile]()
     for divisor in BUCKETS:
-        bounds = {axis: _bucket(graph.bounds[axis], divisor) for axis in axes}
+        bounds = _bucket(graph, axes, divisor)
         name = f"to {bounds[axes[0]][2]} {axes[0]}"
         profiles.setdefault(name, _profile(name, graph, bounds))
     return tuple(profiles.values())
@@ -46,17 +48,32 @@ def _decoder(graph: Graph, step: int) -> tuple[Profile, ...]:
     return _profile("step", graph, {"sequence": (1, 1, step)}), prefill
 
 
-def _bucket(bound: tuple[int, int, int], divisor: int) -> tuple[int, int, int]:
-    """Whole multiples of the least size, for an axis such as ``patches`` comes in fours; tuned for
-    the largest.
+def _bucket(graph: Graph, axes: Sequence[str], divisor: int) -> Bounds:
+    """The bounds of ``axes`` in a bucket, which is tuned for the largest size of the first of them.
+
+    Of another axis that size has what goes with it as usual: windows, of which a picture that is
+    one row has several times as many as a square one of as many patches.
+    """
+    tops = {axis: _top(graph.bounds[axis], divisor) for axis in axes}
+    _, whole, _ = graph.bounds[axes[0]]
+    bounds = Bounds()
+    for axis, top in tops.items():
+        least, usual, _ = graph.bounds[axis]
+        share = -(-usual * tops[axes[0]] // max(whole, 1))  # rounded up
+        bounds[axis] = (least, min(max(share, least), top), top)
+    return bounds
+
+
+def _top(bound: tuple[int, int, int], divisor: int) -> int:
+    """The largest size of a bucket: whole multiples of the least, for an axis such as ``patches``
+    comes in fours.
     """
     least, _, largest = bound
     if divisor == 1:
-        return least, largest, largest
+        return largest
     unit = max(least, 1)
     units = -(-(largest // unit) // divisor)  # rounded up
-    top = min(units * unit, largest)
-    return least, top, top
+    return min(units * unit, largest)
 
 
 def _profile(name: str, graph: Graph, bounds: Bounds) -> Profile:

@@ -65,6 +65,50 @@ def test_every_picture_has_a_bucket(most: int, part: float) -> None:
         assert profile.name == f"to {top} patches"
 
 
+def windowed_encoder(most: int) -> Graph:
+    """Qwen2.5-VL's, whose windows have four visual tokens a side."""
+    usual = min(256, most)
+    inputs = (
+        Tensor("patches", "float32", (1, "patches", 1176)),
+        Tensor("slots", "int64", ("windows", 64)),
+    )
+    bounds = {
+        "patches": (4, 4 * usual, 4 * most),
+        "tokens": (1, usual, most),
+        "windows": (1, -(-usual // 16), -(-most // 4)),
+    }
+    return Graph("vision_encoder.onnx", inputs, (), bounds)
+
+
+def test_windows_are_those_of_a_square_picture_and_reach_to_a_row() -> None:
+    made = make_profiles(windowed_encoder(2048), "tensorrt")
+    assert [profile.shapes["slots"] for profile in made] == [
+        ((1, 64), (32, 64), (128, 64)),
+        ((1, 64), (64, 64), (256, 64)),
+        ((1, 64), (128, 64), (512, 64)),
+    ]
+    assert [profile.shapes["patches"][1] for profile in made] == [
+        (1, 2048, 1176),
+        (1, 4096, 1176),
+        (1, 8192, 1176),
+    ]
+
+
+@given(most=sizes, rows=st.integers(1, 70), columns=st.integers(1, 5000))
+def test_the_patches_of_a_picture_alone_choose_its_bucket(
+    most: int, rows: int, columns: int
+) -> None:
+    tokens = rows * columns
+    if tokens > most:
+        return
+    windows = -(-rows // 4) * -(-columns // 4)
+    made = make_profiles(windowed_encoder(most), "tensorrt")
+    patches = {"patches": (1, 4 * tokens, 1176)}
+    shapes = {**patches, "slots": (windows, 64)}
+    expected = next(p for p in made if p.shapes["patches"][2][1] >= 4 * tokens)
+    assert first(made, shapes) is expected
+
+
 def test_the_buckets_of_the_released_checkpoints() -> None:
     assert [profile.name for profile in make_profiles(vision_encoder(324), "tensorrt")] == [
         "to 324 patches",
