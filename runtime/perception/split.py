@@ -115,3 +115,19 @@ def split(text: str, markup: Markup) -> tuple[str | None, str]:
     thoughts = "".join(part.text for part in parts if part.is_thought)
     shown = "".join(part.text for part in parts if not part.is_thought)
     return thoughts or None, shown
+
+
+def without_thoughts(text: str, markup: Markup) -> str:
+    """``text`` without its thoughts, calls and all; a tag of thoughts within a call is none."""
+    if markup.thoughts is None:
+        return text
+    thinking, _ = markup.thoughts
+    closings = dict([*markup.spans, markup.thoughts])
+    said = ""
+    while (opening := find_first(tuple(closings), text)) is not None:
+        before, _, behind = text.partition(opening)
+        inside, closing, text = behind.partition(closings[opening])
+        said += before
+        if opening != thinking:
+            said += f"{opening}{inside}{closing}"
+    return said + text

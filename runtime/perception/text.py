@@ -16,7 +16,7 @@ from vpt_edge.runtime.perception.example import write_call
 from vpt_edge.runtime.perception.hand_back import refuse, render_hand_back
 from vpt_edge.runtime.perception.looks import read_call
 from vpt_edge.runtime.perception.rules import RulesConfig
-from vpt_edge.runtime.perception.split import Markup, split
+from vpt_edge.runtime.perception.split import Markup, split, without_thoughts
 from vpt_edge.runtime.perception.thoughts import prefix_of, tags_of
 from vpt_edge.runtime.perception.wording import (
     MODES,
@@ -165,7 +165,7 @@ class TextPerception:
     def _read_calls(self, text: str, views: Sequence[View]) -> list[Outcome]:
         """What each call in ``text`` gets; calls within thoughts are none."""
         rules = self._rules
-        _, said = split(text, Markup(self.thoughts))
+        said = without_thoughts(text, self._markup)
         outcomes: list[Outcome] = []
         for content in find_calls(said, rules.call, rules.turn.stop):
             try:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vpt_edge.runtime.perception.split import Markup, TextSplitter, split
+from vpt_edge.runtime.perception.split import Markup, TextSplitter, split, without_thoughts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,3 +87,17 @@ def test_no_tag_leaks(text: str) -> None:
         assert not any(word in part for part in shown)  # what is around a tag may join to another
     thoughts, _ = split(text, MARKUP)
     assert thoughts is None or (thoughts == thoughts.strip() and "</think>" not in thoughts)
+
+
+@given(st.lists(st.sampled_from([*WORDS, "a", "b"])).map(" ".join))
+def test_without_thoughts_the_same_is_shown(text: str) -> None:
+    said = without_thoughts(text, MARKUP)
+    _, shown = split(text, MARKUP)
+    thoughts, again = split(said, MARKUP)
+    assert thoughts is None
+    assert again.split() == shown.split()
+
+
+def test_without_thoughts_calls_stay() -> None:
+    text = "<think>a <call>1</call></think>b<call><think>2</call>c<think>d"
+    assert without_thoughts(text, MARKUP) == "b<call><think>2</call>c"

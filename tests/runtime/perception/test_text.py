@@ -231,6 +231,15 @@ def test_a_call_within_thoughts_is_none(manifest: Manifest) -> None:
     assert way.read(f"<think>\n{call()}</think>{call([0, 0, 9, 9])}", VIEWS, 3).goes_on
 
 
+def test_a_tag_of_thoughts_within_a_call_is_none(manifest: Manifest) -> None:
+    """As what is shown has it: the call is hidden, and nothing is thought."""
+    way = way_of(manifest, {"turn.thoughts": {**THINKING, "prompted": False}})
+    for label in ("<think>", "a <think>b</think> sign", "</think>"):
+        said = call([0, 0, 500, 500], label=label)
+        assert len(way.read(said, VIEWS, 3).actions) == 1
+        assert (way.answer(f"A. {said}"), way.thoughts_of(said)) == ("A.", None)
+
+
 def test_a_call_that_is_cut_off_is_text(manifest: Manifest) -> None:
     said = call()
     way = way_of(manifest, {})
