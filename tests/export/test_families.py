@@ -108,6 +108,37 @@ def test_a_sharded_checkpoint_is_the_same(family: str, tmp_path: Path) -> None:
     assert all(torch.equal(checkpoint.read(name), original[name]) for name in names)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_merged_lora_is_read_and_one_that_is_not_is_named(family: str, tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "checkpoint", family)
+    base = load_file(folder / "model.safetensors")
+    adapted = [name for name in base if name.endswith(("q_proj.weight", "attn.qkv.weight"))]
+    assert any("visual" in name for name in adapted) and any("layers" in name for name in adapted)
+    random = torch.Generator().manual_seed(11)
+    down = {name: torch.randn(2, base[name].shape[1], generator=random) for name in adapted}
+    up = {name: torch.randn(base[name].shape[0], 2, generator=random) for name in adapted}
+
+    def merge(tensors: Tensors) -> None:
+        for name in adapted:
+            tensors[name] = base[name] + up[name] @ down[name]
+
+    def attach(tensors: Tensors) -> None:
+        for name in adapted:
+            module = name.removesuffix("weight")
+            tensors[f"{module}base_layer.weight"] = base[name]
+            tensors[f"{module}lora_A.default.weight"] = down[name]
+            tensors[f"{module}lora_B.default.weight"] = up[name]
+            del tensors[name]
+
+    change_tensors(folder, merge)
+    checkpoint = Checkpoint.open(str(folder))
+    for name in adapted:
+        assert torch.equal(checkpoint.read(name), base[name] + up[name] @ down[name])
+    change_tensors(folder, attach)
+    with pytest.raises(CheckpointError, match=r"adapter is not merged: .*lora_A"):
+        Checkpoint.open(str(folder))
+
+
 def test_pixels_are_those_that_are_asked_for(tmp_path: Path) -> None:
     source = str(write_checkpoint(tmp_path / "checkpoint", "qwen2_vl"))
     checkpoint = Checkpoint.open(source)
