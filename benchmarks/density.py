@@ -36,7 +36,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PRODUCT = ("runtime", "live", "server", "device", "engines", "calibration", "export", "commands")
+PRODUCT = (
+    *("runtime", "live", "server", "device", "engines", "calibration", "tuning", "export"),
+    "commands",
+)
 COLUMNS = 100
 TOTAL = "all"
 

@@ -15,6 +15,7 @@ from vpt_edge.calibration.samples import too_many
 from vpt_edge.runtime.errors import ImageError, PromptError, VptError
 
 if TYPE_CHECKING:
+    from PIL import Image
     from typing_extensions import Unpack
 
     from vpt_edge.calibration.metrics import Metric
@@ -132,8 +133,15 @@ def evaluate(
     return outcomes
 
 
-def ask(pipeline: Pipeline, sample: Sample, **options: Unpack[AskOptions]) -> Answer:
+def ask(
+    pipeline: Pipeline,
+    sample: Sample,
+    pictures: Sequence[Image.Image] = (),
+    **options: Unpack[AskOptions],
+) -> Answer:
     """The answer to a sample, which has chosen its perception, at temperature 0.
+
+    ``pictures``: what ``open_all`` gave, where that was done before.
 
     Raises ImageError and PromptError for what cannot be shown or asked.
     """
@@ -141,7 +149,7 @@ def ask(pipeline: Pipeline, sample: Sample, **options: Unpack[AskOptions]) -> An
     asked: AskOptions = {**options, "perception": sample.perception, "temperature": 0.0}
     with warnings.catch_warnings():  # the samples have chosen their perception
         warnings.filterwarnings("ignore", ".* was trained to look again", UserWarning)
-        return pipeline.ask(sample.open_all(), sample.question, **asked)
+        return pipeline.ask(list(pictures) or sample.open_all(), sample.question, **asked)
 
 
 def describe_answer(

@@ -8,44 +8,38 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from vpt_edge.runtime.errors import BundleError
+from vpt_edge.runtime.fields import (
+    Bound,
+    Count,
+    DType,
+    FileName,
+    GraphFile,
+    Name,
+    Number,
+    Pixels,
+    Section,
+    Sha256,
+    Side,
+    TokenId,
+)
 from vpt_edge.runtime.schema import (
     EXPORT_AGAIN,
     Choice,
-    Pattern,
     Range,
     brief,
     label,
     parse_json,
     read_as,
 )
+from vpt_edge.runtime.tuned import Tuned
 
 SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 SEAL = "sha256"  # the key of the manifest's own hash
 MOST_BYTES = 1 << 26  # of a manifest
-
-# No file holds more: numbers above would only wait for their turn to fill the memory.
-Count: TypeAlias = Annotated[int, Range(1, 1 << 24)]
-Pixels: TypeAlias = Annotated[int, Range(1, 1 << 31)]
-TokenId: TypeAlias = Annotated[int, Range(0, (1 << 24) - 1)]
-Number: TypeAlias = Annotated[float, Range(-1e300, 1e300)]
-FileName: TypeAlias = Annotated[
-    str, Pattern("a plain file name", r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-]
-GraphFile: TypeAlias = Annotated[
-    str, Pattern("a plain file name that ends in .onnx", r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\.onnx")
-]
-Name: TypeAlias = Annotated[str, Pattern("a name", r"[A-Za-z_][A-Za-z0-9_.]{0,127}")]
-Sha256: TypeAlias = Annotated[str, Pattern("a sha256", r"[0-9a-f]{64}")]
-DType: TypeAlias = Annotated[
-    str, Choice(("float32", "float16", "int8", "int32", "int64", "uint8", "bool"))
-]
-Side: TypeAlias = Count | Name
-Bound: TypeAlias = Annotated[int, Range(0, 1 << 31)]
-Section: TypeAlias = Annotated[int, Range(0, 1 << 16)]
 
 
 @dataclass(frozen=True)
@@ -172,13 +166,15 @@ class Budget:
     None is the bundle's own way: pictures in as many pixels as ``ImageConfig`` says, every visual
     token of them, and a token a step. ``first_max_pixels``: of each picture as it is first shown;
     ``look_max_pixels``: of each look; ``first_token_share``: of a first view's visual tokens that
-    are kept; ``draft_tokens``: the most that are looked up and verified in one pass.
+    are kept; ``draft_tokens``: the most that are looked up and verified in one pass. ``tuned``: why
+    the first three are what they are, where vpt-tune has set them.
     """
 
     first_max_pixels: Pixels | None = None
     look_max_pixels: Pixels | None = None
     first_token_share: Annotated[float, Range(1e-6, 1)] | None = None
     draft_tokens: Annotated[int, Range(0, 1 << 10)] | None = None
+    tuned: Tuned | None = None
 
 
 @dataclass(frozen=True)
@@ -282,14 +278,23 @@ def read_block(cls: type[Any], block: dict[str, Any], where: str) -> Any:
 
 def write_manifest(manifest: Manifest, folder: Path) -> None:
     """Write ``manifest.json`` into ``folder``, with its own hash."""
+    write_sealed(to_object(manifest), folder)
+
+
+def to_object(manifest: Manifest) -> dict[str, Any]:
+    """``manifest`` as JSON types, without its seal."""
     data = dataclasses.asdict(manifest)
     data["budget"] = {key: value for key, value in data["budget"].items() if value is not None}
     if not data["budget"]:
         del data["budget"]
-    write_sealed(data, folder)
+    return data
 
 
 def write_sealed(data: Mapping[str, Any], folder: Path) -> None:
     """Write ``data`` as the manifest in ``folder``; its seal is put behind the rest."""
-    text = json.dumps({**data, SEAL: seal(data)}, indent=1)
-    (folder / MANIFEST).write_text(text + "\n", "utf-8")
+    (folder / MANIFEST).write_text(sealed_text(data), "utf-8")
+
+
+def sealed_text(data: Mapping[str, Any]) -> str:
+    """``data`` as a manifest's text, with its seal."""
+    return json.dumps({**data, SEAL: seal(data)}, indent=1) + "\n"

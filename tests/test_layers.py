@@ -24,8 +24,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "device": {"runtime"},
     "engines": {"runtime"},
     "calibration": {"runtime"},
+    "tuning": {"calibration", "runtime"},
     "export": {"calibration", "runtime"},
-    "commands": {"calibration", "device", "engines", "export", "live", "runtime", "server"},
+    "commands": {
+        *("calibration", "device", "engines", "export", "live", "runtime", "server", "tuning"),
+    },
 }
 RUNTIME_CORE = {
     *("pipeline", "encoded_picture", "request", "album", "turn_text"),

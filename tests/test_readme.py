@@ -17,6 +17,7 @@ from vpt_edge.commands.eval import _parser as eval_parser
 from vpt_edge.commands.export import _parser as export_parser
 from vpt_edge.commands.run import _parser as run_parser
 from vpt_edge.commands.serve import _parser as serve_parser
+from vpt_edge.commands.tune import _parser as tune_parser
 
 README = (ROOT / "README.md").read_text("utf-8")
 PARSERS = {
@@ -24,6 +25,7 @@ PARSERS = {
     "vpt-run": run_parser,
     "vpt-serve": serve_parser,
     "vpt-eval": eval_parser,
+    "vpt-tune": tune_parser,
     "vpt-build": build_parser,
     "vpt-doctor": doctor_parser,
     "vpt-bench": bench_parser,

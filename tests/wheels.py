@@ -9,7 +9,10 @@ from pathlib import Path
 
 from golden import ROOT
 
-PACKAGES = ["runtime", "live", "server", "device", "engines", "calibration", "export", "commands"]
+PACKAGES = [
+    *("runtime", "live", "server", "device", "engines", "calibration", "tuning", "export"),
+    "commands",
+]
 
 
 def build_wheel(work: Path, target: Path) -> Path:

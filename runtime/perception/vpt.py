@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.runtime.chat import Message, check_text, refuse_literals
 from vpt_edge.runtime.errors import BundleError
+from vpt_edge.runtime.fields import Pixels, TokenId
 from vpt_edge.runtime.interface import check_ids, expect
-from vpt_edge.runtime.manifest import MANIFEST, Pixels, TokenId, read_block
+from vpt_edge.runtime.manifest import MANIFEST, read_block
 from vpt_edge.runtime.perception.actions import GRID, Crop, Decision, Reencode
 from vpt_edge.runtime.perception.vpt_question import (
     SENTENCES,

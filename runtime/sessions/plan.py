@@ -22,7 +22,7 @@ import numpy as np
 
 from vpt_edge.runtime.errors import BundleError, SessionError
 from vpt_edge.runtime.external_data import read_external_data
-from vpt_edge.runtime.manifest import Bound, Number
+from vpt_edge.runtime.fields import Bound, Number
 from vpt_edge.runtime.schema import parse_json, read_as
 
 if TYPE_CHECKING:

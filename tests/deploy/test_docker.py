@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 FOLDER = ROOT / "deploy" / "docker"
 FILES = sorted(FOLDER.glob("*.Dockerfile"))
 PACKAGES = {
-    *("runtime", "live", "server", "device", "engines", "calibration", "export", "commands"),
+    *("runtime", "live", "server", "device", "engines", "calibration", "tuning", "export"),
+    "commands",
 }
 BUILD_TOOLS = re.compile(
     r"\b(?:gcc|g\+\+|make|build-essential|git|pip|python3-venv|[\w.+-]+-dev)\b"

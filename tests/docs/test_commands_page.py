@@ -18,9 +18,11 @@ from vpt_edge.device.tables import TITLES, Figure, Report
 from vpt_edge.device.v4l2 import Camera, Mode
 from vpt_edge.runtime.result import Usage
 from vpt_edge.runtime.sessions.plan import Platform
+from vpt_edge.tuning.candidate import Candidate, Setting
+from vpt_edge.tuning.table import Row
 
 PAGE = (ROOT / "docs" / "commands.md").read_text("utf-8")
-WITH_JSON = ("export", "run", "eval", "build", "doctor", "bench")
+WITH_JSON = ("export", "run", "eval", "tune", "build", "doctor", "bench")
 NAMES = (*WITH_JSON, "watch", "serve")
 ROW = re.compile(r"^\| (`.+?) \| (.*) \|$", re.MULTILINE)
 QUOTED = re.compile(r"`([^`]+)`")
@@ -100,6 +102,8 @@ def known_keys(name: str) -> set[str]:
     elif name == "eval":
         keys |= field_names(Agreement) | set(Latency._fields)
         keys.remove("other_accuracy")  # of the five that are there for both
+    elif name == "tune":
+        keys |= field_names(Row, Candidate, Setting) - {"candidate", "setting", "cost"}
     elif name == "build":
         keys |= field_names(Platform) | dict_keys(ROOT / "engines" / "build.py", {"build"})
         keys -= {"task", "job"}  # what the process is told

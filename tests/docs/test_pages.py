@@ -36,6 +36,7 @@ from vpt_edge.runtime.models.qwen3_vl import Qwen3VLConfig
 from vpt_edge.runtime.perception.none import NoneConfig
 from vpt_edge.runtime.perception.rules import RulesConfig
 from vpt_edge.runtime.perception.vpt import VptConfig
+from vpt_edge.runtime.tuned import Tuned
 
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
@@ -151,6 +152,7 @@ def test_the_bundle_page_names_every_key_of_the_manifest() -> None:
         ("parity", Parity),
         ("gate", Gate),
         ("budget", Budget),
+        ("tuned", Tuned),
     ],
 )
 def test_the_bundle_page_names_every_key_of_a_block(key: str, block: type) -> None:
