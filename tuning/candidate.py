@@ -12,6 +12,7 @@ class Setting:
 
     first_max_pixels: int | None = None
     look_max_pixels: int | None = None
+    first_token_share: float | None = None
 
     def options(self) -> dict[str, Any]:
         """What ``ask`` is told; nothing of what is as exported."""
@@ -45,6 +46,8 @@ class Candidate:
             parts.append(f"first view {self.setting.first_max_pixels:,} px")
         if self.setting.look_max_pixels is not None:
             parts.append(f"looks {self.setting.look_max_pixels:,} px")
+        if self.setting.first_token_share is not None:
+            parts.append(f"{self.setting.first_token_share:.0%} of the first view's tokens")
         if self.threads is not None:
             unit = "thread" if self.threads == 1 else "threads"
             parts.append(f"{self.threads} {unit}")

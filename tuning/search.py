@@ -118,11 +118,13 @@ class Search:
         sizes = []
         for index in self._order[: space.MEASURED]:
             sizes += [picture.size for picture in self._task.samples[index].open_all()]
-        tokens = list[int]()
+        looked = list[int]()
         for reply in default.replies.values():
-            tokens += reply.looked_tokens
-        candidates = space.first_candidates(manifest, sizes)
-        candidates += space.look_candidates(manifest, tokens)
+            looked += reply.looked_tokens
+        tokens = space.count_first_tokens(manifest, sizes)
+        candidates = space.first_candidates(manifest, tokens)
+        candidates += space.look_candidates(manifest, looked)
+        candidates += space.token_candidates(tokens)
         candidates.sort(key=lambda candidate: candidate.cost)
         if self._task.device == "cpu" and HAS_AFFINITY:
             candidates += space.thread_candidates(host.usable_cores())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vpt_edge.runtime.models import open_tower
 from vpt_edge.runtime.perception import open_perception
+from vpt_edge.runtime.reduction import count_tokens
 from vpt_edge.tuning.candidate import DEFAULT, Candidate, Setting
 
 if TYPE_CHECKING:
@@ -22,26 +23,30 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.manifest import Manifest
 
 SIDES = (0.75, 0.625, 0.5)  # of a picture's side: 56, 39 and 25 % of its pixels
+TOKEN_SHARES = (0.75, 0.5)  # of a first view's visual tokens
 MEASURED = 64  # samples whose pictures say what is shown
 MERGE = 2  # patches a side of a visual token
 # Of an answer's work, as a guess that orders the trials: the first view's part, and a look's.
 FIRST_WORK = 0.6
 LOOK_WORK = 0.4
+PREFILL_WORK = 0.3  # of the first view's, behind the vision encoder
 
 
-def first_candidates(manifest: Manifest, sizes: Sequence[Size]) -> list[Candidate]:
-    """Fewer pixels of the first views of pictures of ``sizes``, the largest first.
-
-    Of whole tokens: a share of what is shown of the picture in the middle.
-    """
+def count_first_tokens(manifest: Manifest, sizes: Sequence[Size]) -> list[int]:
+    """The visual tokens of the first view of pictures of ``sizes``, as exported."""
     tower = open_tower(manifest)
     perception = open_perception(manifest)
-    shown = list[int]()
+    tokens = list[int]()
     for size in sizes:
-        _, rows, columns = tower.grid(perception.first_size(size) or size, manifest.image)
-        shown.append(rows * columns * tower.patch**2)
+        grid = tower.grid(perception.first_size(size) or size, manifest.image)
+        tokens.append(tower.tokens(grid))
+    return tokens
+
+
+def first_candidates(manifest: Manifest, tokens: Sequence[int]) -> list[Candidate]:
+    """Fewer pixels of first views, of which the default's have so many visual ``tokens``."""
     candidates = []
-    for side, pixels in _shares(manifest, shown):
+    for side, pixels in _shares(manifest, tokens):
         cost = FIRST_WORK * side**2 + LOOK_WORK
         candidates.append(Candidate(0, Setting(first_max_pixels=pixels), cost=cost))
     return candidates
@@ -49,25 +54,37 @@ def first_candidates(manifest: Manifest, sizes: Sequence[Size]) -> list[Candidat
 
 def look_candidates(manifest: Manifest, tokens: Sequence[int]) -> list[Candidate]:
     """Fewer pixels of looks, of which the default's had so many visual ``tokens``."""
-    token_pixels = (open_tower(manifest).patch * MERGE) ** 2
     candidates = []
-    for side, pixels in _shares(manifest, [count * token_pixels for count in tokens]):
+    for side, pixels in _shares(manifest, tokens):
         cost = FIRST_WORK + LOOK_WORK * side**2
         candidates.append(Candidate(0, Setting(look_max_pixels=pixels), cost=cost))
     return candidates
 
 
-def _shares(manifest: Manifest, shown: Sequence[int]) -> list[tuple[float, int]]:
-    """Of SIDES, the most pixels of a picture that has the median of the ``shown`` ones."""
-    if not shown:
+def _shares(manifest: Manifest, tokens: Sequence[int]) -> list[tuple[float, int]]:
+    """Of SIDES, the most pixels of a picture that has the median of the ``tokens``."""
+    if not tokens:
         return []
-    usual = statistics.median_low(shown)
+    usual = statistics.median_low(tokens) * (open_tower(manifest).patch * MERGE) ** 2
     shares = []
     for side in SIDES:
         pixels = math.ceil(usual * side**2)
         if pixels >= manifest.image.min_pixels:
             shares.append((side, pixels))
     return shares
+
+
+def token_candidates(tokens: Sequence[int]) -> list[Candidate]:
+    """Fewer visual tokens of first views, chosen behind the vision encoder; none where pictures
+    with the median of the ``tokens`` keep all.
+    """
+    usual = statistics.median_low(tokens)
+    candidates = []
+    for share in TOKEN_SHARES:
+        if count_tokens(usual, share) < usual:
+            cost = 1 - PREFILL_WORK * (1 - share)
+            candidates.append(Candidate(0, Setting(first_token_share=share), cost=cost))
+    return candidates
 
 
 def thread_candidates(cores: int) -> list[Candidate]:

@@ -27,7 +27,7 @@ def firsts(candidates: list[Candidate]) -> list[int | None]:
 
 
 def test_a_square_picture_loses_whole_tokens(manifest: Manifest) -> None:
-    candidates = space.first_candidates(manifest, [(224, 224)] * 3)
+    candidates = space.first_candidates(manifest, [64, 64, 64])
     assert firsts(candidates) == [168 * 168, 140 * 140, 112 * 112]
     tower = open_tower(manifest)
     for candidate, side in zip(candidates, (6, 5, 4), strict=True):
@@ -40,13 +40,14 @@ def test_a_square_picture_loses_whole_tokens(manifest: Manifest) -> None:
 
 
 def test_the_picture_in_the_middle_counts(manifest: Manifest) -> None:
-    sizes = [(56, 56), (224, 224), (448, 448)]
-    assert firsts(space.first_candidates(manifest, sizes))[0] == 168 * 168
+    tokens = space.count_first_tokens(manifest, [(56, 56), (224, 224), (448, 448)])
+    assert tokens == [4, 64, 256]
+    assert firsts(space.first_candidates(manifest, tokens))[0] == 168 * 168
 
 
 def test_nothing_below_the_least_pixels(manifest: Manifest) -> None:
     limits = replace(manifest.image, min_pixels=140 * 140)
-    few = space.first_candidates(replace(manifest, image=limits), [(224, 224)])
+    few = space.first_candidates(replace(manifest, image=limits), [64])
     assert firsts(few) == [168 * 168, 140 * 140]
 
 
@@ -55,6 +56,13 @@ def test_looks_lose_of_what_the_default_looked_at(manifest: Manifest) -> None:
     pixels = [candidate.setting.look_max_pixels for candidate in candidates]
     assert pixels == [168 * 168, 140 * 140, 112 * 112]
     assert space.look_candidates(manifest, []) == []
+
+
+def test_tokens_are_dropped_of_pictures_that_have_enough() -> None:
+    shares = [each.setting.first_token_share for each in space.token_candidates([256, 400, 4])]
+    assert shares == [0.75, 0.5]
+    assert [each.setting.first_token_share for each in space.token_candidates([80])] == [0.75]
+    assert space.token_candidates([64]) == []
 
 
 def test_fewer_threads_and_further_bundles() -> None:
