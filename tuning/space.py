@@ -80,10 +80,13 @@ def token_candidates(tokens: Sequence[int]) -> list[Candidate]:
     """
     usual = statistics.median_low(tokens)
     candidates = []
+    least = usual
     for share in TOKEN_SHARES:
-        if count_tokens(usual, share) < usual:
+        count = count_tokens(usual, share)
+        if count < least:
             cost = 1 - PREFILL_WORK * (1 - share)
             candidates.append(Candidate(0, Setting(first_token_share=share), cost=cost))
+        least = count
     return candidates
 
 
