@@ -188,6 +188,15 @@ class Parser(argparse.ArgumentParser):
             help="for each turn (default 1024)",
         )
 
+    def add_first_token_share(self) -> None:
+        self.add_argument(
+            "--first-token-share",
+            type=float,
+            metavar="R",
+            help="share of a first view's visual tokens that the language model is given, more "
+            "than 0 and at most 1 (default what the bundle says, else 1)",
+        )
+
     def add_device(self) -> None:
         self.add_argument("--device", default="cpu", help="where the graphs run (default cpu)")
 

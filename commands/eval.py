@@ -61,6 +61,7 @@ def _parser() -> Parser:
         "more than X %% of the answers differ",
     )
     parser.add_max_new_tokens()
+    parser.add_first_token_share()
     parser.add_device()
     parser.add_argument(
         "--report", metavar="R.html", help="write a page with plots and the worst twenty samples"
@@ -86,11 +87,11 @@ def _evaluate(options: argparse.Namespace) -> Evaluation:
     data = read_samples(options.data, open_perception(bundle.manifest).modes)
     for line in data.unreadable:
         warn(f"left out: {line}")
-    outcomes = _outcomes(bundle, data, options)
+    outcomes = _outcomes(bundle, data, options, options.first_token_share)
     others = None
     agreement = None
     if other:
-        others = _outcomes(other, data, options)
+        others = _outcomes(other, data, options, None)
         agreement = compare(outcomes, others)
     name, other_name = _names(options.bundle, options.compare)
     return Evaluation(
@@ -103,7 +104,9 @@ def _check(options: argparse.Namespace) -> None:
 
     from vpt_edge.runtime.errors import VptError
     from vpt_edge.runtime.files import check_file, resolve
+    from vpt_edge.runtime.options import Options
 
+    Options(first_token_share=options.first_token_share)  # refuses it before any sample is asked
     compared = options.compare is not None
     if options.max_drop is not None and not (compared and 0 <= options.max_drop < math.inf):
         raise VptError("--max-drop needs --compare OTHER and a number of points, 0 or more")
@@ -129,7 +132,10 @@ def _names(bundle: str, other: str | None) -> tuple[str, str]:
     return bundle, other
 
 
-def _outcomes(bundle: Bundle, data: Samples, options: argparse.Namespace) -> list[Outcome]:
+def _outcomes(
+    bundle: Bundle, data: Samples, options: argparse.Namespace, share: float | None
+) -> list[Outcome]:
+    """``share``: of the visual tokens of first views; None: as the bundle says."""
     from vpt_edge.calibration.evaluation import evaluate
     from vpt_edge.calibration.metrics import METRICS
     from vpt_edge.runtime.pipeline import Pipeline
@@ -142,6 +148,7 @@ def _outcomes(bundle: Bundle, data: Samples, options: argparse.Namespace) -> lis
             METRICS[options.metric],
             lambda done: bar.show(bundle.path.name, done / total, f"{done} of {total}"),
             max_new_tokens=options.max_new_tokens,
+            first_token_share=share,
             keep_logits=options.compare is not None,
         )
 

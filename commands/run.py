@@ -29,6 +29,7 @@ def _parser() -> Parser:
     parser.add_argument("--also", action="append", metavar="IMAGE", help="a further picture")
     parser.add_perception()
     parser.add_max_new_tokens()
+    parser.add_first_token_share()
     parser.add_argument(
         "--prefix", default="", metavar="TEXT", help="text that the assistant's turn begins with"
     )
@@ -59,6 +60,7 @@ def _run(options: argparse.Namespace) -> None:
             options.question,
             perception=options.perception,
             max_new_tokens=options.max_new_tokens,
+            first_token_share=options.first_token_share,
             assistant_prefix=options.prefix,
         )
         answer = _follow(events, transcript)
@@ -175,7 +177,8 @@ def _print_stats(answer: Answer) -> None:
     usage = answer.usage
     warn(
         f"tokens: {usage.prompt_tokens} prompt, {usage.generated_tokens} generated, "
-        f"{usage.computed_tokens} computed, {usage.reused_tokens} reused; "
+        f"{usage.computed_tokens} computed, {usage.reused_tokens} reused, "
+        f"{usage.dropped_tokens} dropped; "
         f"{usage.vision_runs} vision and {usage.reencoder_runs} re-encoder runs"
     )
     seconds = ", ".join(f"{stage} {value:.3f}" for stage, value in usage.seconds.items())

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vpt_edge.server.settings import Settings
 
 SAMPLING = ("temperature", "top_p", "top_k", "seed")
-LOOKING = ("perception", "max_looks", "assistant_prefix")
+LOOKING = ("perception", "max_looks", "assistant_prefix", "first_token_share")
 
 
 def read_options(
@@ -36,6 +36,7 @@ def read_options(
         "perception": mode,
         "max_looks": fields.count_from("max_looks", 0),
         "assistant_prefix": fields.text("assistant_prefix"),
+        "first_token_share": fields.share("first_token_share"),
         "max_new_tokens": most,
         "history": conversation.history,
         "system": conversation.system,
@@ -55,9 +56,7 @@ def read_sampling(fields: Fields) -> dict[str, Any]:
     temperature = fields.number("temperature")
     if temperature is not None and temperature < 0:
         raise fields.wrong("temperature", temperature, "0 (greedy) or more")
-    top_p = fields.number("top_p")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise fields.wrong("top_p", top_p, "more than 0 and at most 1")
+    top_p = fields.share("top_p")
     top_k = fields.count_from("top_k", 1)
     seed = fields.count_from("seed", 0)
     if not temperature:

@@ -86,6 +86,13 @@ class Fields:
             raise self.wrong(field, value, "a number")
         return value
 
+    def share(self, field: str) -> float | None:
+        """A number of more than 0 and at most 1."""
+        value = self.number(field)
+        if value is not None and not 0 < value <= 1:
+            raise self.wrong(field, value, "more than 0 and at most 1")
+        return value
+
     def count(self, field: str) -> int | None:
         """A whole number."""
         value = self.number(field)

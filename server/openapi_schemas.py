@@ -21,6 +21,10 @@ TEMPERATURE: Schema = {
     "description": "0, the default, takes the likeliest token.",
 }
 TOP_P: Schema = {"type": "number", "exclusiveMinimum": 0, "maximum": 1}
+TOKEN_SHARE: Schema = {
+    **TOP_P,
+    "description": "Of the visual tokens of each picture as it is first shown, those that count.",
+}
 LOOKS: Schema = {
     "type": "integer",
     "minimum": 0,
@@ -84,6 +88,7 @@ CHAT_REQUEST = closed(
     perception=MODE,
     max_looks=LOOKS,
     assistant_prefix=TEXT,
+    first_token_share=TOKEN_SHARE,
 )
 LOOK = shape(
     "kind",
@@ -166,6 +171,7 @@ OLLAMA_OPTIONS = closed(
     perception=MODE,
     max_looks=LOOKS,
     assistant_prefix=TEXT,
+    first_token_share=TOKEN_SHARE,
 )
 OLLAMA_CHAT = closed(
     model=TEXT, messages=items(OLLAMA_MESSAGE), stream=FLAG, think=FLAG, options=OLLAMA_OPTIONS

@@ -60,6 +60,18 @@ def test_json_has_the_pictures_and_the_thoughts(
     assert (look["picture"], look["source"], look["box"]) == (1, 1, [100, 10, 140, 50])
 
 
+def test_a_share_of_the_first_view_is_asked_for(
+    arguments: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    Image.new("RGB", (28 * 12, 28 * 10)).save(tmp_path / "b.png")
+    assert run.main([*arguments, "--first-token-share", "0.75", "--json", "--stats"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["usage"]["dropped_tokens"] == 30
+    assert " reused, 30 dropped; " in printed.err
+    assert run.main([*arguments, "--first-token-share", "0"]) == 2
+    assert "expected more than 0 and at most 1" in capsys.readouterr().err
+
+
 def test_a_plot_replaces_none_of_the_pictures(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -62,6 +62,30 @@ class Reference:
         )
         return np.array(result.logits[0])
 
+    @torch.inference_mode()
+    def logits_without(
+        self, ids: Sequence[int], pictures: Sequence[Image.Image], unseen: Sequence[int]
+    ) -> Array:
+        """The same, of a prompt whose tokens at ``unseen`` keep their positions, and are seen by
+        none.
+        """
+        values, grids = map(torch.from_numpy, self.pixels(pictures))
+        tokens = torch.tensor([list(ids)])
+        kinds = (tokens == self.model.config.image_token_id).int()
+        positions, _ = self.model.model.get_rope_index(tokens, kinds, image_grid_thw=grids)
+        mask = torch.ones_like(tokens)
+        mask[0, list(unseen)] = 0
+        result = self.model(
+            input_ids=tokens,
+            attention_mask=mask,
+            position_ids=positions,
+            pixel_values=values,
+            image_grid_thw=grids,
+            mm_token_type_ids=kinds,
+            use_cache=False,
+        )
+        return np.array(result.logits[0])
+
     def generate(
         self, ids: Sequence[int], pictures: Sequence[Image.Image], count: int
     ) -> list[int]:

@@ -10,6 +10,7 @@ from pictures import noise
 
 from parity.loop import PICTURE, Loop
 from vpt_edge.runtime.models import open_tower
+from vpt_edge.runtime.reduction import reduce_tokens
 
 if TYPE_CHECKING:
     from parity.conftest import Measure
@@ -84,3 +85,36 @@ def test_a_second_round_goes_on_from_the_cache(
     measure(family, "logits of the second, on one cache", second, LOGITS)
     prompt = list(loop.context.ids)
     assert loop.generate(TOKENS) == reference.generate(prompt, pictures, TOKENS)
+
+
+@pytest.mark.parametrize("share", [0.75, 0.5])
+def test_dropped_tokens_are_as_if_nobody_saw_them(
+    share: float, family: str, loop: Loop, reference: Reference, measure: Measure
+) -> None:
+    """In the first round and, on its cache, in the second, whose picture is whole."""
+    pictures = [noise(400, 360), noise(140, 200)]
+    whole = loop.encode(pictures[0])
+    part = reduce_tokens(whole, share)
+    assert part.places is not None and part.tokens < 0.8 * whole.tokens
+    loop.say(OPENING, part)
+    start = loop.context.visuals[0].start
+    pad = loop.context.ids[start]
+    unseen = sorted({*range(whole.tokens)} - {*part.places.tolist()})
+    places = [start + place for place in unseen]
+
+    def expect(count: int) -> Array:
+        ids = loop.context.ids
+        full = [*ids[:start], *[pad] * whole.tokens, *ids[start + part.tokens :]]
+        return reference.logits_without(full, pictures[:count], places)[-1]
+
+    first = float(np.abs(loop.prefill() - expect(1)).max())
+    measure(family, "logits behind a reduced picture", first, LOGITS)
+    for _ in range(TOKENS):
+        token = int(expect(1).argmax())
+        assert loop.generate(1) == [token]
+    loop.say(LOOK, loop.encode(pictures[1]))
+    loop.decoder.begin()
+    logits = loop.prefill()
+    assert loop.decoder.reused_tokens > part.tokens
+    second = float(np.abs(logits - expect(2)).max())
+    measure(family, "logits behind it and a look, on one cache", second, LOGITS)

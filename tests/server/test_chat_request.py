@@ -137,6 +137,10 @@ WRONG = [
     ("max_completion_tokens", 0),
     ("max_looks", -1),
     ("max_looks", False),
+    ("first_token_share", 0),
+    ("first_token_share", 1.01),
+    ("first_token_share", True),
+    ("first_token_share", "half"),
     ("perception", "both"),
     ("perception", 1),
     ("assistant_prefix", ["It"]),
@@ -331,10 +335,10 @@ def test_the_tokens_of_an_answer_have_two_names_and_a_limit(
 
 def test_options_are_read_as_they_are_named() -> None:
     given = {"temperature": 0.5, "top_p": 1, "top_k": 3, "seed": 7, "perception": "off"}
-    asked = read(body(**given, max_looks=2, assistant_prefix="It", stop="."))
+    asked = read(body(**given, max_looks=2, assistant_prefix="It", first_token_share=0.5, stop="."))
     assert {name: asked.options.get(name) for name in given} == given
     assert (asked.options["max_looks"], asked.options["assistant_prefix"]) == (2, "It")
-    assert asked.options["stop"] == (".",)
+    assert (asked.options["first_token_share"], asked.options["stop"]) == (0.5, (".",))
     assert read(body(presence_penalty=-1.5)).options["presence_penalty"] == -1.5
     assert read(body(stop=["a", "b"])).options["stop"] == ("a", "b")
     assert read(body()).options["perception"] == "region"

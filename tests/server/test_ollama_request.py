@@ -60,6 +60,7 @@ def test_options_have_the_runtimes_names() -> None:
         "perception": "off",
         "max_looks": 0,
         "assistant_prefix": "It",
+        "first_token_share": 0.75,
     }
     asked = read_chat(chat(options=options), SETTINGS)
     options["max_new_tokens"] = options.pop("num_predict")
