@@ -65,13 +65,10 @@ def _shares(manifest: Manifest, tokens: Sequence[int]) -> list[tuple[float, int]
     """Of SIDES, the most pixels of a picture that has the median of the ``tokens``."""
     if not tokens:
         return []
-    usual = statistics.median_low(tokens) * (open_tower(manifest).patch * MERGE) ** 2
-    shares = []
-    for side in SIDES:
-        pixels = math.ceil(usual * side**2)
-        if pixels >= manifest.image.min_pixels:
-            shares.append((side, pixels))
-    return shares
+    token_pixels = (open_tower(manifest).patch * MERGE) ** 2
+    usual = statistics.median_low(tokens) * token_pixels
+    shares = [(side, math.ceil(usual * side**2)) for side in SIDES]
+    return [(side, pixels) for side, pixels in shares if pixels >= token_pixels]
 
 
 def token_candidates(tokens: Sequence[int]) -> list[Candidate]:

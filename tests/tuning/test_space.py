@@ -45,10 +45,9 @@ def test_the_picture_in_the_middle_counts(manifest: Manifest) -> None:
     assert firsts(space.first_candidates(manifest, tokens))[0] == 168 * 168
 
 
-def test_nothing_below_the_least_pixels(manifest: Manifest) -> None:
-    limits = replace(manifest.image, min_pixels=140 * 140)
-    few = space.first_candidates(replace(manifest, image=limits), [64])
-    assert firsts(few) == [168 * 168, 140 * 140]
+def test_nothing_below_a_visual_token(manifest: Manifest) -> None:
+    assert firsts(space.first_candidates(manifest, [2])) == [882]
+    assert space.first_candidates(manifest, [1]) == []
 
 
 def test_looks_lose_of_what_the_default_looked_at(manifest: Manifest) -> None:
