@@ -27,6 +27,7 @@ Vocabulary = Annotated[int, Range(1, 10_000_000)]  # tokens
 Share = Annotated[int, Range(0, 1000)]  # of the rotary dimensions
 Ratio = Annotated[float, Range(0.1, 100)]  # of an MLP to the stream
 Epsilon = Annotated[float, Range(1e-12, 0.1)]  # of a norm
+Rate = Annotated[float, Range(0, 1000)]  # positions a second
 Theta = Annotated[float, Range(1, 1e12)]  # of rotary positions
 Pixels = Annotated[int, Range(1, 100_000)]  # of a side
 Area = Annotated[int, Range(1, 1_000_000_000)]  # pixels of a picture

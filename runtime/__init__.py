@@ -7,6 +7,7 @@ import os
 
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import VptError
+from vpt_edge.runtime.frames import Frames
 from vpt_edge.runtime.options import Exchange
 from vpt_edge.runtime.perception.actions import Crop, Reencode
 from vpt_edge.runtime.pipeline import Pipeline
@@ -22,6 +23,7 @@ __all__ = [
     "Crop",
     "Exchange",
     "Finished",
+    "Frames",
     "Looked",
     "Pipeline",
     "Reencode",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from vpt_edge.runtime.chat import Message
     from vpt_edge.runtime.context import Encoded
     from vpt_edge.runtime.image import Box
     from vpt_edge.runtime.perception import Perception
@@ -52,6 +53,11 @@ class Album:
         self._share = share
 
     @property
+    def count(self) -> int:
+        """How many places a question has for what is shown."""
+        return len(self._pictures)
+
+    @property
     def pictures(self) -> list[Image.Image]:
         """As they were given."""
         return [features.picture for features in self._pictures]
@@ -64,6 +70,10 @@ class Album:
             if encoded.places is not None:
                 dropped += self._vision.count_tokens(encoded) - encoded.tokens
         return dropped
+
+    def place(self, messages: list[Message]) -> list[Message]:
+        """``messages`` with a placeholder for each picture, as they are to be shown."""
+        return messages
 
     def outline(self) -> list[Encoded]:
         """The first views as they will be, with visual tokens that are not computed yet.
@@ -131,10 +141,15 @@ class Album:
         return Looked(action, encoded.tokens, crop, source.picture, area)
 
     def _add_picture(self, index: int, encoded: Encoded) -> None:
+        self._add_view(index, encoded)
+        self.encoded.append(encoded)
+
+    def _add_view(self, index: int, encoded: Encoded) -> None:
+        """A view of a whole picture, as it was ``encoded``."""
         picture = self._pictures[index].picture
         box = (0, 0, picture.width, picture.height)
-        view = View(index, box, picture.size, self._vision.shown_size(encoded))
-        self._add(encoded, picture, view)
+        self.views.append(View(index, box, picture.size, self._vision.shown_size(encoded)))
+        self._images.append(picture)
 
     def _add(self, encoded: Encoded, image: Image.Image, view: View) -> None:
         self.views.append(view)

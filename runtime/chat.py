@@ -169,7 +169,7 @@ class Chat:
             encoded = None
             if name in self._pads:
                 encoded = next(remaining, None)
-            if encoded is None or (encoded.grid is None) == (name == "image"):
+            if encoded is None or (encoded.grid is None) == (name in ("image", "video")):
                 problem = f"the messages hold more <{name}> than there are pictures of that kind"
                 raise PromptError(problem)
             context.ids += self.encode("<|vision_start|>")

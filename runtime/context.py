@@ -24,13 +24,15 @@ class Encoded:
     line like text, and are projected under the condition when they are read (PROTOCOL 5.1, 5.3).
     ``deep`` (levels, tokens, hidden) float32: what the decoder adds behind its first layers, where
     the model has that. ``places`` (tokens,): which of the grid's visual tokens these are, in
-    reading order; None: all. They keep the positions that they have among all.
+    reading order; None: all. They keep the positions that they have among all. ``times`` (frames,):
+    the position in time of each frame of the grid, from 0 on; None: they are counted.
     """
 
     features: Floats
     grid: Grid | None
     deep: Floats | None = None
     places: Integers | None = None
+    times: tuple[int, ...] | None = None
 
     @property
     def tokens(self) -> int:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from typing_extensions import Unpack
 
+    from vpt_edge.runtime.frame_features import FrameFeatures
     from vpt_edge.runtime.options import AskOptions
     from vpt_edge.runtime.queue import EventStream
     from vpt_edge.runtime.result import Answer, Event
@@ -49,11 +50,18 @@ class EncodedPicture:
 
     The answers are those of ``Pipeline.ask``. Questions about other pictures in between cost the
     keys and values, which the pipeline keeps for one picture, but not the encoded pixels, which are
-    kept until ``close``. It may be several pictures that are shown together, in their order.
+    kept until ``close``. It may be several pictures that are shown together, in their order, or the
+    ``frames`` of a scene.
     """
 
-    def __init__(self, pipeline: Answerer, features: Sequence[PictureFeatures]) -> None:
+    def __init__(
+        self,
+        pipeline: Answerer,
+        features: Sequence[PictureFeatures],
+        frames: FrameFeatures | None = None,
+    ) -> None:
         self.features = tuple(features)
+        self.frames = frames
         self.closed = False
         self._pipeline = pipeline
 
@@ -64,7 +72,7 @@ class EncodedPicture:
 
     @property
     def pictures(self) -> list[Image.Image]:
-        """All of them, as they were given."""
+        """All of them, as they were given; of each pair of frames the later one."""
         return [each.picture for each in self.features]
 
     def __enter__(self) -> EncodedPicture:
@@ -77,6 +85,8 @@ class EncodedPicture:
         """Let the encoded pixels go; the picture takes no more questions."""
         for each in self.features:
             each.forget()
+        if self.frames is not None:
+            self.frames.forget()
         self.closed = True
 
     def ask(self, question: str, **options: Unpack[AskOptions]) -> Answer:

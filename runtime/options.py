@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -43,6 +44,8 @@ class AskOptions(TypedDict, total=False):
     first_max_pixels: int | None
     look_max_pixels: int | None
     first_token_share: float | None
+    still_pixels: float | None
+    still_features: float | None
     keep_logits: bool
     history: Sequence[tuple[str, str]]
     system: str | None
@@ -66,6 +69,8 @@ TYPES: dict[str, tuple[Kinds, str]] = {
     "first_max_pixels": ((Integral, NOTHING), "a whole number or None"),
     "look_max_pixels": ((Integral, NOTHING), "a whole number or None"),
     "first_token_share": ((Real, NOTHING), "a number or None"),
+    "still_pixels": ((Real, NOTHING), "a number or None"),
+    "still_features": ((Real, NOTHING), "a number or None"),
     "keep_logits": (bool, "True or False"),
     "history": (Sequence, "a sequence of questions with their answers"),
     "system": ((str, NOTHING), "a text or None"),
@@ -97,6 +102,10 @@ class Options:
     most 1, but 64 of them at least; None: the manifest's budget, else all. A look is always given
     whole.
 
+    ``still_pixels``, ``still_features``, one of them at most: of ``Frames`` the visual tokens that
+    did not change since the pair of frames before are not shown, those whose pixels, as the tower
+    normalizes them, differ by less in the mean, or whose features are more alike than this cosine.
+
     ``keep_logits``: keep the logits of every generated token in the turns. ``history``: earlier
     questions about the picture and their answers, oldest first, each an ``Exchange`` or a pair of
     texts. The picture stands with the first of them, and the sentence with the new question alone;
@@ -123,6 +132,8 @@ class Options:
     first_max_pixels: int | None = None
     look_max_pixels: int | None = None
     first_token_share: float | None = None
+    still_pixels: float | None = None
+    still_features: float | None = None
     keep_logits: bool = False
     history: Sequence[tuple[str, str]] = ()
     system: str | None = None
@@ -144,6 +155,7 @@ class Options:
         if share is not None and not 0 < share <= 1:
             problem = f"found first_token_share {share}"
             raise PromptError(f"{problem}; expected more than 0 and at most 1")
+        _check_still(self.still_pixels, self.still_features)
         object.__setattr__(self, "history", read_history(self.history))
         object.__setattr__(self, "stop", read_stop(self.stop))
 
@@ -152,6 +164,17 @@ class Options:
         if self.perception == "off":
             return 0
         return usual if self.max_looks is None else self.max_looks
+
+
+def _check_still(pixels: float | None, features: float | None) -> None:
+    """Raise PromptError for both ways of comparing frames, and for numbers out of range."""
+    if pixels is not None and features is not None:
+        problem = "found still_pixels and still_features, expected one of them"
+        raise PromptError(problem, "compare pixels, before the frames are encoded, or features")
+    if pixels is not None and not 0 <= pixels < math.inf:
+        raise PromptError(f"still_pixels is {pixels}, expected 0 or more")
+    if features is not None and not -1 <= features <= 1:
+        raise PromptError(f"still_features is {features}, expected -1 to 1")
 
 
 def fits(value: Any, kinds: Kinds) -> bool:

@@ -17,6 +17,9 @@ from vpt_edge.runtime.chat import Chat
 from vpt_edge.runtime.decoder import Decoder
 from vpt_edge.runtime.encoded_picture import EncodedPicture
 from vpt_edge.runtime.errors import PromptError, VptError
+from vpt_edge.runtime.frame_album import FrameAlbum, read_still
+from vpt_edge.runtime.frame_features import open_frames
+from vpt_edge.runtime.frames import Frames
 from vpt_edge.runtime.hint import give_hint, hint_at_sampling
 from vpt_edge.runtime.image import hint_at_range, open_picture
 from vpt_edge.runtime.options import Options
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.sessions import Session, SessionOpener
 
 
-Pictures: TypeAlias = "Picture | EncodedPicture | Sequence[Picture | EncodedPicture]"
+Pictures: TypeAlias = "Picture | EncodedPicture | Frames | Sequence[Picture | EncodedPicture]"
 
 
 class Pipeline:
@@ -126,8 +129,11 @@ class Pipeline:
         """``image`` for several questions: it is encoded once, with the first of them.
 
         A list or a tuple of pictures, encoded ones among them, are shown together. Raises
-        PromptError for more than the model takes.
+        PromptError for more than the model takes, and for frames where it takes none.
         """
+        if isinstance(image, Frames):
+            frames = open_frames(image, self._perception, self._vision, self._check_size)
+            return EncodedPicture(self, frames.pictures, frames)
         images: Sequence[Any] = image if isinstance(image, list | tuple) else [image]
         most = self._perception.most_pictures
         if not 0 < len(images) <= most:
@@ -152,7 +158,7 @@ class Pipeline:
     def ask(self, image: Pictures, question: str, **options: Unpack[AskOptions]) -> Answer:
         """The answer to ``question`` about ``image``; the options are ``Options``.
 
-        A list or a tuple holds several pictures.
+        A list or a tuple holds several pictures, ``Frames`` those of one scene.
         """
         with contextlib.closing(self.stream(image, question, **options)) as events:
             *_, last = events
@@ -164,9 +170,9 @@ class Pipeline:
         ``Finished`` with the answer.
 
         ``image``: a path, bytes, a binary file, a PIL image, an RGB array (height, width, 3) uint8,
-        what ``encode`` gave, or a list or a tuple of such. The options are ``Options``. Any thread
-        may take the next event; ``close`` ends the request between two tokens, and so does letting
-        go of the stream.
+        what ``encode`` gave, a list or a tuple of such, or ``Frames`` of a scene. The options are
+        ``Options``. Any thread may take the next event; ``close`` ends the request between two
+        tokens, and so does letting go of the stream.
 
         Raises ImageError and PromptError for what cannot be shown or asked.
         """
@@ -180,7 +186,10 @@ class Pipeline:
         encoded.check(self)
         budget = self.bundle.manifest.budget
         share = asked.first_token_share or budget.first_token_share or 1.0
+        still = read_still(asked, encoded.frames)
         album = Album(encoded.features, self._vision, self._perception, limits, share)
+        if encoded.frames is not None:
+            album = FrameAlbum(encoded.frames, self._vision, self._perception, limits, still)
         request = Request(album, question, asked, self._perception, self._chat)
         self._hint(self._perception.hint(asked.perception))
         self._hint(hint_at_sampling(self._perception.sampling, options))

@@ -35,11 +35,13 @@ def mrope_positions(length: int, visuals: Sequence[Visual], merge: int) -> Integ
         start += text
         done = visual.end
         frames, rows, columns = visual.encoded.grid
+        times = visual.encoded.times or tuple(range(frames))
         block = np.indices((frames, rows // merge, columns // merge)).reshape(3, -1)
+        block[0] = np.asarray(times)[block[0]]
         if visual.encoded.places is not None:
             block = block[:, visual.encoded.places]
         positions[:, visual.start : done] = start + block
-        start += max(frames, rows // merge, columns // merge)
+        start += max(times[-1] + 1, rows // merge, columns // merge)
     positions[:, done:] = np.arange(start, start + length - done)
     return positions
 

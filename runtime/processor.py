@@ -19,6 +19,8 @@ from vpt_edge.runtime.image import (
 )
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from vpt_edge.runtime.context import Grid
     from vpt_edge.runtime.image import Size
     from vpt_edge.runtime.manifest import ImageConfig
@@ -51,25 +53,38 @@ class Processor:
         """Numbers of a patch: channels, frames, rows, columns."""
         return 3 * FRAMES * self.patch**2
 
-    def preprocess(self, picture: Image.Image, limits: ImageConfig) -> Patches:
+    def preprocess(
+        self, picture: Image.Image, limits: ImageConfig, later: Image.Image | None = None
+    ) -> Patches:
         """What the vision encoder sees of ``picture`` (PROTOCOL 4).
 
+        ``later``: of two frames of a scene the second one, of the same size; each patch holds both.
         Values (rows * columns, patch_width) float32 in merge order. Raises ImageError for a picture
         that is too thin, or does not fit into ``max_pixels``.
         """
+        grid = self.grid(picture.size, limits)
+        _, rows, columns = grid
+        values = np.empty((rows * columns, 3, FRAMES, self.patch**2), np.float32)
+        tables = normalized_bytes(self.mean, self.std)
+        pixels = self._cut(picture, limits)
+        for channel, table in enumerate(tables):
+            values[:, channel] = table[pixels[:, channel]][:, None]  # duplicated in time
+        if later is not None:
+            pixels = self._cut(later, limits)
+            for channel, table in enumerate(tables):
+                values[:, channel, 1] = table[pixels[:, channel]]
+        return Patches(values.reshape(rows * columns, -1), grid)
+
+    def _cut(self, picture: Image.Image, limits: ImageConfig) -> NDArray[np.uint8]:
+        """The patches of ``picture`` as it is shown: (rows * columns, 3, pixels of a patch)."""
         size = self.shown_size(picture.size, limits)
         picture = regularize(picture, limits.longest_side)
         picture = picture.resize(size, Image.Resampling.BICUBIC)
-        area = self.patch**2
         rows = picture.height // self.patch
         columns = picture.width // self.patch
         merged = (rows // MERGE, MERGE, self.patch, columns // MERGE, MERGE, self.patch, 3)
         pixels = np.asarray(picture).reshape(merged).transpose(0, 3, 1, 4, 6, 2, 5)
-        pixels = pixels.reshape(rows * columns, 3, area)
-        values = np.empty((rows * columns, 3, FRAMES, area), np.float32)
-        for channel, table in enumerate(normalized_bytes(self.mean, self.std)):
-            values[:, channel] = table[pixels[:, channel]][:, None]  # duplicated in time
-        return Patches(values.reshape(rows * columns, -1), (1, rows, columns))
+        return pixels.reshape(rows * columns, 3, self.patch**2)
 
     def shown_size(self, size: Size, limits: ImageConfig) -> Size:
         """The pixels, (width, height), in which the encoder sees a picture of ``size``."""

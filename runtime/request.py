@@ -45,9 +45,10 @@ class Request:
         chat: Chat,
     ) -> None:
         perception.check_prefix(options.assistant_prefix)
-        self.messages = perception.opening(
-            question, options.perception, options.history, options.system, len(album.pictures)
+        messages = perception.opening(
+            question, options.perception, options.history, options.system, album.count
         )
+        self.messages = album.place(messages)
         self.question = question
         self.options = options
         self.rounds = options.rounds(perception.most_looks)

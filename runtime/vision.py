@@ -14,12 +14,14 @@ from vpt_edge.runtime.processor import MERGE
 from vpt_edge.runtime.reduction import reduce_tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from PIL import Image
 
-    from vpt_edge.runtime.image import Size
+    from vpt_edge.runtime.context import Grid
+    from vpt_edge.runtime.frames import Moment
+    from vpt_edge.runtime.image import Patches, Size
     from vpt_edge.runtime.manifest import ImageConfig, Manifest
     from vpt_edge.runtime.perception import Perception
     from vpt_edge.runtime.sessions import Session
@@ -91,8 +93,21 @@ class Vision:
 
         None: the bundle's.
         """
+        return self.run(self.preprocess(picture, stopwatch, limits), stopwatch)
+
+    def preprocess(
+        self,
+        picture: Image.Image,
+        stopwatch: Stopwatch,
+        limits: ImageConfig | None = None,
+        later: Image.Image | None = None,
+    ) -> Patches:
+        """What the encoder sees of a picture, or of a frame and the ``later`` one of its pair."""
         with stopwatch.stage("preprocess"):
-            patches = self._tower.preprocess(picture, limits or self._manifest.image)
+            return self._tower.preprocess(picture, limits or self._manifest.image, later)
+
+    def run(self, patches: Patches, stopwatch: Stopwatch) -> Encoded:
+        """The visual tokens of ``patches``."""
         with stopwatch.stage("vision"):
             inputs = self._tower.inputs(patches)
             outputs = self._outputs(self._tower.tokens(patches.grid))
@@ -101,6 +116,20 @@ class Vision:
                 check_finite("vision_encoder", values)
         features = self._tower.restore(outputs["features"][0], patches.grid)
         return Encoded(features, patches.grid, outputs.get("deep"))
+
+    def leave_out(self, grid: Grid) -> Encoded:
+        """What stands for a frame of ``grid`` of which no visual token is shown."""
+        outputs = self._outputs(0)
+        places = np.empty(0, np.int64)
+        return Encoded(outputs["features"][0], grid, outputs.get("deep"), places)
+
+    def place_frames(self, moments: Sequence[Moment]) -> str:
+        """What stands in a message for pairs of frames at ``moments``."""
+        return self._tower.place_frames(moments)
+
+    def join_frames(self, pairs: Sequence[Encoded], moments: Sequence[Moment]) -> list[Encoded]:
+        """Encoded ``pairs`` of frames as they stand in a prompt."""
+        return self._tower.join_frames(pairs, moments)
 
     def _outputs(self, tokens: int) -> dict[str, Floats]:
         """Arrays for what the vision encoder makes of a picture of so many visual ``tokens``."""

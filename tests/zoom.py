@@ -49,7 +49,7 @@ class Zoom:
         self.can_look = True
         self.modes: tuple[Mode, ...] = ("free", "off")
         self.usual_mode: Mode = "free"
-        self.pads = {"image": "<|image_pad|>"}
+        self.pads = {"image": "<|image_pad|>", "video": "<|video_pad|>"}
         self.hidden_ids = frozenset[int]()
         self.token_ids = dict[str, int]()
         self.action = None

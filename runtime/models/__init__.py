@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from vpt_edge.runtime.context import Grid, Visual
+    from vpt_edge.runtime.context import Encoded, Grid, Visual
+    from vpt_edge.runtime.frames import Moment
     from vpt_edge.runtime.image import Patches, Size
     from vpt_edge.runtime.manifest import ImageConfig, Manifest
 
@@ -47,8 +48,13 @@ class Tower(Protocol):
     def levels(self) -> int:
         """Of how many of its layers the decoder is given deep features; 0 in most models."""
 
-    def preprocess(self, picture: Image.Image, limits: ImageConfig) -> Patches:
-        """The pixels of ``picture`` as the vision encoder takes them."""
+    def preprocess(
+        self, picture: Image.Image, limits: ImageConfig, later: Image.Image | None = None
+    ) -> Patches:
+        """The pixels of ``picture`` as the vision encoder takes them.
+
+        ``later``: of two frames of a scene, which are encoded as one, the second.
+        """
 
     def grid(self, size: Size, limits: ImageConfig) -> Grid:
         """The grid of patches that ``preprocess`` makes of a picture of ``size``.
@@ -65,6 +71,17 @@ class Tower(Protocol):
     def restore(self, features: Floats, grid: Grid) -> Floats:
         """What the graph made of the ``inputs`` of a picture of ``grid``, in reading order: visual
         tokens (tokens, hidden), row by row.
+        """
+
+    def place_frames(self, moments: Sequence[Moment]) -> str:
+        """What stands in a message for the pairs of frames of a scene, which are at ``moments``:
+        words, and ``<video>`` for each of what ``join_frames`` gives.
+        """
+
+    def join_frames(self, pairs: Sequence[Encoded], moments: Sequence[Moment]) -> list[Encoded]:
+        """Encoded ``pairs`` of frames, which are at ``moments``, as they stand in a prompt.
+
+        Raises BundleError where the bundle does not say how time is counted.
         """
 
     def positions(self, length: int, visuals: Sequence[Visual]) -> NDArray[np.int64]:

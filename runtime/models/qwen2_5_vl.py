@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from vpt_edge.runtime.errors import BundleError
 from vpt_edge.runtime.interface import check_graph, expect, floats
 from vpt_edge.runtime.manifest import Tensor, read_block
 from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
 from vpt_edge.runtime.positions import mrope, mrope_positions, vision_rope
 from vpt_edge.runtime.processor import MERGE, tokens
-from vpt_edge.runtime.schema import Range
+from vpt_edge.runtime.scene import SCENE, join_pairs
+from vpt_edge.runtime.schema import EXPORT_AGAIN, Range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from vpt_edge.runtime.context import Grid, Visual
+    from vpt_edge.runtime.context import Encoded, Grid, Visual
+    from vpt_edge.runtime.frames import Moment
     from vpt_edge.runtime.image import Patches, Size
     from vpt_edge.runtime.manifest import ImageConfig, Manifest
 
@@ -29,16 +33,19 @@ if TYPE_CHECKING:
 
 PATCHES = MERGE**2  # of a visual token
 MOST_WINDOW = 64  # visual tokens a side
+SLACK = 1e-4  # of a position: what floats lose before they are cut
 
 
 @dataclass(frozen=True)
 class Qwen25VLConfig:
     """The manifest's block ``model``. ``head_dim``: of the vision tower's attention; ``window``:
-    visual tokens a side of a window.
+    visual tokens a side of a window. ``tokens_per_second``: positions in time that a second of a
+    scene takes; None in a bundle of before there were scenes.
     """
 
     head_dim: Annotated[int, Range(1, 1 << 16)]
     window: Annotated[int, Range(1, MOST_WINDOW)]
+    tokens_per_second: Annotated[float, Range(0, 1000)] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,10 @@ class Qwen25VL:
         inputs, outputs = vision_tensors(head_dim, self._config.window, self._text.hidden_size)
         check_graph(manifest, "vision_encoder", inputs, outputs)
 
-    def preprocess(self, picture: Image.Image, limits: ImageConfig) -> Patches:
-        return PROCESSOR.preprocess(picture, limits)
+    def preprocess(
+        self, picture: Image.Image, limits: ImageConfig, later: Image.Image | None = None
+    ) -> Patches:
+        return PROCESSOR.preprocess(picture, limits, later)
 
     def grid(self, size: Size, limits: ImageConfig) -> Grid:
         return PROCESSOR.grid(size, limits)
@@ -122,6 +131,21 @@ class Qwen25VL:
         restored = np.empty_like(features)
         restored[order[::PATCHES] // PATCHES] = features
         return restored
+
+    def place_frames(self, moments: Sequence[Moment]) -> str:
+        return SCENE
+
+    def join_frames(self, pairs: Sequence[Encoded], moments: Sequence[Moment]) -> list[Encoded]:
+        return [join_pairs(pairs, self._times(moments))]
+
+    def _times(self, moments: Sequence[Moment]) -> list[int]:
+        """The position in time of each pair: floor(tokens_per_second * seconds)."""
+        rate = self._config.tokens_per_second
+        if rate is None:
+            problem = "the bundle does not say how many positions a second of a scene takes"
+            raise BundleError(problem, EXPORT_AGAIN)
+        begin, _ = moments[0]
+        return [math.floor((first - begin) * rate + SLACK) for first, _ in moments]
 
     def positions(self, length: int, visuals: Sequence[Visual]) -> Integers:
         return mrope_positions(length, visuals, MERGE)

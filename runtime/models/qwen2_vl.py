@@ -9,6 +9,7 @@ from vpt_edge.runtime.interface import check_graph, expect, floats
 from vpt_edge.runtime.manifest import read_block
 from vpt_edge.runtime.positions import mrope, mrope_positions, vision_rope
 from vpt_edge.runtime.processor import MERGE, Processor, tokens
+from vpt_edge.runtime.scene import SCENE, join_pairs
 from vpt_edge.runtime.schema import Range
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from vpt_edge.runtime.context import Grid, Visual
+    from vpt_edge.runtime.context import Encoded, Grid, Visual
+    from vpt_edge.runtime.frames import Moment
     from vpt_edge.runtime.image import Patches, Size
     from vpt_edge.runtime.manifest import ImageConfig, Manifest, Tensor
 
@@ -55,8 +57,10 @@ class Qwen2VL:
         self._text = manifest.text
         _check_vision(manifest, self._config.head_dim)
 
-    def preprocess(self, picture: Image.Image, limits: ImageConfig) -> Patches:
-        return PROCESSOR.preprocess(picture, limits)
+    def preprocess(
+        self, picture: Image.Image, limits: ImageConfig, later: Image.Image | None = None
+    ) -> Patches:
+        return PROCESSOR.preprocess(picture, limits, later)
 
     def grid(self, size: Size, limits: ImageConfig) -> Grid:
         return PROCESSOR.grid(size, limits)
@@ -72,6 +76,12 @@ class Qwen2VL:
 
     def restore(self, features: Floats, grid: Grid) -> Floats:
         return features
+
+    def place_frames(self, moments: Sequence[Moment]) -> str:
+        return SCENE
+
+    def join_frames(self, pairs: Sequence[Encoded], moments: Sequence[Moment]) -> list[Encoded]:
+        return [join_pairs(pairs)]
 
     def positions(self, length: int, visuals: Sequence[Visual]) -> NDArray[np.int64]:
         return mrope_positions(length, visuals, MERGE)

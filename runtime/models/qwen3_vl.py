@@ -9,6 +9,7 @@ from vpt_edge.runtime.interface import check_graph, check_levels, expect, floats
 from vpt_edge.runtime.manifest import Tensor, read_block
 from vpt_edge.runtime.positions import mrope, mrope_positions, table_positions, vision_rope
 from vpt_edge.runtime.processor import MERGE, Processor, tokens
+from vpt_edge.runtime.scene import SCENE
 from vpt_edge.runtime.schema import Range
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from vpt_edge.runtime.context import Grid, Visual
+    from vpt_edge.runtime.context import Encoded, Grid, Visual
+    from vpt_edge.runtime.frames import Moment
     from vpt_edge.runtime.image import Patches, Size
     from vpt_edge.runtime.manifest import ImageConfig, Manifest
 
@@ -61,8 +63,10 @@ class Qwen3VL:
     def levels(self) -> int:
         return self._config.levels
 
-    def preprocess(self, picture: Image.Image, limits: ImageConfig) -> Patches:
-        return PROCESSOR.preprocess(picture, limits)
+    def preprocess(
+        self, picture: Image.Image, limits: ImageConfig, later: Image.Image | None = None
+    ) -> Patches:
+        return PROCESSOR.preprocess(picture, limits, later)
 
     def grid(self, size: Size, limits: ImageConfig) -> Grid:
         return PROCESSOR.grid(size, limits)
@@ -87,6 +91,13 @@ class Qwen3VL:
 
     def restore(self, features: Floats, grid: Grid) -> Floats:
         return features
+
+    def place_frames(self, moments: Sequence[Moment]) -> str:
+        """The time of each pair in words, as its video processor writes it."""
+        return "".join(f"<{(first + last) / 2:.1f} seconds>{SCENE}" for first, last in moments)
+
+    def join_frames(self, pairs: Sequence[Encoded], moments: Sequence[Moment]) -> list[Encoded]:
+        return list(pairs)
 
     def positions(self, length: int, visuals: Sequence[Visual]) -> NDArray[np.int64]:
         return mrope_positions(length, visuals, MERGE)

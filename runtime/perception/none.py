@@ -14,7 +14,7 @@ from vpt_edge.runtime.perception.thoughts import Thoughts, prefix_of, tags_of
 from vpt_edge.runtime.perception.wording import (
     MODES,
     MOST_PICTURES,
-    PAD,
+    PADS,
     check_mode,
     check_words,
     render_questions,
@@ -52,7 +52,7 @@ class NoLook:
     can_look = False
     modes = MODES
     usual_mode: Mode = "free"
-    pads: Mapping[str, str] = MappingProxyType({"image": PAD})
+    pads: Mapping[str, str] = PADS
     hidden_ids = frozenset[int]()
     token_ids: Mapping[str, int] = MappingProxyType({})
     action = None

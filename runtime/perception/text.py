@@ -21,7 +21,7 @@ from vpt_edge.runtime.perception.thoughts import prefix_of, tags_of
 from vpt_edge.runtime.perception.wording import (
     MODES,
     MOST_PICTURES,
-    PAD,
+    PADS,
     check_mode,
     check_words,
     fill,
@@ -47,7 +47,7 @@ class TextPerception:
     can_look = True
     modes = MODES
     usual_mode: Mode = "free"
-    pads: Mapping[str, str] = MappingProxyType({"image": PAD})
+    pads: Mapping[str, str] = PADS
     hidden_ids = frozenset[int]()
     token_ids: Mapping[str, int] = MappingProxyType({})
     action = None

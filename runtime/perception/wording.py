@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from vpt_edge.runtime.chat import PLACEHOLDER, Message, check_text, refuse_literals
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.perception.actions import Mode
 
 PAD = "<|image_pad|>"
-RESERVED = (PAD, "<|video_pad|>")  # what stands for visual tokens when it is encoded
+PADS = MappingProxyType({"image": PAD, "video": "<|video_pad|>"})
+RESERVED = tuple(PADS.values())  # what stands for visual tokens when it is encoded
 PICTURE = "<image>"
 MOST_PICTURES = 64  # with a question; a cache holds fewer of any size
 PLAIN = "{pictures}{question}"  # as the families' templates have them

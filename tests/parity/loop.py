@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vpt_edge.runtime.chat import Chat
+from vpt_edge.runtime.chat import Chat, Message
 from vpt_edge.runtime.context import Context, Encoded, Visual
 from vpt_edge.runtime.decoder import Decoder
+from vpt_edge.runtime.frame_features import FrameFeatures
+from vpt_edge.runtime.models import open_tower
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.sessions import open_session
+from vpt_edge.runtime.still import StillLimits
 from vpt_edge.runtime.stopwatch import Stopwatch
 from vpt_edge.runtime.vision import Vision
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL import Image
 
     from vpt_edge.runtime import Bundle
@@ -33,6 +38,8 @@ class Loop:
             name: open_session(bundle, name, "cpu") for name in bundle.manifest.graphs
         }
         self._vision = Vision(bundle.manifest, way, self._sessions)
+        self._tower = open_tower(bundle.manifest)
+        self._limits = bundle.manifest.image
         self._pad = bundle.manifest.tokens.image_pad
         self._chat = Chat(bundle.tokenizer_file, way.pads)
         self.decoder = Decoder(bundle, way, self._sessions["decoder"], self._vision.project)
@@ -45,6 +52,23 @@ class Loop:
 
     def encode(self, picture: Image.Image) -> Encoded:
         return self._vision.encode(picture, Stopwatch())
+
+    def show(
+        self, frames: Sequence[Image.Image], seconds: Sequence[float], question: str
+    ) -> list[Encoded]:
+        """Begin the conversation with a ``question`` about ``frames`` at ``seconds``."""
+        features = FrameFeatures(frames, seconds, self._vision)
+        encoded = features.encode(Stopwatch(), self._limits, None, "bicubic", StillLimits())
+        message = Message("user", f"{features.place}{question}")
+        self.context = self._chat.context([message], encoded)
+        return encoded
+
+    def positions(self) -> Array:
+        """Of the conversation (3, tokens)."""
+        return self._tower.positions(len(self.context.ids), self.context.visuals)
+
+    def tokenize(self, text: str) -> list[int]:
+        return self._chat.encode(text)
 
     def say(self, text: str, *pictures: Encoded) -> None:
         """Put ``text`` behind the conversation, whose ``PICTURE``s stand for ``pictures``."""

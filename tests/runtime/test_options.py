@@ -36,6 +36,8 @@ def test_the_defaults_are_the_authors_settings() -> None:
         "first_max_pixels": None,
         "look_max_pixels": None,
         "first_token_share": None,
+        "still_pixels": None,
+        "still_features": None,
         "keep_logits": False,
         "history": (),
         "system": None,
@@ -167,3 +169,20 @@ def test_stop_is_a_tuple_of_texts(stop: Any, texts: tuple[str, ...]) -> None:
 def test_other_stop_texts_are_refused(stop: Any, found: str) -> None:
     with pytest.raises(PromptError, match=found):
         Options(stop=stop)
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"still_pixels": -0.1}, "still_pixels is -0.1, expected 0 or more"),
+        ({"still_pixels": float("nan")}, "still_pixels is nan"),
+        ({"still_pixels": "0.1"}, "still_pixels is '0.1', expected a number or None"),
+        ({"still_features": 1.5}, "still_features is 1.5, expected -1 to 1"),
+        ({"still_pixels": 0.1, "still_features": 0.5}, "expected one of them"),
+    ],
+)
+def test_frames_are_compared_in_one_way_within_its_range(
+    options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(PromptError, match=problem):
+        Options(**options)

@@ -52,7 +52,8 @@ class Qwen25VL:
 
     def block(self) -> dict[str, Any]:
         """The manifest's block ``model``."""
-        config = Qwen25VLConfig(self.vision.head_dim, self.vision.window)
+        vision = self.vision
+        config = Qwen25VLConfig(vision.head_dim, vision.window, vision.tokens_per_second)
         return {"name": QWEN2_5_VL.model_type, **asdict(config)}
 
     def tensors(self) -> dict[str, Shape]:

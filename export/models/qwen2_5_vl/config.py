@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vpt_edge.export.config_fields import Count, Pixels, Share, Width, read_fields, value_error
+from vpt_edge.export.config_fields import (
+    Count,
+    Pixels,
+    Rate,
+    Share,
+    Width,
+    read_fields,
+    value_error,
+)
 from vpt_edge.export.config_files import CONFIG, DOWNLOAD_AGAIN, expect
 from vpt_edge.export.models.qwen2_vl.foreign import (
     VISION_COMMON,
@@ -39,7 +47,8 @@ class VisionConfig:
     config.json.
 
     ``fullatt_block_indexes``: the layers in which every patch sees every other; in all others it
-    sees those of a window of ``window_size`` pixels a side.
+    sees those of a window of ``window_size`` pixels a side. ``tokens_per_second``: positions in
+    time that a second of a video takes.
     """
 
     hidden_size: Width
@@ -53,6 +62,7 @@ class VisionConfig:
     in_channels: Count = 3
     window_size: Pixels = 112
     fullatt_block_indexes: tuple[Share, ...] = (7, 15, 23, 31)
+    tokens_per_second: Rate = 4.0
 
     @property
     def patch_width(self) -> int:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pictures import noise
 
 from vpt_edge.export.exporter import export
+from vpt_edge.runtime.context import Encoded
 from vpt_edge.runtime.errors import BundleError
 from vpt_edge.runtime.manifest import ImageConfig
 from vpt_edge.runtime.models import open_tower
@@ -92,10 +93,34 @@ def test_features_are_put_back_in_reading_order(bundle: Bundle) -> None:
     assert restored.dtype == np.float32
 
 
+def test_time_counts_as_the_checkpoint_says(bundle: Bundle) -> None:
+    """Two positions a second from the first pair on; 2.9 - 0.4 is less than 2.5 in floats."""
+    tower = open_tower(bundle.manifest)
+    pair = Encoded(np.zeros((6, 3), np.float32), (1, 4, 6))
+    moments = ((0.4, 0.9), (1.1, 1.2), (2.9, 3.0), (9.0, 9.0))
+    (scene,) = tower.join_frames([pair] * 4, moments)
+    assert scene.grid == (4, 4, 6)
+    assert scene.times == (0, 1, 5, 17)
+
+
+def test_a_bundle_that_does_not_say_how_time_counts_takes_no_frames(bundle: Bundle) -> None:
+    model = {**bundle.manifest.model}
+    del model["tokens_per_second"]
+    tower = open_tower(replace(bundle.manifest, model=model))
+    pair = Encoded(np.zeros((6, 3), np.float32), (1, 4, 6))
+    with pytest.raises(BundleError, match="how many positions a second of a scene takes"):
+        tower.join_frames([pair], [(0.0, 1.0)])
+
+
 def test_the_manifest_names_it(bundle: Bundle) -> None:
     tower: Tower = Qwen25VL(bundle.manifest)  # mypy holds it against the protocol
     assert isinstance(open_tower(bundle.manifest), type(tower))
-    assert bundle.manifest.model == {"name": "qwen2_5_vl", "head_dim": 16, "window": 4}
+    assert bundle.manifest.model == {
+        "name": "qwen2_5_vl",
+        "head_dim": 16,
+        "window": 4,
+        "tokens_per_second": 2.0,
+    }
     assert tower.grid((333, 517), LIMITS) == (1, 36, 24)
     assert PROCESSOR.most_tokens(bundle.manifest.image) == 2048
 

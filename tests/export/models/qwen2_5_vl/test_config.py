@@ -54,7 +54,12 @@ def test_what_is_left_out_is_what_transformers_leaves_out(tmp_path: Path) -> Non
     assert tensors["visual.patch_embed.proj.weight"] == (1280, 3, 2, 14, 14)
     assert "visual.blocks.0.norm1.bias" not in tensors
     assert tensors["lm_head.weight"] == (152064, 3584)
-    assert model.tower.block() == {"name": "qwen2_5_vl", "head_dim": 80, "window": 4}
+    assert model.tower.block() == {
+        "name": "qwen2_5_vl",
+        "head_dim": 80,
+        "window": 4,
+        "tokens_per_second": 4.0,
+    }
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen2_5_vl_vision"])
