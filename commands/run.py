@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
+    from vpt_edge.runtime.frames import Frames
     from vpt_edge.runtime.result import Answer, Event, Text, Thought
 
 PLOT_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # Pillow's names
@@ -27,6 +28,15 @@ def _parser() -> Parser:
     parser.add_argument("image", help="PNG, JPEG, WebP, TIFF, GIF, BMP or PPM")
     parser.add_argument("question")
     parser.add_argument("--also", action="append", metavar="IMAGE", help="a further picture")
+    parser.add_argument(
+        "--frames-every",
+        type=float,
+        metavar="S",
+        help="image and those of --also are frames of one scene, S seconds apart",
+    )
+    parser.add_argument(
+        "--still-pixels", type=float, metavar="T", help="leave out what changed by less than T"
+    )
     parser.add_perception()
     parser.add_max_new_tokens()
     parser.add_first_token_share()
@@ -56,12 +66,13 @@ def _run(options: argparse.Namespace) -> None:
     transcript = _Transcript(quiet=options.json, must_end=options.plot is not None)
     with Pipeline(options.bundle, options.device) as pipeline:
         events = pipeline.stream(
-            images,
+            _read_pictures(images, options.frames_every),
             options.question,
             perception=options.perception,
             max_new_tokens=options.max_new_tokens,
             first_token_share=options.first_token_share,
             assistant_prefix=options.prefix,
+            still_pixels=options.still_pixels,
         )
         answer = _follow(events, transcript)
     try:
@@ -73,6 +84,15 @@ def _run(options: argparse.Namespace) -> None:
             _save_plot(answer, options.plot)
     if options.stats:
         _print_stats(answer)
+
+
+def _read_pictures(images: list[str], every: float | None) -> list[str] | Frames:
+    """``images`` as they are, or as frames of one scene, ``every`` so many seconds."""
+    from vpt_edge.runtime.frames import Frames
+
+    if every is None:
+        return images
+    return Frames(images, [number * every for number in range(len(images))])
 
 
 class _Transcript:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from vpt_edge.live.intake import Intake
     from vpt_edge.live.pulse import Pulse
+    from vpt_edge.live.recent import Span
     from vpt_edge.live.sinks.outputs import Outputs
     from vpt_edge.live.source import Source
     from vpt_edge.live.watch import Watch
@@ -118,7 +119,10 @@ def _run(options: argparse.Namespace) -> None:
         "perception": options.perception,
         "max_new_tokens": options.max_new_tokens,
     }
+    if options.still_pixels is not None:
+        asked["still_pixels"] = options.still_pixels
     schedule = _choose_schedule(options)
+    span = _choose_span(options)
     _check(options, schedule, asked)
     with ExitStack() as stack:
         pulse, service = _open_pulse(options, stack)
@@ -127,7 +131,7 @@ def _run(options: argparse.Namespace) -> None:
         outputs = stack.enter_context(_open_outputs(options, sources, asked, intake))
         pipeline = stack.enter_context(Pipeline(options.bundle, options.device))
         relay = Relay(sources, outputs, pulse, warn)
-        answers = watch(pipeline, relay.sources, *options.question, **schedule, **asked)
+        answers = watch(pipeline, relay.sources, *options.question, span=span, **schedule, **asked)
         if service is not None:
             service.open(answers, options.question)
         if options.on_request:
@@ -156,6 +160,22 @@ def _choose_schedule(options: argparse.Namespace) -> dict[str, Any]:
         "on_change": options.on_change,
         "longest_silence": options.longest_silence,
     }
+
+
+def _choose_span(options: argparse.Namespace) -> Span | None:
+    """The frames that a question is about; None: the newest alone."""
+    from vpt_edge.live.recent import Span
+
+    if options.frames is None:
+        for name in ("frames_every", "still_pixels"):
+            if getattr(options, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} needs --frames N")
+        return None
+    if options.record is not None:
+        raise UsageError("--record keeps single pictures, leave out --frames")
+    if options.frames_every is None:
+        return Span(options.frames)
+    return Span(options.frames, options.frames_every)
 
 
 def _take_requests(intake: Intake, answers: Watch, others_ask: bool) -> None:

@@ -84,6 +84,15 @@ def add_schedule(parser: Parser) -> None:
 
 def add_ask_options(parser: Parser) -> None:
     parser.add_perception()
+    parser.add_argument(
+        "--frames", type=int, metavar="N", help="ask about the last N frames, as one scene"
+    )
+    parser.add_argument(
+        "--frames-every", type=float, metavar="S", help="seconds between them (default 0.5)"
+    )
+    parser.add_argument(
+        "--still-pixels", type=float, metavar="T", help="leave out what changed by less than T"
+    )
     parser.add_max_new_tokens()
     parser.add_device()
 

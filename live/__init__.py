@@ -4,6 +4,7 @@ It needs the extra: pip install 'vpt-edge[live]'.
 """
 
 from vpt_edge.live.frame import Frame
+from vpt_edge.live.recent import Span
 from vpt_edge.live.seen import Failure, Seen, StateChange
 from vpt_edge.live.source import Source
 from vpt_edge.live.sources import open_source as open  # noqa: A004 - live.open
@@ -14,6 +15,7 @@ __all__ = [
     "Frame",
     "Seen",
     "Source",
+    "Span",
     "StateChange",
     "Watch",
     "awatch",

@@ -54,7 +54,10 @@ class Overlay:
         answers = list(self._answers.values())[-QUESTIONS:]
         regions = []
         for seen in answers:
-            regions += seen.answer.regions()
+            newest = len(seen.answer.others)  # of several frames the one that was asked about
+            for region in seen.answer.regions():
+                if region.picture == newest:
+                    regions.append(region)
         self._draw_looks(picture, regions)
         _draw_texts(picture, answers, frame)
         return picture

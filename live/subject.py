@@ -7,16 +7,22 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from vpt_edge.live.recent import RecentFrames
 from vpt_edge.live.requests import Reply, Requests, ignore
 from vpt_edge.live.seen import StateChange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from vpt_edge.live.frame import Frame
+    from vpt_edge.live.recent import Span
     from vpt_edge.live.requests import Request
     from vpt_edge.live.schedule import Schedule
     from vpt_edge.live.source import Source, State
+    from vpt_edge.runtime.frames import Frames
 
 
 @dataclass(frozen=True)
@@ -53,9 +59,9 @@ class Query(NamedTuple):
 
 
 class Subject:
-    """One source with its schedule."""
+    """One source with its schedule, and the frames of a ``span`` where questions are about such."""
 
-    def __init__(self, source: Source, schedule: Schedule) -> None:
+    def __init__(self, source: Source, schedule: Schedule, span: Span | None = None) -> None:
         self.source = source
         self.requests = Requests()
         self.ended = False
@@ -65,6 +71,10 @@ class Subject:
         self._objections = Counter[str]()
         self._state: State | None = None
         self._losses = 0
+        self._passed = 0  # while an answer was computed
+        self._recent: RecentFrames | None = None
+        if span is not None:
+            self._recent = RecentFrames(span)
 
     def poll(self) -> Frame | None:
         """The source's next frame, if there is one; ``ended`` says that none will come."""
@@ -72,7 +82,24 @@ class Subject:
         if frame is None and self.source.state == "ended":
             frame = self.source.poll()  # what came between the two
             self.ended = frame is None
+        if frame is not None and self._recent is not None:
+            self._recent.add(frame)
         return frame
+
+    def let_pass(self) -> None:
+        """Keep the newest frame of a live source for a later question, while one is answered."""
+        if self._recent is None or not self.source.live:
+            return
+        frame = self.source.poll()
+        if frame is not None:
+            self._passed += 1
+            self._recent.add(frame)
+
+    def show(self, frame: Frame) -> NDArray[np.uint8] | Frames:
+        """What a question about ``frame`` shows."""
+        if self._recent is None:
+            return frame.pixels
+        return self._recent.up_to(frame)
 
     def choose(
         self, frame: Frame, questions: Sequence[str], request: Request | None
@@ -139,7 +166,7 @@ class Subject:
             frames=counts.frames,
             asked=self._asked,
             failures=self._failures,
-            busy=counts.dropped,
+            busy=counts.dropped + self._passed,
             every=self._objections["every"],
             gate=self._objections["gate"],
             reconnects=max(0, counts.opens - 1),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from vpt_edge.live.frame import Frame
+    from vpt_edge.live.recent import Span
     from vpt_edge.live.seen import Event
     from vpt_edge.live.source import Source
     from vpt_edge.live.subject import Query, WatchCounts
@@ -39,6 +40,7 @@ def watch(
     every: float | None = EVERY,
     on_change: float | bool = False,
     longest_silence: float | None = None,
+    span: Span | None = None,
     **options: Unpack[AskOptions],
 ) -> Watch:
     """The answers to ``questions`` about frames of ``source``, or of several in turn.
@@ -50,6 +52,7 @@ def watch(
     A frame is asked all questions, and encoded once for them. ``every``, ``on_change`` and
     ``longest_silence`` say which frames (``Schedule``), ``options`` how (``Options``). Between two
     answers of a live source its frames pass by: the next one asked about is its newest. With
+    ``span`` a question is about the frames before that too, as those of one scene. With
     ``every=None`` it asks when somebody calls ``Watch.ask``, and else never. It ends when the
     sources have ended, or by ``close``.
 
@@ -67,7 +70,9 @@ def watch(
             raise SourceError(f"a {name} is not a source", "open it first: live.open(…)")
         if every is None:
             check_live(each)
-    subjects = [Subject(each, Schedule(every, on_change, longest_silence)) for each in sources]
+    subjects = list[Subject]()
+    for each in sources:
+        subjects.append(Subject(each, Schedule(every, on_change, longest_silence), span))
     return Watch(pipeline, subjects, questions, options)
 
 
@@ -85,6 +90,7 @@ def awatch(
     every: float = EVERY,
     on_change: float | bool = False,
     longest_silence: float | None = None,
+    span: Span | None = None,
     **options: Unpack[AskOptions],
 ) -> AsyncGenerator[Seen, None]:
     """``watch`` for an event loop, which goes on meanwhile.
@@ -99,6 +105,7 @@ def awatch(
             every=every,
             on_change=on_change,
             longest_silence=longest_silence,
+            span=span,
             **options,
         )
     )
@@ -249,7 +256,7 @@ class Watch(Iterator[Seen]):
     def _ask(self, subject: Subject, frame: Frame, queries: Sequence[Query]) -> Iterator[Event]:
         """All ``queries`` about ``frame``, which is encoded with the first."""
         start = frame.age
-        with self._pipeline.encode(frame.pixels) as picture:
+        with self._pipeline.encode(subject.show(frame)) as picture:
             for query in queries:
                 try:
                     answer = self._answer(picture, query.question)
@@ -275,6 +282,8 @@ class Watch(Iterator[Seen]):
             self._stream.close()
         for event in self._stream:
             self.pulse()
+            for subject in self._subjects:
+                subject.let_pass()
             if isinstance(event, Finished):
                 return event.answer
         return None

@@ -77,3 +77,16 @@ def test_a_plot_replaces_none_of_the_pictures(
 ) -> None:
     assert run.main([*arguments, "--plot", arguments[-1]]) == 2
     assert "it is the picture itself" in capsys.readouterr().err
+
+
+def test_pictures_may_be_frames_of_a_scene(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    PICTURE.save(tmp_path / "b.png")
+    frames = ["--frames-every", "0.5", "--still-pixels", "0.1", "--json"]
+    assert run.main([*arguments, *frames, "--also", str(tmp_path / "a.png")]) == 0
+    usage = json.loads(capsys.readouterr().out)["usage"]
+    assert usage["vision_runs"] == 2  # of the first pair, and of what it looks at
+    assert usage["dropped_tokens"] == 6
+    assert run.main([*arguments, "--frames-every", "0"]) == 2
+    assert "the moment of frame 2 is 0" in capsys.readouterr().err
