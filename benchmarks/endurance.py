@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vpt_edge.device.bench import REGION
+from vpt_edge.device.given_look import give_look
 from vpt_edge.live import scenes
 from vpt_edge.runtime import Pipeline
+from vpt_edge.runtime.manifest import read_manifest
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.result import Turn
@@ -37,10 +38,12 @@ def resident() -> tuple[int, int]:
 def draw_questions(options: argparse.Namespace) -> list[tuple[Any, str, dict[str, Any]]]:
     """Pictures, questions, and how each is asked."""
     rng = Random(options.seed)
+    side = (options.side, options.side)
+    look = give_look(read_manifest(Path(options.bundle)), side)
     questions: list[tuple[Any, str, dict[str, Any]]] = []
     while len(questions) < options.questions:
         picture, samples = scenes.scene(rng)
-        picture = picture.resize((options.side, options.side))
+        picture = picture.resize(side)
         for sample in samples:
             how = {
                 "perception": sample.perception,
@@ -48,7 +51,7 @@ def draw_questions(options: argparse.Namespace) -> list[tuple[Any, str, dict[str
                 "assistant_prefix": "",
             }
             if options.looks and len(questions) % 2:
-                how["assistant_prefix"] = REGION
+                how["assistant_prefix"] = look.said
             questions.append((picture, sample.question, how))
     return questions[: options.questions]
 

@@ -141,7 +141,7 @@ def test_pixels_that_cannot_be_shown_are_refused(
 ) -> None:
     for found in (-1, 0, TOKEN - 1, MOST + 1):
         with pytest.raises(PromptError, match=f"found {name} {found}; expected it {expected}"):
-            limits_of(bundle, **{name: found}, **options)
+            limits_of(bundle, NO_BUDGET, **{name: found}, **options)
 
 
 @pytest.mark.parametrize("size", [(4000, 60), (60, 4000), (96, 64), (28, 28), (1, 1), (640, 480)])
