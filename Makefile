@@ -55,9 +55,12 @@ figures: $(foreach precision,fp32 fp16 int8 int4,$(BUNDLE)-$(precision))
 train-demo: $(VENV)/ready
 	$(BIN)/python demo/train.py --out demo/checkpoint
 
+# The second core computes what transformers does meanwhile.
 test: lint build/debian-ready $(PARITY_VENV)/ready
-	$(BIN)/python -m pytest
-	$(PARITY_TESTS)
+	$(PARITY_TESTS) >build/parity.log 2>&1 & \
+	$(BIN)/python -m pytest; suite=$$?; \
+	wait $$!; parity=$$?; cat build/parity.log; \
+	test $$suite = 0 && test $$parity = 0
 
 # What transformers computes, of tiny models that it makes, in an environment that has it beside what
 # .venv has; the differences go into the page.
