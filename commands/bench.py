@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vpt_edge.commands.bar import Bar
 from vpt_edge.commands.console import Parser, exit_code, say, say_json
+from vpt_edge.commands.pixel_options import add_budget, read_budget
 
 if TYPE_CHECKING:
     import argparse
@@ -25,6 +26,7 @@ def _parser() -> Parser:
         "--image", metavar="PATH", help="a picture (default: one of 640x480 that the command draws)"
     )
     parser.add_argument("--question", metavar="TEXT", help="default: What does the picture show?")
+    add_budget(parser)
     parser.add_device()
     parser.add_argument("--runs", type=int, metavar="N", help="answers to time (default 10)")
     form = parser.add_mutually_exclusive_group()
@@ -45,7 +47,7 @@ def _run(options: argparse.Namespace) -> None:
         report = measure(
             options.bundle,
             device=options.device,
-            prompt=Prompt(question, options.image),
+            prompt=Prompt(question, options.image, read_budget(options)),
             runs=RUNS if options.runs is None else options.runs,
             progress=bar.show,
         )

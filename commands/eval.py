@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.commands.bar import Bar
 from vpt_edge.commands.console import METRICS, Parser, exit_code, say, say_json, warn
+from vpt_edge.commands.pixel_options import add_budget, read_budget
 
 if TYPE_CHECKING:
     import argparse
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from vpt_edge.calibration.outcome import Outcome
     from vpt_edge.calibration.samples import Samples
     from vpt_edge.runtime.bundle import Bundle
+    from vpt_edge.runtime.options import AskOptions
 
 FAILED = 1  # the exit code for too large a drop
 
@@ -61,6 +63,7 @@ def _parser() -> Parser:
         "more than X %% of the answers differ",
     )
     parser.add_max_new_tokens()
+    add_budget(parser)
     parser.add_first_token_share()
     parser.add_device()
     parser.add_argument(
@@ -87,11 +90,15 @@ def _evaluate(options: argparse.Namespace) -> Evaluation:
     data = read_samples(options.data, open_perception(bundle.manifest).modes)
     for line in data.unreadable:
         warn(f"left out: {line}")
-    outcomes = _outcomes(bundle, data, options, options.first_token_share)
+    budget: AskOptions = {
+        **read_budget(options),
+        "first_token_share": options.first_token_share,
+    }
+    outcomes = _outcomes(bundle, data, options, budget)
     others = None
     agreement = None
     if other:
-        others = _outcomes(other, data, options, None)
+        others = _outcomes(other, data, options, {})
         agreement = compare(outcomes, others)
     name, other_name = _names(options.bundle, options.compare)
     return Evaluation(
@@ -133,13 +140,18 @@ def _names(bundle: str, other: str | None) -> tuple[str, str]:
 
 
 def _outcomes(
-    bundle: Bundle, data: Samples, options: argparse.Namespace, share: float | None
+    bundle: Bundle, data: Samples, options: argparse.Namespace, budget: AskOptions
 ) -> list[Outcome]:
-    """``share``: of the visual tokens of first views; None: as the bundle says."""
+    """``budget``: what questions may cost, where that is not the bundle's own."""
     from vpt_edge.calibration.evaluation import evaluate
     from vpt_edge.calibration.metrics import METRICS
     from vpt_edge.runtime.pipeline import Pipeline
 
+    asked: AskOptions = {
+        **budget,
+        "max_new_tokens": options.max_new_tokens,
+        "keep_logits": options.compare is not None,
+    }
     total = len(data.samples)
     with Pipeline(bundle, options.device) as pipeline, Bar() as bar:
         return evaluate(
@@ -147,9 +159,7 @@ def _outcomes(
             data.samples,
             METRICS[options.metric],
             lambda done: bar.show(bundle.path.name, done / total, f"{done} of {total}"),
-            max_new_tokens=options.max_new_tokens,
-            first_token_share=share,
-            keep_logits=options.compare is not None,
+            **asked,
         )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.commands.bar import Bar
 from vpt_edge.commands.console import METRICS, Parser, exit_code, say, say_json
+from vpt_edge.commands.pixel_options import add_budget, add_limits
 
 if TYPE_CHECKING:
     import argparse
@@ -57,14 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how a model without Visual Perception Tokens looks again: a description that is "
         "shipped, such as qwen3-vl-zoom, or a file (default none: it does not)",
     )
-    for name, limit in (("min", "least"), ("max", "most")):
-        parser.add_argument(
-            f"--{name}-pixels",
-            type=int,
-            metavar="N",
-            help=f"the {limit} pixels in which a picture is shown (default: the checkpoint's, and "
-            "half of the cache at most)",
-        )
+    add_limits(parser)
+    add_budget(parser, "--max-pixels")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
     _add_quantization(parser)
     _add_gate(parser)
@@ -173,6 +168,7 @@ def _calibration(options: argparse.Namespace) -> Calibration | None:
 def run(options: argparse.Namespace) -> None:
     """Export what ``options`` say, and print what was made."""
     from vpt_edge.runtime.errors import ExportError
+    from vpt_edge.runtime.manifest import Budget
     from vpt_edge.runtime.sessions.ort import silence_log
 
     began = time.monotonic()
@@ -195,6 +191,7 @@ def run(options: argparse.Namespace) -> None:
             perception=options.perception,
             min_pixels=options.min_pixels,
             max_pixels=options.max_pixels,
+            budget=Budget(options.first_max_pixels, options.look_max_pixels),
             calibration=_calibration(options),
             progress=bar.show,
             note=notes.append,

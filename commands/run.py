@@ -6,12 +6,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from vpt_edge.commands.console import Parser, exit_code, say, say_json, warn
+from vpt_edge.commands.pixel_options import add_budget, read_budget
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
     from vpt_edge.runtime.frames import Frames
+    from vpt_edge.runtime.options import AskOptions
     from vpt_edge.runtime.result import Answer, Event, Text, Thought
 
 PLOT_FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}  # Pillow's names
@@ -39,6 +41,7 @@ def _parser() -> Parser:
     )
     parser.add_perception()
     parser.add_max_new_tokens()
+    add_budget(parser)
     parser.add_first_token_share()
     parser.add_argument(
         "--prefix", default="", metavar="TEXT", help="text that the assistant's turn begins with"
@@ -63,16 +66,20 @@ def _run(options: argparse.Namespace) -> None:
     if options.plot is not None:
         for image in images:
             _check_plot(options.plot, image)
+    asked: AskOptions = {
+        **read_budget(options),
+        "first_token_share": options.first_token_share,
+        "perception": options.perception,
+        "max_new_tokens": options.max_new_tokens,
+        "assistant_prefix": options.prefix,
+        "still_pixels": options.still_pixels,
+    }
     transcript = _Transcript(quiet=options.json, must_end=options.plot is not None)
     with Pipeline(options.bundle, options.device) as pipeline:
         events = pipeline.stream(
             _read_pictures(images, options.frames_every),
             options.question,
-            perception=options.perception,
-            max_new_tokens=options.max_new_tokens,
-            first_token_share=options.first_token_share,
-            assistant_prefix=options.prefix,
-            still_pixels=options.still_pixels,
+            **asked,
         )
         answer = _follow(events, transcript)
     try:

@@ -34,6 +34,7 @@ from vpt_edge.runtime.sessions import tensorrt
 from vpt_edge.runtime.stopwatch import STAGES
 
 if TYPE_CHECKING:
+    from vpt_edge.runtime.options import AskOptions
     from vpt_edge.runtime.result import Answer
     from vpt_edge.runtime.sessions import SessionOpener
     from vpt_edge.runtime.sessions.cuda import Device
@@ -51,10 +52,13 @@ Progress = Callable[[str, float], object]
 
 
 class Prompt(NamedTuple):
-    """What is asked; ``image``: a path, None for the picture that is drawn."""
+    """What is asked; ``image``: a path, None for the picture that is drawn; ``budget``: options of
+    the question that say what it may cost.
+    """
 
     question: str = QUESTION
     image: str | None = None
+    budget: AskOptions = {}
 
 
 STANDARD = Prompt()
@@ -88,7 +92,7 @@ def measure(
     start_up = time.perf_counter() - start
     with pipeline:
         look = give_look(pipeline.bundle.manifest, picture.size)
-        once = partial(_answer, pipeline, picture, prompt.question, look)
+        once = partial(_answer, pipeline, picture, prompt, look)
         for index in range(WARM_UP):
             progress(f"warm-up {index + 1} of {WARM_UP}", index / (WARM_UP + runs))
             once()
@@ -136,17 +140,21 @@ def draw_picture() -> Image.Image:
     return Image.fromarray(colours.astype(np.uint8))
 
 
-def _answer(pipeline: Pipeline, picture: Image.Image, question: str, look: GivenLook) -> Run:
+def _answer(pipeline: Pipeline, picture: Image.Image, prompt: Prompt, look: GivenLook) -> Run:
     """One answer, which takes the likeliest tokens and looks once where there is a ``look``."""
+    asked: AskOptions = {
+        **prompt.budget,
+        "perception": look.mode,
+        "assistant_prefix": look.said,
+        "max_new_tokens": MAX_NEW_TOKENS,
+        "max_looks": 1,
+        "temperature": 0,
+    }
     start = time.perf_counter()
     answer = pipeline.ask(
         picture,
-        question,
-        perception=look.mode,
-        assistant_prefix=look.said,
-        max_new_tokens=MAX_NEW_TOKENS,
-        max_looks=1,
-        temperature=0,
+        prompt.question,
+        **asked,
     )
     return Run(time.perf_counter() - start, answer)
 

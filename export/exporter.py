@@ -28,9 +28,10 @@ from vpt_edge.export.writer import RANGES, REPORT, BundleWriter
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import BundleError, CheckpointError, ExportError
 from vpt_edge.runtime.files import replace_folder, work_folder
-from vpt_edge.runtime.manifest import MANIFEST, ImageConfig, Manifest
+from vpt_edge.runtime.manifest import MANIFEST, Budget, ImageConfig, Manifest
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.schema import EXPORT_AGAIN, read_as
+from vpt_edge.runtime.view_limits import BUDGETS
 
 if TYPE_CHECKING:
     from vpt_edge.calibration.model import RecordableModel
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 STREAMED_ABOVE = 2 << 30  # bytes of the float model
 CACHE_TOKENS = 4096  # prompts of up to 2048 (the authors' cut-off), a second look and an answer
 INT8_CACHE_SINCE = (1, 31)  # ONNX Runtime's version
+NO_BUDGET = Budget()
 ATTEMPT = 0.7  # of what progress is left, for the next candidate
 
 
@@ -54,6 +56,7 @@ def export(
     perception: str | None = None,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    budget: Budget = NO_BUDGET,
     calibration: Calibration | None = None,
     progress: Listener = lambda stage, done: None,
     note: Callable[[str], object] = lambda text: None,
@@ -65,9 +68,9 @@ def export(
     writing; a symlink is followed. A quantized precision needs a ``calibration``, whose ranges wait
     in ``<bundle>.ranges.json`` for another run. ``perception`` is the way of looking again of a
     checkpoint without tokens of its own for it, ``min_pixels`` to ``max_pixels`` what a picture is
-    shown in; None: as the checkpoint's files say. ``progress`` is told each stage and the share
-    that is done, ``note`` what the checkpoint's files ask for in vain. Raises CheckpointError,
-    LockedError, and ExportError also where the gate does not hold.
+    shown in; None: as the checkpoint's files say. ``budget``: the manifest's. ``progress`` is told
+    each stage and the share that is done, ``note`` what the checkpoint's files ask for in vain.
+    Raises CheckpointError, LockedError, and ExportError also where the gate does not hold.
     """
     _check_options(precision, target, cache_tokens, calibration)
     path = Path(bundle)
@@ -79,10 +82,13 @@ def export(
         progress("reading the checkpoint", 0.0)
         checkpoint = Checkpoint.open(source, perception)
         checkpoint.limit_pixels(min_pixels, max_pixels, cache_tokens)
+        _check_budget(budget, checkpoint)
         for text in checkpoint.notes:
             note(text)
         _check_values(checkpoint.image, source)
-        job = BundleWriter(checkpoint, RECIPES[precision], target, cache_tokens, folder)
+        job = BundleWriter(
+            checkpoint, RECIPES[precision], target, cache_tokens, folder, budget=budget
+        )
         _check_values(job.manifest(), source)
         if calibration is None:
             job.run(progress)
@@ -111,6 +117,20 @@ def _check_options(
         )
     if calibration and calibration.kv_cache == "int8":
         _check_int8_cache(target)
+
+
+def _check_budget(budget: Budget, checkpoint: Checkpoint) -> None:
+    least = checkpoint.model.tower.processor.factor**2
+    largest = checkpoint.image.max_pixels
+    for name in BUDGETS:
+        most: int | None = getattr(budget, name)
+        if most is not None and not least <= most <= largest:
+            option = name.replace("_", "-")
+            raise ExportError(
+                f"{name} is {most}, expected {least}, the pixels of one visual token, to the "
+                f"bundle's max_pixels {largest}",
+                f"give --{option} within them",
+            )
 
 
 def _check_int8_cache(target: str) -> None:
@@ -242,7 +262,12 @@ def _reference(
     folder.mkdir()
     checkpoint = writer.checkpoint
     reference = BundleWriter(
-        checkpoint, RECIPES["fp32"], "onnxruntime", writer.cache_tokens, folder
+        checkpoint,
+        RECIPES["fp32"],
+        "onnxruntime",
+        writer.cache_tokens,
+        folder,
+        budget=writer.budget,
     )
     reference.run(progress.part(0.0, 1.0, "float reference: ").tell)
     return BundleModel(Bundle.open(folder))

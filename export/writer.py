@@ -23,6 +23,7 @@ from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.files import sha256
 from vpt_edge.runtime.manifest import (
     SCHEMA_VERSION,
+    Budget,
     CacheConfig,
     Manifest,
     TextConfig,
@@ -54,7 +55,7 @@ class BundleWriter:
     """What goes into a bundle, and the folder in which it grows.
 
     ``target``: a key of ``TARGETS``; ``cache_tokens``: the cache's capacity; ``plan``: what a
-    quantized recipe does to each weight; ``specs``: the graphs by name.
+    quantized recipe does to each weight; ``budget``: the manifest's; ``specs``: the graphs by name.
     """
 
     checkpoint: Checkpoint
@@ -63,6 +64,7 @@ class BundleWriter:
     cache_tokens: int
     folder: Path
     plan: QuantizationPlan | None = None
+    budget: Budget = field(default_factory=Budget)
     specs: dict[str, Spec] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -143,6 +145,7 @@ class BundleWriter:
             parity=(),
             gate=None,
             files={},
+            budget=self.budget,
         )
 
     def _text(self) -> TextConfig:

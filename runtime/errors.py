@@ -64,6 +64,14 @@ class ContextLengthError(PromptError):
     """The prompt has more tokens than the bundle's cache takes."""
 
 
+class OptionError(PromptError):
+    """An option of a question is beyond what the bundle takes; ``option``: its name."""
+
+    def __init__(self, problem: str, fix: str = "", option: str = "") -> None:
+        super().__init__(problem, fix)
+        self.option = option
+
+
 class SourceError(VptError):
     """A camera, a stream or a clip cannot be opened or read."""
 

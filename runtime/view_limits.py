@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vpt_edge.runtime.errors import ImageError, PromptError
+from vpt_edge.runtime.errors import ImageError, OptionError
 from vpt_edge.runtime.image import regularized_size
 from vpt_edge.runtime.interface import expect
 
@@ -25,7 +25,7 @@ class ViewLimits:
 
     What a request says of them stands above the manifest's budget, and that above ``max_pixels``.
     A budget may be below the bundle's ``min_pixels``; then no view is enlarged above it. Raises
-    PromptError for what the bundle does not show.
+    OptionError for what the bundle does not show.
     """
 
     def __init__(self, options: Options, manifest: Manifest, vision: Vision) -> None:
@@ -76,10 +76,11 @@ class ViewLimits:
         if most is None:
             most = image.max_pixels
         if not image.min_pixels <= least <= most <= image.max_pixels:
-            raise PromptError(
+            raise OptionError(
                 f"found min_pixels {least}, max_pixels {most}; expected them within the bundle's "
                 f"{image.min_pixels} to {image.max_pixels}",
                 EXPORT_FIX,
+                "max_pixels" if self._options.min_pixels is None else "min_pixels",
             )
         return replace(image, min_pixels=least, max_pixels=most)
 
@@ -103,10 +104,11 @@ class ViewLimits:
             reason = "the request's min_pixels"
         largest = self._manifest.image.max_pixels
         if not least <= most <= largest:
-            raise PromptError(
+            raise OptionError(
                 f"found {name} {most}; expected it from {least}, {reason}, to the bundle's "
                 f"{largest}",
                 EXPORT_FIX,
+                name,
             )
 
     def _fit(self, size: Size, limits: ImageConfig, budget: int) -> ImageConfig:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from vpt_edge.server.settings import Settings
 
 SAMPLING = ("temperature", "top_p", "top_k", "seed")
-LOOKING = ("perception", "max_looks", "assistant_prefix", "first_token_share")
+PIXELS = ("min_pixels", "max_pixels", "first_max_pixels", "look_max_pixels")
+LOOKING = ("perception", "max_looks", "assistant_prefix", *PIXELS, "first_token_share")
 
 
 def read_options(
@@ -42,6 +43,7 @@ def read_options(
         "system": conversation.system,
         "stop": read_stop(fields),
         **read_sampling(fields),
+        **{name: fields.count_from(name, 1) for name in PIXELS},
     }
     given = {name: value for name, value in options.items() if value is not None}
     return cast("AskOptions", given)

@@ -88,6 +88,10 @@ CHAT_REQUEST = closed(
     perception=MODE,
     max_looks=LOOKS,
     assistant_prefix=TEXT,
+    min_pixels=POSITIVE,
+    max_pixels=POSITIVE,
+    first_max_pixels=POSITIVE,
+    look_max_pixels=POSITIVE,
     first_token_share=TOKEN_SHARE,
 )
 LOOK = shape(
@@ -171,6 +175,10 @@ OLLAMA_OPTIONS = closed(
     perception=MODE,
     max_looks=LOOKS,
     assistant_prefix=TEXT,
+    min_pixels=POSITIVE,
+    max_pixels=POSITIVE,
+    first_max_pixels=POSITIVE,
+    look_max_pixels=POSITIVE,
     first_token_share=TOKEN_SHARE,
 )
 OLLAMA_CHAT = closed(

@@ -7,7 +7,13 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
-from vpt_edge.runtime.errors import ContextLengthError, ImageError, PromptError, VptError
+from vpt_edge.runtime.errors import (
+    ContextLengthError,
+    ImageError,
+    OptionError,
+    PromptError,
+    VptError,
+)
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.server.access_log import open_access_log
 from vpt_edge.server.errors import RequestError, as_request_error
@@ -198,6 +204,8 @@ def as_answer_error(error: VptError) -> RequestError:
     """What a client is told whose question was not answered."""
     if isinstance(error, ImageError):
         return as_picture_error(error)
+    if isinstance(error, OptionError):
+        return RequestError(400, "invalid_value", error.problem, error.fix, param=error.option)
     if isinstance(error, PromptError):
         code = "invalid_prompt"
         if isinstance(error, ContextLengthError):

@@ -508,6 +508,28 @@ def test_a_look_without_pixels_is_reported_without_a_picture(picture: Path) -> N
     assert "int8: dog (no picture: " in page.text
 
 
+def test_a_budget_is_that_of_the_judged_bundle(
+    bundle: Path,
+    other: Path,
+    data: Path,
+    scripts: dict[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = []
+    ask = Pipeline.ask
+
+    def record(pipeline: Pipeline, *arguments: Any, **options: Any) -> Any:
+        name = pipeline.bundle.path.name  # type: ignore[union-attr]
+        asked.append((name, options.get("first_max_pixels"), options.get("look_max_pixels")))
+        return ask(pipeline, *arguments, **options)
+
+    monkeypatch.setattr(Pipeline, "ask", record)
+    budget = ("--first-max-pixels", 3136, "--look-max-pixels", 5000)
+    judge(capsys, bundle, "--data", data, "--compare", other, *budget)
+    assert set(asked) == {("int8", 3136, 5000), ("fp32", None, None)}
+
+
 def test_pictures_left_out_are_named(
     bundle: Path,
     picture: Path,

@@ -11,7 +11,7 @@ from scripted import PICTURE
 from zoom import REPLY, call, zoom_bundle
 
 from vpt_edge.commands import run
-from vpt_edge.runtime import pipeline
+from vpt_edge.runtime import Bundle, pipeline
 from vpt_edge.runtime.testing import Script
 
 if TYPE_CHECKING:
@@ -48,6 +48,17 @@ def test_what_it_thinks_and_says_is_told_apart(
         "[thinks] Red.\nOr not.\n"
         "It is red.\n"
     )
+
+
+def test_a_budget_is_of_the_first_views_and_of_the_looks(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = ["--first-max-pixels", "784", "--look-max-pixels", "1568"]
+    assert run.main([*arguments, *budget, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    pad = Bundle.open(arguments[0]).manifest.tokens.image_pad
+    assert said["turns"][0]["prompt_ids"].count(pad) == 1 + 3  # of 96x64 and of 180x60 pixels
+    assert [look["tokens"] for look in said["looks"]] == [1]
 
 
 def test_json_has_the_pictures_and_the_thoughts(

@@ -20,7 +20,7 @@ from PIL import Image
 
 from vpt_edge.commands import bench as command
 from vpt_edge.device import bench, power
-from vpt_edge.device.bench import WARM_UP, measure
+from vpt_edge.device.bench import WARM_UP, Prompt, measure
 from vpt_edge.device.power import Meter
 from vpt_edge.device.tables import TITLES, Figure, Report
 from vpt_edge.runtime import Bundle, Finished, Looked, Pipeline, host
@@ -285,6 +285,16 @@ def test_a_call_is_given_to_a_model_that_looks_by_calls(
     assert report.tokens["look"] >= 256
     assert report.figures["look"] is not None
     assert not recwarn.list  # of the sampling that its makers recommend
+
+
+def test_a_first_view_of_few_pixels_is_timed_with_the_same_look(tiny: Bundle) -> None:
+    usual = measure(tiny, runs=1, opener=script(1))
+    small = measure(
+        tiny, runs=1, opener=script(1), prompt=Prompt(budget={"first_max_pixels": 9000})
+    )
+    assert (usual.tokens["picture"], small.tokens["picture"]) == (14 * 18, 2 * 3)
+    assert small.tokens["look"] == usual.tokens["look"]
+    assert small.request["look"] == usual.request["look"]
 
 
 def test_one_look_is_timed_however_many_the_model_wants(tmp_path: Path) -> None:

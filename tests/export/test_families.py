@@ -19,6 +19,7 @@ from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.exporter import export
 from vpt_edge.runtime import Pipeline
 from vpt_edge.runtime.errors import CheckpointError, ExportError, ImageError
+from vpt_edge.runtime.manifest import Budget
 from vpt_edge.runtime.perception.description import FOLDER
 
 if TYPE_CHECKING:
@@ -198,7 +199,20 @@ def test_a_checkpoint_of_vpt_has_its_own_way() -> None:
 
 def test_a_picture_is_shown_in_its_own_size(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "checkpoint", "qwen2_vl")
-    bundle = export(str(source), tmp_path / "bundle", precision="fp32", max_pixels=2000000)
+    budget = Budget(first_max_pixels=100_000, look_max_pixels=784)
+    target = tmp_path / "bundle"
+    bundle = export(str(source), target, precision="fp32", max_pixels=2000000, budget=budget)
+    assert bundle.manifest.budget == budget
+    for name in ("first_max_pixels", "look_max_pixels"):
+        for pixels in (783, 2000001):
+            with pytest.raises(ExportError, match=f"{name} is {pixels}, expected 784, .* 2000000"):
+                export(
+                    str(source),
+                    target,
+                    precision="fp32",
+                    max_pixels=2000000,
+                    budget=Budget(**{name: pixels}),
+                )
     with Pipeline(bundle) as pipeline:
         with pytest.raises(ImageError, match="aspect ratio is 201, expected 200 at most"):
             pipeline.encode(np.zeros((10, 2010, 3), np.uint8))

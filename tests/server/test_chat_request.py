@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from json_values import HUGE, json_values, nest
 
 from vpt_edge.runtime.options import Exchange, Options
+from vpt_edge.server.ask_options import PIXELS
 from vpt_edge.server.chat_request import ChatRequest, read_chat_request
 from vpt_edge.server.errors import RequestError
 from vpt_edge.server.settings import Settings
@@ -137,6 +138,9 @@ WRONG = [
     ("max_completion_tokens", 0),
     ("max_looks", -1),
     ("max_looks", False),
+    *[(name, 0) for name in PIXELS],
+    *[(name, 1.5) for name in PIXELS],
+    *[(name, True) for name in PIXELS],
     ("first_token_share", 0),
     ("first_token_share", 1.01),
     ("first_token_share", True),
@@ -342,6 +346,9 @@ def test_options_are_read_as_they_are_named() -> None:
     assert read(body(presence_penalty=-1.5)).options["presence_penalty"] == -1.5
     assert read(body(stop=["a", "b"])).options["stop"] == ("a", "b")
     assert read(body()).options["perception"] == "region"
+    pixels = {name: 3136 + index for index, name in enumerate(PIXELS)}
+    options = read(body(**pixels)).options
+    assert {name: options.get(name) for name in pixels} == pixels
 
 
 def test_a_strange_name_is_quoted_in_the_error() -> None:

@@ -13,6 +13,7 @@ from serving import Served, question
 
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.server import completions
+from vpt_edge.server.ask_options import PIXELS
 
 Serve = Callable[..., Served]
 
@@ -90,6 +91,24 @@ def test_a_probe_of_one_token_counts_the_pictures(serve: Serve) -> None:
     larger = served.ask(**probe, picture=PICTURE.resize((336, 336))).json()
     more = larger["usage"]["prompt_tokens"] - one["usage"]["prompt_tokens"]
     assert more == 12 * 12 - PICTURE_TOKENS
+
+
+def test_a_first_view_of_few_pixels_costs_few_tokens(serve: Serve) -> None:
+    served = serve("A dog.", "A dog.", "A dog.")
+    usual, small = (
+        served.ask(perception="off", **budget).json()["usage"]["prompt_tokens"]
+        for budget in ({}, {"first_max_pixels": 784})
+    )
+    assert usual - small == PICTURE_TOKENS - 1
+    assert served.ask(perception="off", first_max_pixels=None).status_code == 200
+
+
+@pytest.mark.parametrize("name", PIXELS)
+def test_pixels_beyond_the_bundles_are_refused_by_their_name(serve: Serve, name: str) -> None:
+    reply = serve("A dog.").ask(**{name: 12_845_057})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (400, "invalid_value", name)
+    assert "12845056" in error["message"]
 
 
 def test_the_second_question_about_a_picture_is_charged_for_its_own_tokens(serve: Serve) -> None:

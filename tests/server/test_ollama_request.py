@@ -59,6 +59,10 @@ def test_options_have_the_runtimes_names() -> None:
         "stop": ["."],
         "perception": "off",
         "max_looks": 0,
+        "min_pixels": 3136,
+        "max_pixels": 50_000,
+        "first_max_pixels": 784,
+        "look_max_pixels": 40_000,
         "assistant_prefix": "It",
         "first_token_share": 0.75,
     }
