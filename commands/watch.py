@@ -131,7 +131,15 @@ def _run(options: argparse.Namespace) -> None:
         outputs = stack.enter_context(_open_outputs(options, sources, asked, intake))
         pipeline = stack.enter_context(Pipeline(options.bundle, options.device))
         relay = Relay(sources, outputs, pulse, warn)
-        answers = watch(pipeline, relay.sources, *options.question, span=span, **schedule, **asked)
+        answers = watch(
+            pipeline,
+            relay.sources,
+            *options.question,
+            span=span,
+            reuse=options.reuse,
+            **schedule,
+            **asked,
+        )
         if service is not None:
             service.open(answers, options.question)
         if options.on_request:
@@ -193,10 +201,12 @@ def _take_requests(intake: Intake, answers: Watch, others_ask: bool) -> None:
 
 def _check(options: argparse.Namespace, schedule: dict[str, Any], asked: AskOptions) -> None:
     """Refuse before anything is opened."""
+    from vpt_edge.live.change import read_threshold
     from vpt_edge.live.schedule import Schedule
     from vpt_edge.runtime.options import Options
 
     Schedule(**schedule)
+    read_threshold("reuse", options.reuse)
     Options(**asked)
     if options.count is not None and options.count < 1:
         raise UsageError(f"--count is {options.count}, expected at least 1")
@@ -224,7 +234,7 @@ def _open_sources(options: argparse.Namespace, stack: ExitStack) -> list[Source]
     """Each is closed with ``stack``."""
     from vpt_edge import live
     from vpt_edge.live.secret_file import read_address
-    from vpt_edge.live.watch import check_live
+    from vpt_edge.live.source import check_live
 
     inputs = {name: getattr(options, f"input_{name}") for name in INPUTS}
     sources = list["Source"]()

@@ -75,6 +75,16 @@ def add_schedule(parser: Parser) -> None:
         help="with --on-change: ask after S seconds all the same",
     )
     parser.add_argument(
+        "--reuse",
+        type=float,
+        nargs="?",
+        default=False,
+        const=True,
+        metavar="T",
+        help="keep what was computed of a picture for frames that differ from it by less than T "
+        "(0.06)",
+    )
+    parser.add_argument(
         "--on-request",
         action="store_true",
         help="ask when told to: by a line on standard input, at the topic/ask of --mqtt, or at the "

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vpt_edge.runtime.errors import VptError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -19,6 +21,20 @@ HEIGHT = 36
 COLUMNS = 16
 ROWS = 9
 THRESHOLD = 0.06  # of the whole range; a still scene's noise stays below 0.004
+
+
+def read_threshold(name: str, value: float | bool) -> float | None:
+    """The threshold that the option ``name`` gives; True: the usual one, False: None.
+
+    Raises VptError for one out of range.
+    """
+    if value is False:
+        return None
+    if value is True:
+        return THRESHOLD
+    if not 0 < value < 1:
+        raise VptError(f"{name} is {value}, expected a share between 0 and 1, such as 0.06")
+    return value
 
 
 def largest_change(luma: Luma, other: Luma) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from vpt_edge.live.change import THRESHOLD, ChangeGate
+from vpt_edge.live.change import ChangeGate, read_threshold
 from vpt_edge.runtime.errors import VptError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Schedule:
         longest_silence: float | None = None,
     ) -> None:
         self._every = every
-        self._threshold = _threshold(on_change)
+        self._threshold = read_threshold("on_change", on_change)
         self._longest_silence = math.inf
         if every is None:
             self._check_alone()
@@ -106,13 +106,3 @@ class Schedule:
         """There was no answer: nothing is held back as known already."""
         if self._gate is not None:
             self._gate.forget()
-
-
-def _threshold(on_change: float | bool) -> float | None:
-    if on_change is False:
-        return None
-    if on_change is True:
-        return THRESHOLD
-    if not 0 < on_change < 1:
-        raise VptError(f"on_change is {on_change}, expected a share between 0 and 1, such as 0.06")
-    return on_change

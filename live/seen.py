@@ -21,7 +21,8 @@ class Seen:
 
     ``age_at_start``, ``age_at_end``: seconds since the frame was captured, when the question was
     put and when its answer was complete. ``once``: the question is not one of the watch's own, it
-    was asked this once (``Watch.ask``).
+    was asked this once (``Watch.ask``). ``same_as``: the earlier frame whose picture was asked
+    about, because ``frame`` does not differ from it (``reuse``); None: ``frame`` itself.
     """
 
     frame: Frame
@@ -30,6 +31,12 @@ class Seen:
     age_at_start: float
     age_at_end: float
     once: bool = False
+    same_as: Frame | None = None
+
+    @property
+    def shown(self) -> Frame:
+        """The frame that the model was shown."""
+        return self.same_as or self.frame
 
     def to_dict(self) -> dict[str, Any]:
         """It as JSON types: a line of ``vpt-watch --jsonl``."""
@@ -50,6 +57,8 @@ class Seen:
             "seconds": round(seconds["total"], DIGITS),
             "usage": usage,
         }
+        if self.same_as is not None:
+            data["same_as"] = self.same_as.number
         truth = self.frame.truth.get(self.question)
         if truth is not None:
             data["truth"] = truth

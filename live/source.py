@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
+from vpt_edge.runtime.errors import SourceError
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from vpt_edge.live.frame import Frame
-    from vpt_edge.runtime.errors import SourceError
 
 TICK = 0.2  # seconds after which a signal is heeded at the latest
 
@@ -74,6 +75,13 @@ class Source(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: object) -> None: ...
+
+
+def check_live(source: Source) -> None:
+    """Raises SourceError for one that has no newest frame."""
+    if not source.live:
+        problem = f"{source.name} is not live: its frames wait, and none is the newest"
+        raise SourceError(problem, "give a camera or a stream where it is asked on request")
 
 
 def each_frame(source: Source) -> Iterator[Frame]:

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from vpt_edge.live.last_picture import LastPicture
 from vpt_edge.live.recent import RecentFrames
 from vpt_edge.live.requests import Reply, Requests, ignore
 from vpt_edge.live.seen import StateChange
@@ -59,10 +60,20 @@ class Query(NamedTuple):
 
 
 class Subject:
-    """One source with its schedule, and the frames of a ``span`` where questions are about such."""
+    """One source with its schedule, and the frames of a ``span`` where questions are about such.
 
-    def __init__(self, source: Source, schedule: Schedule, span: Span | None = None) -> None:
+    ``reuse``: the threshold of its ``LastPicture``.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        schedule: Schedule,
+        span: Span | None = None,
+        reuse: float | None = None,
+    ) -> None:
         self.source = source
+        self.last = LastPicture(reuse)
         self.requests = Requests()
         self.ended = False
         self._schedule = schedule

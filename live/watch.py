@@ -8,9 +8,11 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from vpt_edge.live.change import read_threshold
 from vpt_edge.live.requests import Reply, Request, ignore
 from vpt_edge.live.schedule import EVERY, Schedule
 from vpt_edge.live.seen import Failure, Seen
+from vpt_edge.live.source import check_live
 from vpt_edge.live.subject import Subject
 from vpt_edge.runtime.errors import ImageError, PromptError, SourceError, VptError
 from vpt_edge.runtime.options import Options
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 PULSE = 1.0  # seconds between two signs of life at most
 
 
-def watch(
+def watch(  # noqa: PLR0913  # options by name, each documented
     pipeline: Pipeline,
     source: Source | Sequence[Source],
     *questions: str,
@@ -41,6 +43,7 @@ def watch(
     on_change: float | bool = False,
     longest_silence: float | None = None,
     span: Span | None = None,
+    reuse: float | bool = False,
     **options: Unpack[AskOptions],
 ) -> Watch:
     """The answers to ``questions`` about frames of ``source``, or of several in turn.
@@ -52,7 +55,9 @@ def watch(
     A frame is asked all questions, and encoded once for them. ``every``, ``on_change`` and
     ``longest_silence`` say which frames (``Schedule``), ``options`` how (``Options``). Between two
     answers of a live source its frames pass by: the next one asked about is its newest. With
-    ``span`` a question is about the frames before that too, as those of one scene. With
+    ``span`` a question is about the frames before that too, as those of one scene. With ``reuse`` a
+    frame that differs by less, 0 to 1 (True for 0.06), from the one that was encoded last is not
+    encoded: that one's picture is asked about, and ``Seen.same_as`` says so. With
     ``every=None`` it asks when somebody calls ``Watch.ask``, and else never. It ends when the
     sources have ended, or by ``close``.
 
@@ -70,20 +75,18 @@ def watch(
             raise SourceError(f"a {name} is not a source", "open it first: live.open(…)")
         if every is None:
             check_live(each)
+    threshold = read_threshold("reuse", reuse)
+    if span is not None and threshold is not None:
+        problem = "reuse is about one frame, and span asks about several"
+        raise PromptError(problem, "leave out one of the two")
     subjects = list[Subject]()
     for each in sources:
-        subjects.append(Subject(each, Schedule(every, on_change, longest_silence), span))
+        schedule = Schedule(every, on_change, longest_silence)
+        subjects.append(Subject(each, schedule, span, threshold))
     return Watch(pipeline, subjects, questions, options)
 
 
-def check_live(source: Source) -> None:
-    """Raises SourceError for one that has no newest frame."""
-    if not source.live:
-        problem = f"{source.name} is not live: its frames wait, and none is the newest"
-        raise SourceError(problem, "give a camera or a stream where it is asked on request")
-
-
-def awatch(
+def awatch(  # noqa: PLR0913  # as watch
     pipeline: Pipeline,
     source: Source | Sequence[Source],
     *questions: str,
@@ -91,6 +94,7 @@ def awatch(
     on_change: float | bool = False,
     longest_silence: float | None = None,
     span: Span | None = None,
+    reuse: float | bool = False,
     **options: Unpack[AskOptions],
 ) -> AsyncGenerator[Seen, None]:
     """``watch`` for an event loop, which goes on meanwhile.
@@ -106,6 +110,7 @@ def awatch(
             on_change=on_change,
             longest_silence=longest_silence,
             span=span,
+            reuse=reuse,
             **options,
         )
     )
@@ -216,6 +221,14 @@ class Watch(Iterator[Seen]):
         return tuple(subject.counts for subject in self._subjects)
 
     def _run(self) -> Iterator[Event]:
+        """What happens until the end."""
+        try:
+            yield from self._follow_sources()
+        finally:
+            for subject in self._subjects:
+                subject.last.forget()
+
+    def _follow_sources(self) -> Iterator[Event]:
         """A frame of each source in turn, asked about where it is due."""
         while not self._closed:
             self._changed.clear()
@@ -248,6 +261,7 @@ class Watch(Iterator[Seen]):
                 yield from self._ask(subject, frame, queries)
         except (ImageError, SourceError) as error:
             subject.fail()
+            subject.last.forget()
             failure = Failure(frame, error)
             if request is not None:
                 request.reply(failure)
@@ -256,7 +270,9 @@ class Watch(Iterator[Seen]):
     def _ask(self, subject: Subject, frame: Frame, queries: Sequence[Query]) -> Iterator[Event]:
         """All ``queries`` about ``frame``, which is encoded with the first."""
         start = frame.age
-        with self._pipeline.encode(subject.show(frame)) as picture:
+        picture = subject.last.show(frame, lambda: self._pipeline.encode(subject.show(frame)))
+        same_as = subject.last.same_as
+        try:
             for query in queries:
                 try:
                     answer = self._answer(picture, query.question)
@@ -270,10 +286,12 @@ class Watch(Iterator[Seen]):
                     continue
                 if answer is None:
                     return
-                seen = Seen(frame, query.question, answer, start, frame.age, query.once)
+                seen = Seen(frame, query.question, answer, start, frame.age, query.once, same_as)
                 query.reply(seen)
                 yield seen
                 start = frame.age
+        finally:
+            subject.last.release()
 
     def _answer(self, picture: EncodedPicture, question: str) -> Answer | None:
         """None where the watch was closed meanwhile."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vpt_edge import live
 from vpt_edge.live.secret_file import read_address
-from vpt_edge.live.watch import check_live
+from vpt_edge.live.source import check_live
 from vpt_edge.runtime.schema import brief
 from vpt_edge.server.errors import RequestError
 from vpt_edge.server.live_source import LiveSource

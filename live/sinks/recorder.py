@@ -63,7 +63,7 @@ class Recorder:
 
     def put(self, item: Item) -> None:
         assert isinstance(item, Seen)
-        frame = (item.frame.source, item.frame.number)
+        frame = (item.shown.source, item.shown.number)
         if frame != self._frame:
             self._save(item)
             self._frame = frame
@@ -77,7 +77,7 @@ class Recorder:
     def _save(self, item: Seen) -> None:
         path = self._folder / self._name(self._count)
         with replace_file(path) as beside:
-            item.frame.image.save(beside, "PNG", compress_level=FAST)
+            item.shown.image.save(beside, "PNG", compress_level=FAST)
         self._count += 1
 
     @staticmethod

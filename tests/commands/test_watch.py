@@ -193,6 +193,7 @@ def test_a_broken_frame_is_told_once(
         (["--every", "soon"], "argument --every: invalid float value: 'soon'"),
         (["--every", "1", "--each"], "not allowed with argument"),
         (["--on-change", "7"], "on_change is 7.0, expected a share"),
+        (["--reuse", "7"], "reuse is 7.0, expected a share"),
         (["--on-request"], "clip.mp4 is not live"),
         (["--on-request", "--every", "1"], "clip.mp4 is not live"),
         (["--longest-silence", "7"], "a longest silence needs on_change"),

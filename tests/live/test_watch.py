@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from sources import BLACK, BrokenRaster, CameraSource, ClipSource, clip, frame
 
+from vpt_edge.live.recent import Span
 from vpt_edge.live.seen import Failure, Seen, StateChange
 from vpt_edge.live.watch import Watch, awatch, watch
 from vpt_edge.runtime import Bundle, Pipeline, VptError
@@ -111,6 +112,76 @@ def test_encoded_pixels_are_let_go_with_the_last_question(
         monkeypatch.setattr(pipeline, "encode", keep)
         list(watch(pipeline, ClipSource(varied(2)), "Open?", every=0))
     assert [picture.closed for picture in pictures] == [True, True]
+
+
+def noisy(levels: list[int]) -> list[Any]:
+    """Frames of one shade each."""
+    return [frame(number, np.full_like(BLACK, level)) for number, level in enumerate(levels)]
+
+
+def test_a_picture_that_barely_changed_is_not_encoded_again(bundle: Bundle) -> None:
+    """It is held against what was encoded, so that a slow change is seen."""
+    script = Script(*"abcdefghij")
+    frames = noisy([50, 52, 58, 62, 70])
+    with Pipeline(bundle, opener=script) as pipeline:
+        answers = watch(pipeline, ClipSource(frames), "A?", "B?", every=0, reuse=0.04)
+        seen = list(answers)
+    runs = [each.answer.usage.vision_runs for each in seen]
+    assert runs == [1, 0, 0, 0, 0, 0, 1, 0, 0, 0]  # 62 differs by 12 of 255, 58 and 70 by 8
+    assert [each.answer.text for each in seen] == list("abcdefghij")
+    same = [None if each.same_as is None else each.same_as.number for each in seen]
+    assert same == [None, None, 0, 0, 0, 0, None, None, 3, 3]
+    assert [each.shown.number for each in seen] == [0, 0, 0, 0, 0, 0, 3, 3, 3, 3]
+    assert [each.frame.number for each in seen] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert [each.to_dict().get("same_as") for each in seen] == same
+    later = [each.answer.usage for each in seen[2:6]]
+    first = seen[0].answer.usage
+    assert all(usage.computed_tokens < first.computed_tokens for usage in later)
+
+
+def test_without_reuse_each_frame_is_encoded(bundle: Bundle) -> None:
+    with open_pipeline(bundle, *"abcdef") as pipeline:
+        seen = list(watch(pipeline, ClipSource(noisy([50, 50, 50])), "A?", "B?", every=0))
+    assert [each.answer.usage.vision_runs for each in seen] == [1, 0] * 3
+    assert [each.same_as for each in seen] == [None] * 6
+    assert all("same_as" not in each.to_dict() for each in seen)
+
+
+def test_a_kept_picture_is_let_go_at_the_end_and_after_a_fault(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = noisy([50, 50, 50, 50])
+    frames[1] = dataclasses.replace(frames[1], raster=BrokenRaster())
+    with open_pipeline(bundle, *"abcdef") as pipeline:
+        encode = pipeline.encode
+        pictures = list[Any]()
+
+        def keep(image: Any) -> Any:
+            pictures.append(encode(image))
+            return pictures[-1]
+
+        monkeypatch.setattr(pipeline, "encode", keep)
+        answers = watch(pipeline, ClipSource(frames), "A?", "B?", every=0, reuse=True)
+        happened = [type(event).__name__ for event in answers.events()]
+    assert happened.count("Failure") == 1
+    assert [picture.closed for picture in pictures] == [True, True]  # of the frames 0 and 2
+
+
+def test_one_picture_is_reused_and_frames_of_a_scene_are_not(bundle: Bundle) -> None:
+    with (
+        open_pipeline(bundle) as pipeline,
+        pytest.raises(PromptError, match="reuse is about one frame, and span asks about several"),
+    ):
+        watch(pipeline, ClipSource([]), "A?", span=Span(2), reuse=True)
+
+
+@pytest.mark.parametrize("reuse", [0, 1, -0.5, 2])
+def test_a_threshold_of_reuse_is_a_share(bundle: Bundle, reuse: float) -> None:
+    with (
+        open_pipeline(bundle) as pipeline,
+        pytest.raises(VptError, match=f"reuse is {reuse}, expected a share between 0 and 1"),
+    ):
+        watch(pipeline, ClipSource([]), "A?", reuse=reuse)
 
 
 def test_sources_take_turns(bundle: Bundle) -> None:
