@@ -50,16 +50,18 @@ def measure_memory(
     if process.returncode != 0:
         reason = process.stderr.strip().rpartition("\n")[2] or f"code {process.returncode}"
         raise VptError(f"the process that measures the memory of {path} failed: {reason}")
-    peak: int | None = json.loads(process.stdout)["peak"]
+    peak: int | None = json.loads(process.stdout.splitlines()[-1])["peak"]
     return peak
 
 
 def work() -> None:
     """Do the task of the one line on standard input; the peak goes to standard output."""
+    import contextlib
     from pathlib import Path
 
     from vpt_edge.calibration.evaluation import ask
     from vpt_edge.calibration.sample import Sample
+    from vpt_edge.runtime.errors import ImageError, PromptError
     from vpt_edge.runtime.pipeline import Pipeline
     from vpt_edge.runtime.sessions.ort import silence_log
     from vpt_edge.tuning.threads import limit_threads
@@ -74,5 +76,6 @@ def work() -> None:
                 first, *others = map(Path, pictures)
                 area = None if box is None else tuple(box)
                 sample = Sample(first, question, None, perception, area, tuple(others))
-                ask(pipeline, sample, **task["options"])
+                with contextlib.suppress(ImageError, PromptError):  # a few may be so
+                    ask(pipeline, sample, **task["options"])
     print(json.dumps({"peak": host.read_peak_memory()}))

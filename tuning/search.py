@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vpt_edge.runtime.bundle import Bundle
     from vpt_edge.tuning.journal import Journal
 
+TIMED = 24  # samples on which those that held are timed at the end
 Progress: TypeAlias = Callable[[str, float, str], object]
 Opener: TypeAlias = "Callable[[Bundle, str], Pipeline]"
 
@@ -106,11 +107,32 @@ class Search:
             default = self._try(DEFAULT, lambda index, reply: "", "the default", (0, 1))
             _check_failures(default, self._task.samples)
             trials = [default]
-            trials += self._run_round("one by one", self._singles(default), trials)
+            trials += self._run_round("one by one", self._singles(default), default, 0.0)
             held = [trial for trial in trials if trial.holds(default, self._task.max_drop)]
             together = space.combine([trial.candidate for trial in held])
-            trials += self._run_round("together", together, trials)
+            trials += self._run_round("together", together, default, self._task.max_drop)
         return trials
+
+    def time(self, candidates: Sequence[Candidate]) -> dict[Candidate, list[Reply]]:
+        """Replies of the ``candidates`` to the first samples, asked in turn: a machine that has
+        slowed down since the first trial slows them all.
+        """
+        replies: dict[Candidate, list[Reply]] = {candidate: [] for candidate in candidates}
+        places = {candidate.place: None for candidate in candidates}
+        total = len(candidates) * min(TIMED, len(self._order))
+        done = 0
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._close)
+            for place in places:
+                group = [candidate for candidate in candidates if candidate.place == place]
+                self._ask(group[0], self._order[0])  # the first answer of a session takes longer
+                for index in self._order[:TIMED]:
+                    for candidate in group:
+                        replies[candidate].append(self._ask(candidate, index))
+                        done += 1
+                        name = candidate.describe(list(self._task.names))
+                        self._progress("seconds", done / total, name)
+        return replies
 
     def _singles(self, default: Trial) -> list[Candidate]:
         """The first round: each axis alone, the cheapest first."""
@@ -131,12 +153,15 @@ class Search:
         return candidates + space.bundle_candidates([_bytes(each) for each in self._task.bundles])
 
     def _run_round(
-        self, stage: str, candidates: Sequence[Candidate], before: Sequence[Trial]
+        self, stage: str, candidates: Sequence[Candidate], default: Trial, skipping: float
     ) -> list[Trial]:
-        default = before[0]
+        """The trials of ``candidates``, but for those that are no cheaper than one that held at a
+        drop of ``skipping``.
+        """
         trials = list[Trial]()
         for number, candidate in enumerate(candidates):
-            reason = self._reason_to_skip(candidate, trials, default)
+            cheaper = [trial for trial in trials if trial.holds(default, skipping)]
+            reason = self._reason_to_skip(candidate, cheaper)
             if reason:
                 trials.append(Trial(candidate, {}, reason))
                 continue
@@ -149,17 +174,9 @@ class Search:
         only_threads = candidate.setting == DEFAULT.setting and candidate.bundle == DEFAULT.bundle
         return Judge(replies, self._task.max_drop, must_be_faster=only_threads)
 
-    def _reason_to_skip(self, candidate: Candidate, trials: Iterable[Trial], default: Trial) -> str:
-        """A cheaper one of the same round that held at no drop is at least as good; of settings
-        together, one that held is enough.
-        """
-        allowed = 0.0
-        if len(candidate.setting.options()) + len(set(candidate.place) - {0, None}) > 1:
-            allowed = self._task.max_drop
-        for trial in trials:
-            if not space.is_no_cheaper(candidate, trial.candidate):
-                continue
-            if trial.holds(default, allowed):
+    def _reason_to_skip(self, candidate: Candidate, held: Iterable[Trial]) -> str:
+        for trial in held:
+            if space.is_no_cheaper(candidate, trial.candidate):
                 name = trial.candidate.describe(list(self._task.names))
                 return f"not tried: {name} is cheaper and held"
         return ""

@@ -12,6 +12,7 @@ from vpt_edge.tuning.candidate import DEFAULT
 
 if TYPE_CHECKING:
     from vpt_edge.tuning.candidate import Candidate
+    from vpt_edge.tuning.reply import Reply
     from vpt_edge.tuning.search import Trial
 
 HEADER = (
@@ -59,8 +60,10 @@ class Row:
         return {**candidate.pop("setting"), **candidate, **data}
 
 
-def describe_trial(trial: Trial, default: Trial, names: Sequence[str], max_drop: float) -> Row:
-    """The row of a trial, but for its memory."""
+def describe_trial(
+    trial: Trial, default: Trial, names: Sequence[str], max_drop: float, timed: Sequence[Reply]
+) -> Row:
+    """The row of a trial, but for its memory; ``timed``: replies whose seconds count, or none."""
     row = Row(
         name=trial.candidate.describe(list(names)),
         candidate=trial.candidate,
@@ -71,8 +74,8 @@ def describe_trial(trial: Trial, default: Trial, names: Sequence[str], max_drop:
     if agreement is None:
         return row
     replies = trial.replies.values()
-    first_tokens = [reply.first_token for reply in replies]
-    wholes = [reply.whole for reply in replies]
+    first_tokens = [reply.first_token for reply in timed or replies]
+    wholes = [reply.whole for reply in timed or replies]
     row = replace(
         row,
         count=agreement.count,
@@ -100,12 +103,17 @@ def describe_trials(
     trials: Sequence[Trial],
     names: Sequence[str],
     max_drop: float,
+    timed: Mapping[Candidate, Sequence[Reply]],
     memories: Mapping[Candidate, int | None],
 ) -> list[Row]:
-    """The rows, the default's first, each with whether it is ``optimal``."""
+    """The rows, the default's first, each with whether it is ``optimal``.
+
+    ``timed``: replies whose seconds count, in the place of the trials'.
+    """
     rows = []
     for trial in trials:
-        row = describe_trial(trial, trials[0], names, max_drop)
+        seconds = timed.get(trial.candidate, ())
+        row = describe_trial(trial, trials[0], names, max_drop, seconds)
         rows.append(replace(row, memory=memories.get(trial.candidate)))
     complete = [row for row in rows if not row.stopped]
     marked = []

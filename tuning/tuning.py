@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vpt_edge.tuning.candidate import DEFAULT, Candidate
 from vpt_edge.tuning.journal import Journal
 from vpt_edge.tuning.memory import ASKED, measure_memory
 from vpt_edge.tuning.proof import prove, write_budget
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
 
     from vpt_edge.calibration.sample import Sample
     from vpt_edge.runtime.bundle import Bundle
-    from vpt_edge.tuning.search import Progress, Task, Trial
+    from vpt_edge.tuning.candidate import Candidate
+    from vpt_edge.tuning.search import Progress, Task
     from vpt_edge.tuning.table import Row
 
 
@@ -69,16 +69,17 @@ def tune(
     with Journal(journal).open() as opened:
         search = Search(task, opened, progress)
         trials = search.run()
-    memories = _measure_memories(task, trials, progress)
-    rows = describe_trials(trials, task.names, task.max_drop, memories)
+        held = [trial.candidate for trial in trials if trial.holds(trials[0], task.max_drop)]
+        timed = search.time(held)
+    memories = _measure_memories(task, held, progress)
+    rows = describe_trials(trials, task.names, task.max_drop, timed, memories)
     return Tuning(task, search.data, rows, choose(rows))
 
 
 def _measure_memories(
-    task: Task, trials: Sequence[Trial], progress: Progress
+    task: Task, held: Sequence[Candidate], progress: Progress
 ) -> dict[Candidate, int | None]:
-    """Of the default and of what held, with the largest pictures."""
-    held = [trial.candidate for trial in trials if trial.holds(trials[0], task.max_drop)]
+    """Of what held, the default among it, with the largest pictures."""
     samples = sorted(task.samples, key=_pixels, reverse=True)[:ASKED]
     memories: dict[Candidate, int | None] = {}
     for number, candidate in enumerate(held):
@@ -87,7 +88,6 @@ def _measure_memories(
         memories[candidate] = measure_memory(
             path, candidate, samples, task.device, task.max_new_tokens
         )
-    assert DEFAULT in memories
     return memories
 
 

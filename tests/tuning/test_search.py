@@ -100,7 +100,7 @@ def test_what_cannot_hold_is_given_up_early(tune: Tune) -> None:
 
 def test_the_cheapest_that_holds_is_chosen(tune: Tune) -> None:
     trials, _ = tune(needs_pixels)
-    rows = describe_trials(trials, ["fp32"], 0.5, {})
+    rows = describe_trials(trials, ["fp32"], 0.5, {}, {})
     chosen = choose(rows)
     assert chosen.candidate.setting == WIDE
     assert chosen.whole == pytest.approx(1.5625)
@@ -117,7 +117,7 @@ def test_what_held_alone_is_tried_together(tune: Tune) -> None:
     trials, _ = tune(rule, max_drop=2.0)
     smallest = Setting(112 * 112, 112 * 112)
     assert find(trials, smallest).holds(trials[0], 2.0)
-    rows = describe_trials(trials, ["fp32"], 2.0, {})
+    rows = describe_trials(trials, ["fp32"], 2.0, {}, {})
     assert choose(rows).candidate.setting == smallest
     assert choose(rows).drop == pytest.approx(100 / 60)
 
@@ -143,7 +143,7 @@ def test_without_true_answers_the_default_is_the_truth(tune: Tune) -> None:
     trials, _ = tune(needs_pixels, answers=False, max_drop=1.0)
     assert find(trials, WIDE).holds(trials[0], 1.0)
     assert "drop is too large" in find(trials, NARROW).stopped
-    row = describe_trials(trials, ["fp32"], 1.0, {})[0]
+    row = describe_trials(trials, ["fp32"], 1.0, {}, {})[0]
     assert (row.accuracy, row.labelled) == (None, 0)
 
 
@@ -159,7 +159,7 @@ def test_a_second_bundle_is_tried_alone_and_with_settings(tune: Tune, tmp_path: 
     assert Candidate(1, WIDE) in others
     assert [one.bundle.path.name for one in opener.pipelines] == ["fp32", "int8"]
     assert all(pipeline.closed for pipeline in opener.pipelines)
-    names = [row.name for row in describe_trials(trials, ["fp32", "int8"], 0.5, {})]
+    names = [row.name for row in describe_trials(trials, ["fp32", "int8"], 0.5, {}, {})]
     assert names[0] == "fp32, as exported"
     assert "int8, first view 28,224 px" in names
 
@@ -204,10 +204,10 @@ def test_another_metric_needs_no_new_answers(tune: Tune) -> None:
         return "Yes!"
 
     trials, _ = tune(shout)
-    assert describe_trials(trials, ["fp32"], 0.5, {})[0].accuracy == 0.0
+    assert describe_trials(trials, ["fp32"], 0.5, {}, {})[0].accuracy == 0.0
     trials, opener = tune(shout, metric="vqa")
     assert opener.asked == []
-    assert describe_trials(trials, ["fp32"], 0.5, {})[0].accuracy == 1.0
+    assert describe_trials(trials, ["fp32"], 0.5, {}, {})[0].accuracy == 1.0
 
 
 def test_a_line_that_was_cut_is_written_again(tune: Tune, tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_questions_that_cannot_be_asked(tune: Tune) -> None:
         return "?" if number < 2 else "yes"
 
     trials, _ = tune(few)
-    assert describe_trials(trials, ["fp32"], 0.5, {})[0].accuracy == pytest.approx(58 / 60)
+    assert describe_trials(trials, ["fp32"], 0.5, {}, {})[0].accuracy == pytest.approx(58 / 60)
     assert trials[0].replies[0].outcome.error == "this cannot be asked"
     with pytest.raises(VptError, match="60 of 60 samples cannot be asked, expected less than 5 %"):
         tune(lambda number, name, options: "?", max_new_tokens=2)
@@ -251,6 +251,24 @@ def test_progress_names_the_stage_and_its_share(tune: Tune) -> None:
     ]
     assert told[COUNT - 1] == ("the default", 1.0, "as exported: 60 of 60")
     assert all(0 < share <= 1 for _, share, _ in told)
+
+
+def test_what_held_is_timed_in_turn(tmp_path: Path, clock: Clock) -> None:
+    """A machine that slows down from answer to answer tells the same shares."""
+    tiny_bundle(tmp_path / "fp32")
+    samples = read_samples(write_samples(tmp_path, COUNT)).samples
+    task = Task((open_untuned(tmp_path / "fp32"),), ("fp32",), samples)
+    opener = RuleOpener(timed(right, clock, lambda options: seconds(options) + clock.now / 100))
+    wide = Candidate(setting=WIDE)
+    with Journal(tmp_path / "tune.jsonl").open() as journal:
+        replies = Search(task, journal, opener=opener).time([DEFAULT, wide])
+    assert [len(each) for each in replies.values()] == [module.TIMED, module.TIMED]
+    settings = ["first_max_pixels" in options for _, options in opener.asked[1:]]
+    assert settings == [False, True] * module.TIMED
+    numbers = [number for number, _ in opener.asked[1:]]
+    assert numbers[::2] == numbers[1::2]
+    assert opener.pipelines[0].closed
+    assert len((tmp_path / "tune.jsonl").read_text().splitlines()) == 1
 
 
 def test_fewer_threads_are_tried_on_a_processor(
