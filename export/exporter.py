@@ -63,14 +63,14 @@ def export(
 ) -> Bundle:
     """Write the checkpoint ``source`` (a folder or a Hub id) as the bundle folder ``bundle``.
 
-    The bundle appears when it is complete and has answered a question; an older bundle in its place
-    is replaced then. A folder that holds anything else is refused, as is one that another export is
-    writing; a symlink is followed. A quantized precision needs a ``calibration``, whose ranges wait
-    in ``<bundle>.ranges.json`` for another run. ``perception`` is the way of looking again of a
+    The bundle appears when it is complete and has answered a question, in the place of an older
+    one. A folder that holds anything else is refused, as is one that another export is writing; a
+    symlink is followed. A quantized precision needs a ``calibration``, whose ranges wait in
+    ``<bundle>.ranges.json`` for another run. ``perception`` is the way of looking again of a
     checkpoint without tokens of its own for it, ``min_pixels`` to ``max_pixels`` what a picture is
-    shown in; None: as the checkpoint's files say. ``budget``: the manifest's. ``progress`` is told
-    each stage and the share that is done, ``note`` what the checkpoint's files ask for in vain.
-    Raises CheckpointError, LockedError, and ExportError also where the gate does not hold.
+    shown in; None: as its files say. ``budget``: the manifest's. ``progress`` is told each stage
+    and the share that is done, ``note`` what the checkpoint's files ask for in vain. Raises
+    CheckpointError, LockedError, and ExportError also where the gate does not hold.
     """
     _check_options(precision, target, cache_tokens, calibration)
     path = Path(bundle)
@@ -82,13 +82,10 @@ def export(
         progress("reading the checkpoint", 0.0)
         checkpoint = Checkpoint.open(source, perception)
         checkpoint.limit_pixels(min_pixels, max_pixels, cache_tokens)
-        _check_budget(budget, checkpoint)
+        _check_pixels(checkpoint, budget, source)
         for text in checkpoint.notes:
             note(text)
-        _check_values(checkpoint.image, source)
-        job = BundleWriter(
-            checkpoint, RECIPES[precision], target, cache_tokens, folder, budget=budget
-        )
+        job = BundleWriter(checkpoint, RECIPES[precision], target, cache_tokens, folder, budget)
         _check_values(job.manifest(), source)
         if calibration is None:
             job.run(progress)
@@ -119,7 +116,8 @@ def _check_options(
         _check_int8_cache(target)
 
 
-def _check_budget(budget: Budget, checkpoint: Checkpoint) -> None:
+def _check_pixels(checkpoint: Checkpoint, budget: Budget, source: str) -> None:
+    _check_values(checkpoint.image, source)
     least = checkpoint.model.tower.processor.factor**2
     largest = checkpoint.image.max_pixels
     for name in BUDGETS:
@@ -267,7 +265,7 @@ def _reference(
         "onnxruntime",
         writer.cache_tokens,
         folder,
-        budget=writer.budget,
+        writer.budget,
     )
     reference.run(progress.part(0.0, 1.0, "float reference: ").tell)
     return BundleModel(Bundle.open(folder))

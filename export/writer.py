@@ -63,8 +63,8 @@ class BundleWriter:
     target: str
     cache_tokens: int
     folder: Path
-    plan: QuantizationPlan | None = None
     budget: Budget = field(default_factory=Budget)
+    plan: QuantizationPlan | None = None
     specs: dict[str, Spec] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -520,7 +520,8 @@ def test_a_budget_is_that_of_the_judged_bundle(
     ask = Pipeline.ask
 
     def record(pipeline: Pipeline, *arguments: Any, **options: Any) -> Any:
-        name = pipeline.bundle.path.name  # type: ignore[union-attr]
+        assert isinstance(pipeline.bundle, Bundle)
+        name = pipeline.bundle.path.name
         asked.append((name, options.get("first_max_pixels"), options.get("look_max_pixels")))
         return ask(pipeline, *arguments, **options)
 
