@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sources import BLACK, CameraSource, ClipSource, frame
 
@@ -26,6 +26,7 @@ def bundle(tmp_path: Path) -> Bundle:
     return tiny_bundle(tmp_path, model="qwen3_vl", perception=block(NoneConfig(None, None)))
 
 
+@settings(max_examples=25)
 @given(
     gaps=st.lists(st.floats(0.01, 2), min_size=1, max_size=40),
     count=st.integers(2, 6),
