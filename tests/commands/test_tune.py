@@ -44,6 +44,7 @@ def data(tmp_path: Path) -> Path:
 def opener(monkeypatch: pytest.MonkeyPatch) -> RuleOpener:
     opener = RuleOpener(needs_half)
     ticks = iter(range(10**9))
+    monkeypatch.setattr("vpt_edge.calibration.metrics.DRAWS", 20)
     monkeypatch.setattr("vpt_edge.runtime.host.usable_cores", lambda: 1)
     monkeypatch.setattr("vpt_edge.tuning.tuning.Search", functools.partial(Search, opener=opener))
     monkeypatch.setattr("vpt_edge.tuning.tuning.measure_memory", lambda *task: 64 << 20)

@@ -44,7 +44,7 @@ def test_what_holds_is_given_up_in_one_of_a_hundred_tunings_at_most(
     rng = Random(17)
     losses = losses_of(lost, gained, count)
     stopped = sum(draws(losses, allowed, rng, least) is not None for _ in range(TUNINGS))
-    # Of a bound that is just met more than 2.5 % would be seen in one of a thousand runs.
+    # Where the bound is just met, more than that is seen in one of seventy runs; the seed is fixed.
     assert stopped / TUNINGS <= 2.5 * ALPHA
 
 

@@ -33,6 +33,7 @@ Tune = Callable[..., tuple[list[Trial], RuleOpener]]
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("time.perf_counter", clock)
+    monkeypatch.setattr("vpt_edge.calibration.metrics.DRAWS", 20)
     monkeypatch.setattr("vpt_edge.runtime.host.usable_cores", lambda: 1)
     return clock
 
