@@ -52,7 +52,7 @@ def test_the_commands_exist(wheel: ZipFile) -> None:
     config = configparser.ConfigParser()
     config.read_string(wheel.read(entry_points).decode())
     commands = dict(config["console_scripts"])
-    names = ("bench", "build", "doctor", "eval", "export", "run", "serve", "watch")
+    names = ("bench", "build", "doctor", "eval", "export", "run", "serve", "tune", "watch")
     assert set(commands) == {f"vpt-{name}" for name in names}
     for place in commands.values():
         module, _, function = place.partition(":")
