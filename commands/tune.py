@@ -159,8 +159,11 @@ def _print(tuning: Tuning, report: Path, written: bool) -> None:
     from vpt_edge.tuning.table import HEADER, describe_choice, stopped_texts, texts
 
     _print_table([HEADER, *texts(tuning.rows)])
-    for name, count, reason in stopped_texts(tuning.rows):
+    tried = [row for row in tuning.rows if row.count]
+    for name, count, reason in stopped_texts(tried):
         say(f"given up after {count}: {name}: {reason}")
+    if len(tried) < len(tuning.rows):
+        say(f"not tried, for a cheaper one held: {len(tuning.rows) - len(tried)}")
     say(describe_choice(tuning.chosen, tuning.rows[0]))
     if tuning.cores:
         say(f"so many threads: taskset -c {tuning.cores} vpt-run ...")

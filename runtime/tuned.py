@@ -15,7 +15,7 @@ class Tuned:
     sha256 of pictures, questions and true answers; ``metric``: how answers were judged. Shares are
     of 1; ``drop`` and its 95 % interval are in points, or without true answers in percent of
     answers that differ, and ``allowed`` is the largest that passes. ``seconds``: the median of a
-    whole answer, on the machine that tuned.
+    whole answer, on the machine that tuned, with so many ``threads``; None: one a core.
     """
 
     default: Sha256
@@ -31,3 +31,4 @@ class Tuned:
     allowed: Number
     seconds: Number
     default_seconds: Number
+    threads: Bound | None

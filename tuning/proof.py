@@ -52,6 +52,7 @@ def prove(chosen: Row, default: Row, task: Task, data: str) -> Tuned:
         allowed=task.max_drop,
         seconds=chosen.whole,
         default_seconds=default.whole,
+        threads=chosen.candidate.threads,
     )
 
 

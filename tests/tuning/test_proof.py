@@ -76,6 +76,7 @@ def test_the_bundle_opens_with_the_choice_and_its_proof(folder: Path, tuned: Tun
         allowed=1.5,
         seconds=0.025,
         default_seconds=0.04,
+        threads=None,
     )
     assert sorted(path.suffix for path in folder.iterdir() if path.name.startswith(".")) == []
 
