@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LayerCache = tuple[Tensor, Tensor]  # keys and values of one layer
@@ -98,12 +99,12 @@ class PlainAttention:
         slots, places, lengths = windows
         q = self.rotary(q, rope, self.heads.query)
         k = self.rotary(k, rope, self.heads.kv)
-        q, k, v = (split_heads(x[0, slots], self.heads.query) for x in (q, k, v))
+        q, k, v = (split_heads(take_rows(x, slots), self.heads.query) for x in (q, k, v))
         empty = torch.arange(slots.shape[1]) >= lengths[:, None]  # (windows, slots)
         scores = ((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)).float()
         scores = scores.masked_fill(empty[:, None, None], torch.finfo(torch.float32).min)
         out = scores.softmax(-1).to(v.dtype) @ v
-        return out.transpose(1, 2).flatten(2).flatten(0, 1)[places][None]
+        return take_rows(out.transpose(1, 2).flatten(2), places)[None]
 
     def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """softmax(q k^T / sqrt(dim)) v, all (batch, heads, seq, dim)."""
@@ -152,6 +153,14 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
+def take_rows(x: Tensor, index: Tensor) -> Tensor:
+    """The rows of x (batch, seq, width), counted through all of the batch, that ``index`` names.
+
+    An index in brackets would be exported as transpositions around a GatherND.
+    """
+    return F.embedding(index, x.flatten(0, 1))
+
+
 def join_cache(past: LayerCache | None, k: Tensor, v: Tensor) -> LayerCache:
     """All keys and values (batch, past + seq, kv_heads * dim)."""
     if past is None:
@@ -190,10 +199,10 @@ class OnnxRuntimeAttention:
         heads = self.heads.query
         q = self.rotary(q, rope, heads)
         k = self.rotary(k, rope, heads)
-        q, k, v = (x[0, slots] for x in (q, k, v))  # (windows, slots, heads * dim)
+        q, k, v = (take_rows(x, slots) for x in (q, k, v))  # (windows, slots, heads * dim)
         inputs = [q, k, v, None, lengths]  # no bias
         out = _contrib("MultiHeadAttention", inputs, {"num_heads": heads}, [q])[0]
-        return out.flatten(0, 1)[places][None]
+        return take_rows(out, places)[None]
 
     def visibility(
         self, seq: int, past: LayerCache | None, lengths: tuple[Tensor, ...]

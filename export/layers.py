@@ -84,6 +84,13 @@ def gelu(x: Tensor) -> Tensor:
     return x * 0.5 * (1.0 + torch.erf(x / 2**0.5))
 
 
+class GELU(nn.Module):
+    """``gelu`` as a part of a sequence."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return gelu(x)
+
+
 def tanh_gelu(x: Tensor) -> Tensor:
     """The approximation of ``gelu`` that PyTorch calls tanh, written likewise."""
     return x * 0.5 * (1.0 + torch.tanh((2 / math.pi) ** 0.5 * (x + 0.044715 * x.pow(3))))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vpt_edge.calibration.smoothing import Fold
 from vpt_edge.export.attention import Heads
-from vpt_edge.export.layers import GatedMLP, Linear, Namespace, RMSNorm
+from vpt_edge.export.layers import GELU, GatedMLP, Linear, Namespace, RMSNorm
 from vpt_edge.export.spec import GraphOptions, Spec, weight_and_bias
 from vpt_edge.runtime.manifest import Graph
 from vpt_edge.runtime.models import qwen2_5_vl
@@ -168,7 +168,7 @@ class PatchMerger(nn.Module):
         self.width = config.merged_width
         self.ln_q = RMSNorm(config.hidden_size, EPSILON)
         self.mlp = nn.Sequential(
-            Linear(self.width, self.width), nn.GELU(), Linear(self.width, config.out_hidden_size)
+            Linear(self.width, self.width), GELU(), Linear(self.width, config.out_hidden_size)
         )
 
     def forward(self, x: Tensor) -> Tensor:
