@@ -46,6 +46,7 @@ PRINTERS = {
     "live/sinks/rtsp_server.py",  # a child's answers to its parent
     "live/sinks/terminal.py",  # what is printable
     "server/access_log.py",  # lines of JSON
+    "tuning/memory.py",  # a child's answer to its parent
 }
 
 
