@@ -77,6 +77,13 @@ class Source(Protocol):
     def __exit__(self, *error: object) -> None: ...
 
 
+def check_source(source: object) -> None:
+    """Raises SourceError for what is none."""
+    if not hasattr(source, "poll"):
+        name = type(source).__name__
+        raise SourceError(f"a {name} is not a source", "open it first: live.open(…)")
+
+
 def check_live(source: Source) -> None:
     """Raises SourceError for one that has no newest frame."""
     if not source.live:

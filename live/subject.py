@@ -11,6 +11,7 @@ from vpt_edge.live.last_picture import LastPicture
 from vpt_edge.live.recent import RecentFrames
 from vpt_edge.live.requests import Reply, Requests, ignore
 from vpt_edge.live.seen import StateChange
+from vpt_edge.runtime.errors import PromptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,7 +63,7 @@ class Query(NamedTuple):
 class Subject:
     """One source with its schedule, and the frames of a ``span`` where questions are about such.
 
-    ``reuse``: the threshold of its ``LastPicture``.
+    ``reuse``: the threshold of its ``LastPicture``. Raises PromptError where it has both.
     """
 
     def __init__(
@@ -72,6 +73,9 @@ class Subject:
         span: Span | None = None,
         reuse: float | None = None,
     ) -> None:
+        if span is not None and reuse is not None:
+            problem = "reuse is about one frame, and span asks about several"
+            raise PromptError(problem, "leave out one of the two")
         self.source = source
         self.last = LastPicture(reuse)
         self.requests = Requests()

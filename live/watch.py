@@ -12,7 +12,7 @@ from vpt_edge.live.change import read_threshold
 from vpt_edge.live.requests import Reply, Request, ignore
 from vpt_edge.live.schedule import EVERY, Schedule
 from vpt_edge.live.seen import Failure, Seen
-from vpt_edge.live.source import check_live
+from vpt_edge.live.source import check_live, check_source
 from vpt_edge.live.subject import Subject
 from vpt_edge.runtime.errors import ImageError, PromptError, SourceError, VptError
 from vpt_edge.runtime.options import Options
@@ -57,30 +57,23 @@ def watch(  # noqa: PLR0913  # options by name, each documented
     answers of a live source its frames pass by: the next one asked about is its newest. With
     ``span`` a question is about the frames before that too, as those of one scene. With ``reuse`` a
     frame that differs by less, 0 to 1 (True for 0.06), from the one that was encoded last is not
-    encoded: that one's picture is asked about, and ``Seen.same_as`` says so. With
-    ``every=None`` it asks when somebody calls ``Watch.ask``, and else never. It ends when the
-    sources have ended, or by ``close``.
+    encoded: that one's picture is asked about, and ``Seen.same_as`` says so. With ``every=None`` it
+    asks when somebody calls ``Watch.ask``, and else never. It ends when the sources have ended, or
+    by ``close``.
 
     Raises PromptError and VptError for what cannot be asked like this; the iterator SourceError for
-    a source that cannot be read, and what the pipeline raises. A broken frame is no error: it is
-    counted, and one of the ``events``.
+    a source that cannot be read, and what the pipeline raises. A broken frame is an event, counted.
     """
     Options(**options)
     if not questions:
         raise PromptError("there is no question", 'ask at least one: watch(pipeline, source, "…")')
     sources = source if isinstance(source, Sequence) else [source]
-    for each in sources:
-        if not hasattr(each, "poll"):
-            name = type(each).__name__
-            raise SourceError(f"a {name} is not a source", "open it first: live.open(…)")
-        if every is None:
-            check_live(each)
     threshold = read_threshold("reuse", reuse)
-    if span is not None and threshold is not None:
-        problem = "reuse is about one frame, and span asks about several"
-        raise PromptError(problem, "leave out one of the two")
     subjects = list[Subject]()
     for each in sources:
+        check_source(each)
+        if every is None:
+            check_live(each)
         schedule = Schedule(every, on_change, longest_silence)
         subjects.append(Subject(each, schedule, span, threshold))
     return Watch(pipeline, subjects, questions, options)
