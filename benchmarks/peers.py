@@ -27,6 +27,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from benchmarks import big_checkpoint, libraries, models, question
+from benchmarks.bare_machine import BareMachine
 from benchmarks.libraries import FLASH, TYPES, Timed
 from benchmarks.peers_table import READINGS, Table, Times
 from benchmarks.plain_configs import CONFIGS
@@ -96,7 +97,7 @@ def plain_contenders(sitting: str, work: Path, kind: str) -> dict[str, Opener]:
         )
     if sitting != "llama":
         return {name: opener(question.Question, path) for name, path in ours.items()}
-    found = {"the machine": opener(libraries.Machine, THREADS)}
+    found = {"the machine": opener(BareMachine, THREADS)}
     found |= {name: opener(models.Ours, path) for name, path in ours.items()}
     return found | llama_contenders(checkpoint, work)
 
@@ -131,7 +132,7 @@ def contenders(sitting: str, work: Path, layers: int, compiled: bool) -> dict[st
         found[scheme] = lambda others: question.Authors(folder, dtype, others["ours int4"], THREADS)
         found[f"authors' evaluation, torch {dtype}"] = lambda others: others[scheme].with_loss()
         return found
-    found = {"the machine": opener(libraries.Machine, THREADS)}
+    found = {"the machine": opener(BareMachine, THREADS)}
     found |= {f"ours {name}": opener(models.Ours, path) for name, path in ours.items()}
     if sat == "llama":
         return found | llama_contenders(checkpoint, work)

@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from benchmarks import libraries, question
-from benchmarks.libraries import MULTIPLYING, READING
+from benchmarks import bare_machine, question
+from benchmarks.bare_machine import MULTIPLYING, READING
 from benchmarks.question import LOOKS
 from benchmarks.shape import STEPS
 
@@ -124,12 +124,12 @@ class Table:
 def _reading(times: Times) -> list[float]:
     """Bytes a second in each round of a sitting, the better way of reading."""
     ways = [times.get("the machine", {}).get(way, []) for way in READINGS]
-    return [libraries.READ / min(taken) for taken in zip(*ways, strict=True)]
+    return [bare_machine.READ / min(taken) for taken in zip(*ways, strict=True)]
 
 
 def _multiplying(times: Times) -> list[float]:
     """int8 operations a second in each round of a sitting."""
-    operations = 2 * libraries.WEIGHTS * math.prod(libraries.PRODUCT)
+    operations = 2 * bare_machine.WEIGHTS * math.prod(bare_machine.PRODUCT)
     return [operations / taken for taken in times.get("the machine", {}).get(MULTIPLYING, ())]
 
 

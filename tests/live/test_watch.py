@@ -36,6 +36,19 @@ def open_pipeline(bundle: Bundle, *turns: str) -> Pipeline:
     return Pipeline(bundle, opener=Script(*turns))
 
 
+def keep_pictures(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The pictures that ``pipeline`` encodes from now on."""
+    encode = pipeline.encode
+    pictures = list[Any]()
+
+    def keep(image: Any) -> Any:
+        pictures.append(encode(image))
+        return pictures[-1]
+
+    monkeypatch.setattr(pipeline, "encode", keep)
+    return pictures
+
+
 def varied(count: int, source: str = "test") -> list[Any]:
     """Frames that differ, as a script needs them."""
     frames = []
@@ -102,14 +115,7 @@ def test_encoded_pixels_are_let_go_with_the_last_question(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_pipeline(bundle, "yes", "no") as pipeline:
-        encode = pipeline.encode
-        pictures = list[Any]()
-
-        def keep(image: Any) -> Any:
-            pictures.append(encode(image))
-            return pictures[-1]
-
-        monkeypatch.setattr(pipeline, "encode", keep)
+        pictures = keep_pictures(pipeline, monkeypatch)
         list(watch(pipeline, ClipSource(varied(2)), "Open?", every=0))
     assert [picture.closed for picture in pictures] == [True, True]
 
@@ -153,14 +159,7 @@ def test_a_kept_picture_is_let_go_at_the_end_and_after_a_fault(
     frames = noisy([50, 50, 50, 50])
     frames[1] = dataclasses.replace(frames[1], raster=BrokenRaster())
     with open_pipeline(bundle, *"abcdef") as pipeline:
-        encode = pipeline.encode
-        pictures = list[Any]()
-
-        def keep(image: Any) -> Any:
-            pictures.append(encode(image))
-            return pictures[-1]
-
-        monkeypatch.setattr(pipeline, "encode", keep)
+        pictures = keep_pictures(pipeline, monkeypatch)
         answers = watch(pipeline, ClipSource(frames), "A?", "B?", every=0, reuse=True)
         happened = [type(event).__name__ for event in answers.events()]
     assert happened.count("Failure") == 1
