@@ -232,6 +232,7 @@ def test_all_of_it_works_from_the_keyboard(serve: Serve, visit: Open) -> None:
     page.keyboard.press("Enter")
     expect(page.locator(".answer")).to_have_text("A dog.")
     expect(page.locator(".question")).to_have_text("What is it?\nSay it.")
+    expect(page.locator("summary")).to_be_visible()  # which comes when the answer has ended
     reached = walk(page)
     for name in ("choose", "take", "clear", "open-shortcuts", "theme", "perception", "follow"):
         assert name in reached
