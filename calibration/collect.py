@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from vpt_edge.runtime.lock import lock_place
 from vpt_edge.runtime.schema import parse_json
 
 if TYPE_CHECKING:
+    from vpt_edge.calibration.encoder_runs import EncoderRuns
     from vpt_edge.calibration.model import RecordableModel
     from vpt_edge.calibration.recorder import ActivationRecorder
     from vpt_edge.calibration.sample import Sample
@@ -106,6 +108,26 @@ class Collector:
         """
         with lock_place(resolve(self.file.path), "calibration"):
             return self._run(name, recorder, progress)
+
+    def run_encoders(
+        self,
+        name: str,
+        recorder: ActivationRecorder,
+        runs: EncoderRuns,
+        progress: Callable[[int, int], object] = lambda done, count: None,
+    ) -> None:
+        """As ``run``, where nothing of the decoder is wanted and ``runs`` has what an earlier pass
+        gave the encoders: that is done again, and no word is said.
+        """
+        with lock_place(resolve(self.file.path), "calibration"):
+            divisors = _divisors_key(recorder)
+            count = len(self._samples)
+            done, _ = self._resume(name, recorder, divisors)
+            if done < count:
+                recorder.statistics.clear()
+                runs.replay(partial(self._model.open_session, recorder=recorder), progress)
+                state = {"divisors": divisors, "done": count, "looks": 0}
+                self.file.save(name, {**state, **_to_dict(recorder)})
 
     def _run(
         self, name: str, recorder: ActivationRecorder, progress: Callable[[int], object]

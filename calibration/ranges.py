@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 BINS = 2048
+ROWS = 32  # observed at a time: they stay in the processor's cache
 LEVELS = 128  # of the magnitude of a symmetric 8-bit number
 
 
@@ -34,8 +35,16 @@ class Statistics:
         self.maxima: Floats = np.zeros(channels)
         self.squares: Floats = np.zeros(channels)
 
-    def observe(self, tensor: NDArray[np.float32]) -> None:
-        rows = np.abs(tensor.reshape(-1, len(self.maxima)).astype(np.float64))
+    def observe(
+        self, tensor: NDArray[np.float32], divisor: NDArray[np.floating] | None = None
+    ) -> None:
+        """Add ``tensor`` (..., channels), divided by ``divisor`` (channels,)."""
+        rows = tensor.reshape(-1, len(self.maxima))
+        for start in range(0, len(rows), ROWS):
+            part = rows[start : start + ROWS].astype(np.float64)
+            self._add(np.abs(part if divisor is None else part / divisor))
+
+    def _add(self, rows: Floats) -> None:
         np.maximum(self.maxima, rows.max(0), out=self.maxima)
         self.squares += np.square(rows).sum(0)
         self.count += len(rows)
@@ -50,6 +59,16 @@ class Statistics:
             self.top *= 2
         place = np.minimum((rows * (BINS / self.top)).astype(np.int64), BINS - 1)
         self.bins += np.bincount(place.ravel(), minlength=BINS)
+
+    def divided(self, divisor: Floats) -> Statistics:
+        """As if ``divisor`` (channels,) had divided what was observed; without a histogram, whose
+        magnitudes know no channel.
+        """
+        statistics = Statistics(len(self.maxima))
+        statistics.count = self.count
+        statistics.maxima = self.maxima / divisor
+        statistics.squares = self.squares / np.square(divisor)
+        return statistics
 
     @property
     def mean_squares(self) -> Floats:

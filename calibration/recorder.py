@@ -16,6 +16,7 @@ from vpt_edge.runtime.names import utf8_name
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from vpt_edge.calibration.encoder_runs import EncoderRuns
     from vpt_edge.runtime.bundle import Bundle
     from vpt_edge.runtime.sessions import Arrays
 
@@ -47,21 +48,32 @@ class ActivationRecorder:
 
     ``divisors`` are smoothing scales: an activation is divided by them, as the folded weights will
     do it. ``largest`` are the keys and values of largest magnitude, by part ("0.key") and channel
-    (kv_heads * head_dim,).
+    (kv_heads * head_dim,). What the encoders are given is kept in ``runs``.
     """
 
-    def __init__(self, divisors: Mapping[Key, NDArray[np.floating]] | None = None) -> None:
+    def __init__(
+        self,
+        divisors: Mapping[Key, NDArray[np.floating]] | None = None,
+        runs: EncoderRuns | None = None,
+    ) -> None:
         self.divisors = divisors or {}
+        self._runs = runs
         self.statistics: dict[Key, Statistics] = {}
         self.largest: dict[str, NDArray[np.float32]] = {}
 
     def record(self, key: Key, tensor: NDArray[np.float32]) -> None:
         """``tensor`` (..., inputs) goes into the matmul ``key``."""
-        divisor = self.divisors.get(key)
         statistics = self.statistics.setdefault(key, Statistics(tensor.shape[-1]))
-        statistics.observe(tensor if divisor is None else tensor / divisor)
+        statistics.observe(tensor, self.divisors.get(key))
 
-    def record_cache(self, inputs: Arrays, outputs: Arrays) -> None:
+    def record_run(self, graph: str, inputs: Arrays, outputs: Arrays) -> None:
+        """A whole run of ``graph``."""
+        if graph == "decoder":
+            self._record_cache(inputs, outputs)
+        elif self._runs is not None:
+            self._runs.add(graph, inputs, outputs)
+
+    def _record_cache(self, inputs: Arrays, outputs: Arrays) -> None:
         """What a run of the decoder has written into a cache of either layout."""
         count = inputs["embeds"].shape[1]
         half = inputs["cos"].shape[1]
@@ -166,8 +178,7 @@ class RecordingSession:
         tensors = {**inputs, **outputs, **dict(zip(self._watched, values, strict=True))}
         for weight, tensor in self._inputs.items():
             self._recorder.record((self._name, weight), tensors[tensor])
-        if self._name == "decoder":
-            self._recorder.record_cache(inputs, outputs)
+        self._recorder.record_run(self._name, inputs, outputs)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> NDArray[Any]:
         return np.zeros(shape, dtype)

@@ -16,7 +16,7 @@ from vpt_edge.export.attention import TARGETS
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.destination import check_destination, check_ranges
 from vpt_edge.export.progress import Progress
-from vpt_edge.export.quantization.calibrator import Calibrator, Draft
+from vpt_edge.export.quantization.calibrator import Calibrator, Draft, Places
 from vpt_edge.export.quantization.gate import Judgement, QualityGate
 from vpt_edge.export.quantization.quality import quality_report
 from vpt_edge.export.quantization.recipe import RECIPES
@@ -189,7 +189,8 @@ def _quantize(
         selection = select_samples(calibration, streamed, modes)
         reference = _reference(writer, work / "float", streamed, progress.part(0.0, 0.3))
         draft = Draft.of(writer)
-        calibrator = Calibrator(draft, reference, calibration, selection, ranges)
+        places = Places(ranges, work)
+        calibrator = Calibrator(draft, reference, calibration, selection, places)
         plan = calibrator.calibrate(progress.part(0.3, 0.5))
         selection = replace(selection, notes=tuple(calibrator.notes))
         sensitivity = Sensitivity(plan, draft.read)

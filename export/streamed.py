@@ -9,6 +9,7 @@ and memory for one weight.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 IR_VERSION = 9  # the last before opset 20
 # Of a weight in float32 at a time: they stay in the processor's cache until they are used.
 NUMBERS = 1 << 21
+
+_threads = threading.local()
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,8 @@ class StreamedSession:
         for item, result in zip(self._spec.graph.outputs, results, strict=True):
             if item.name in outputs:
                 outputs[item.name][...] = result.numpy()
-        if self._recorder and self._spec.name == "decoder":
-            self._recorder.record_cache(inputs, outputs)
+        if self._recorder:
+            self._recorder.record_run(self._spec.name, inputs, outputs)
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> NDArray[Any]:
         return np.zeros(shape, dtype)
@@ -175,6 +178,19 @@ def _matmul(x: Tensor, weight: Tensor) -> Tensor:
     return torch.from_numpy(y)
 
 
+def _to_float(weight: Tensor) -> Tensor:
+    """``weight`` in float32, where the thread keeps such parts: fresh memory for each of them costs
+    more than a token's matmuls.
+    """
+    if weight.dtype == torch.float32:
+        return weight
+    kept: Tensor | None = getattr(_threads, "part", None)
+    if kept is None or kept.numel() < weight.numel():
+        kept = torch.empty(weight.numel())
+        _threads.part = kept
+    return kept[: weight.numel()].view(weight.shape).copy_(weight)
+
+
 @cache
 def _workers() -> ThreadPoolExecutor:
     """Each computes parts of a matmul by itself: threads that wait for each other crawl on a busy
@@ -205,7 +221,7 @@ class StreamedLinear(nn.Module):
         @torch.inference_mode()  # a mode of each thread
         def multiply(start: int) -> None:
             part = slice(start, start + step)
-            out[:, part] = _matmul(rows, weight[part].float())
+            out[:, part] = _matmul(rows, _to_float(weight[part]))
 
         watched = _workers().submit(self._watch, x)
         for _ in _workers().map(multiply, range(0, len(weight), step)):

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from vpt_edge.calibration.collect import Collector
+from vpt_edge.calibration.encoder_runs import EncoderRuns
 from vpt_edge.calibration.ranges import RANGE_METHODS
 from vpt_edge.calibration.recorder import ActivationRecorder
 from vpt_edge.calibration.smoothing import Smoothing, SmoothingSearch
@@ -32,9 +33,18 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float32]
 
+PLAIN = "ranges"  # the passes
+ENCODERS = "smoothed encoder ranges"
 UNSEEN = (
     "no calibration sample made the model look again: crops and re-encodes are not in the ranges"
 )
+
+
+class Places(NamedTuple):
+    """``ranges``: the file of what the passes observed; ``work``: a folder that is not kept."""
+
+    ranges: Path
+    work: Path
 
 
 @dataclass(frozen=True)
@@ -60,8 +70,9 @@ class Draft:
 class Calibrator:
     """Asks the float model ``reference`` the samples of ``selection``.
 
-    Ranges wait for another run in the file ``ranges``. ``statistics`` are those that the plan was
-    made of, ``notes`` say what the user should know of it.
+    Ranges wait for another run in the file ``ranges``, what is kept from one pass to the next in
+    the folder ``work``. ``statistics`` are those that the plan was made of, ``notes`` say what the
+    user should know of it.
     """
 
     def __init__(
@@ -70,32 +81,71 @@ class Calibrator:
         reference: RecordableModel,
         options: Calibration,
         selection: Selection,
-        ranges: Path,
+        places: Places,
     ) -> None:
         self._draft = draft
         self._options = options
         self._count = len(selection.calibration)
         samples = selection.calibration
-        self._collector = Collector(reference, samples, ranges, selection.answer_tokens)
+        self._collector = Collector(reference, samples, places.ranges, selection.answer_tokens)
+        self._work = places.work
         self.notes = list(selection.notes)
         self.statistics: dict[Key, Statistics] = {}
 
     def calibrate(self, progress: Progress) -> QuantizationPlan:
         """Ranges, smoothing and importance, with every matmul quantized as the recipe says."""
-        recorder = ActivationRecorder()
-        self._record("ranges", recorder, progress.part(0.0, 0.5))
+        runs = self._encoder_runs()
+        recorder = ActivationRecorder(runs=runs)
+        self._record(PLAIN, recorder, progress.part(0.0, 0.5))
         statistics = recorder.statistics
         plan = self._empty_plan(statistics)
         if self._options.smoothing:
             plan = replace(plan, smoothing=self._smooth(plan, statistics, progress.part(0.5, 0.5)))
         if plan.divisors:
-            smoothed = ActivationRecorder(plan.divisors)
-            self._record("smoothed ranges", smoothed, progress.part(0.5, 1.0))
-            statistics = smoothed.statistics
+            statistics = self._observe_smoothed(plan, statistics, runs, progress.part(0.5, 1.0))
         self.statistics = statistics
         if self._options.kv_cache == "int8":
             plan = replace(plan, cache_scales=self._cache_scales(recorder, plan))
         return self._with_ranges(plan, statistics)
+
+    def _encoder_runs(self) -> EncoderRuns | None:
+        """Where to keep them; None where nobody would run them again, or some are missing: of a
+        pass that an earlier process began.
+        """
+        is_int4 = self._draft.recipe.matmuls.get("decoder") == "int4"
+        if not is_int4 or not self._options.smoothing or PLAIN in self._collector.file.load():
+            return None
+        return EncoderRuns(self._work / "runs")
+
+    def _observe_smoothed(
+        self,
+        plan: QuantizationPlan,
+        plain: Mapping[Key, Statistics],
+        runs: EncoderRuns | None,
+        progress: Progress,
+    ) -> dict[Key, Statistics]:
+        """The statistics behind the divisors of ``plan``.
+
+        A histogram must be observed anew. Where the decoder needs none, as INT4 does not, its
+        statistics are the ``plain`` ones divided, and the encoders alone run again.
+        """
+        recorder = ActivationRecorder(plan.divisors)
+        if _needs_histograms(plan, plain, "decoder"):
+            self._record("smoothed ranges", recorder, progress)
+            return recorder.statistics
+        if runs is None:
+            self._record(ENCODERS, recorder, progress)
+        else:
+
+            def tell(done: int, count: int) -> None:
+                progress.tell(f"observing {ENCODERS}: {done} of {count} pictures", done / count)
+
+            self._collector.run_encoders(ENCODERS, recorder, runs, tell)
+        decoder = {key: of_key for key, of_key in plain.items() if key[0] == "decoder"}
+        for key, divisor in plan.divisors.items():
+            if key in decoder:
+                decoder[key] = decoder[key].divided(divisor)
+        return {**recorder.statistics, **decoder}
 
     def _record(self, name: str, recorder: ActivationRecorder, progress: Progress) -> None:
         def tell(done: int) -> None:
@@ -158,6 +208,16 @@ class Calibrator:
             )
         decoder = self._draft.specs["decoder"]
         return decoder.cache_scales(recorder.largest, plan.smoothing.get("decoder"))
+
+
+def _needs_histograms(
+    plan: QuantizationPlan, statistics: Mapping[Key, Statistics], graph: str
+) -> bool:
+    """Whether INT8 clips an activation of ``graph`` that smoothing divides."""
+    for key in plan.divisors:
+        if key[0] == graph and plan.kind(key, len(statistics[key].maxima)) == "int8":
+            return True
+    return False
 
 
 def _is_int4(

@@ -101,3 +101,20 @@ def test_mse_finds_the_least_error(outlier: Statistics) -> None:
 
     best = min(error(threshold) for threshold in np.linspace(2, 60, 200))
     assert error(mse(outlier)) <= 1.05 * best
+
+
+@given(st.integers(1, 90), st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_what_is_divided_later_is_what_was_divided_before(rows: int, seed: int) -> None:
+    """Maxima and squares; the rows are more than are observed at a time."""
+    rng = np.random.default_rng(seed)
+    tensor = rng.standard_normal((rows, 5)).astype(np.float32)
+    divisor = rng.uniform(0.1, 10, 5)
+    before = Statistics(5)
+    before.observe(tensor, divisor)
+    after = seen(tensor).divided(divisor)
+    np.testing.assert_allclose(before.maxima, np.abs(tensor / divisor).max(0), rtol=1e-12)
+    np.testing.assert_allclose(after.maxima, before.maxima, rtol=1e-12)
+    np.testing.assert_allclose(after.mean_squares, before.mean_squares, rtol=1e-12)
+    assert before.bins.sum() == tensor.size
+    assert after.count == before.count == rows

@@ -18,7 +18,8 @@ def test_a_keys_range_holds_at_every_position(angle: float, seed: int) -> None:
     random = np.random.default_rng(seed)
     key = random.standard_normal((1, 3, 8)).astype(np.float32)  # three tokens, one head
     recorder = ActivationRecorder()
-    recorder.record_cache(
+    recorder.record_run(
+        "decoder",
         {"embeds": np.ones((1, 3, 8)), "cos": np.ones((3, 4))},
         {"present.0.key": key, "present.0.value": key},
     )

@@ -15,7 +15,7 @@ from vpt_edge.calibration.model import BundleModel
 from vpt_edge.export.checkpoint import Checkpoint
 from vpt_edge.export.exporter import export
 from vpt_edge.export.progress import Progress
-from vpt_edge.export.quantization.calibrator import Calibrator, Draft
+from vpt_edge.export.quantization.calibrator import Calibrator, Draft, Places
 from vpt_edge.export.quantization.gate import QualityGate
 from vpt_edge.export.quantization.options import Calibration
 from vpt_edge.export.quantization.recipe import RECIPES
@@ -77,7 +77,8 @@ class Trial:
         reference = BundleModel(self.reference)
         draft = Draft.of(writer)
         ranges = self.folder.with_suffix(".json")
-        calibrator = Calibrator(draft, reference, self.options, selection, ranges)
+        places = Places(ranges, self.folder)
+        calibrator = Calibrator(draft, reference, self.options, selection, places)
         self.progress = Progress(lambda stage, done: None)
         self.plan = calibrator.calibrate(self.progress)
         self.writer = replace(writer, plan=self.plan)
