@@ -26,7 +26,7 @@ PARITY_TESTS = $(BENCH) $(PARITY_VENV)/bin/python -m pytest tests/parity
 EXPORT := $(wildcard export/*.py export/*/*.py export/*/*/*.py)
 TESTS := $(wildcard tests/*.py tests/*/*.py tests/*/*/*.py tests/*/*/*/*.py)
 # The packages are held as vpt_edge, by the links in tests/typing.
-TYPED := $(filter-out tests/typing/%,$(TESTS)) $(wildcard demo/*.py examples/*.py benchmarks/*.py)
+TYPED := $(filter-out tests/typing/%,$(TESTS)) $(wildcard demo/*.py demo/*/*.py examples/*.py benchmarks/*.py)
 BENCH := PYTHONPATH=tests/typing:tests:demo:.
 
 # Of make faults: how many of the faults are tried in an export that traces its graphs, a minute each.

@@ -23,12 +23,15 @@ from vpt_edge.live.options import Options
 from vpt_edge.live.pictures import RATE, PictureFeed, find_files
 from vpt_edge.live.playback import Playback
 from vpt_edge.live.reader import Reader
+from vpt_edge.live.signs.moving import MovingSigns
 from vpt_edge.live.testsrc import PATTERNS, TestPattern
 from vpt_edge.runtime.errors import SourceError
+from vpt_edge.runtime.schema import brief
 from vpt_edge.runtime.source import shorten
 
 if TYPE_CHECKING:
     from vpt_edge.live.address import Address
+    from vpt_edge.live.drawn import Drawing
     from vpt_edge.live.feed import Feed
     from vpt_edge.live.opencv import Capture
     from vpt_edge.live.source import Source
@@ -40,6 +43,11 @@ DRAWN_SIZE = (640, 360)
 LONGEST_HOLD = 1e6  # seconds of a scene
 PATTERN_KINDS = {"pattern": str, "width": int, "height": int, "rate": float}
 SCENE_KINDS = {"seed": int, "hold": float, "rate": float, "tag": str}
+SIGN_KINDS = {**SCENE_KINDS, "side": int, "grounds": str}
+SCENES: dict[str, tuple[dict[str, type], Callable[..., Drawing]]] = {
+    "": (SCENE_KINDS, MovingScenes),
+    "signs": (SIGN_KINDS, MovingSigns),
+}
 
 
 @dataclass(frozen=True)
@@ -135,22 +143,36 @@ def _open_testsrc(query: str, options: Options) -> Source:
     return _open_live(feed, merged)
 
 
-def _open_scenes(query: str, options: Options) -> Source:
-    values = _parse_query("scenes", query, SCENE_KINDS)
+def _open_scenes(text: str, options: Options) -> Source:
+    _check_login("scenes", text)
+    name, _, query = text.strip("/").partition("?")
+    if "=" in name:  # the question mark may be left out
+        query = name
+        name = ""
+    name = name.rstrip("/")
+    if name not in SCENES:
+        expected = "expected scenes:// or scenes://signs"
+        raise SourceError(f"no scenes are called {brief(name)}, {expected}")
+    kinds, drawing = SCENES[name]
+    values = _parse_query("scenes", query, kinds)
     rate = Options(rate=values.pop("rate", DRAWN_RATE)).rate
     if not 0 < values.get("hold", 1.0) < LONGEST_HOLD:
         raise SourceError(f"hold is {values['hold']}, expected a number of seconds")
-    feed = DrawnFeed("scenes://", MovingScenes(**values), options.rate or rate or DRAWN_RATE)
+    feed = DrawnFeed(f"scenes://{name}", drawing(**values), options.rate or rate or DRAWN_RATE)
     return _open_live(feed, options)
+
+
+def _check_login(scheme: str, text: str) -> None:
+    if "@" in text:
+        raise SourceError(
+            f"{scheme}:// takes no user and password", f"expected {scheme}://?name=value"
+        )
 
 
 def _parse_query(scheme: str, query: str, kinds: dict[str, type]) -> dict[str, Any]:
     """The parameters behind ``scheme://?``, each of its kind. Raises SourceError."""
     values = dict[str, Any]()
-    if "@" in query:
-        raise SourceError(
-            f"{scheme}:// takes no user and password", f"expected {scheme}://?name=value"
-        )
+    _check_login(scheme, query)
     for name, text in parse_qsl(query.lstrip("/").removeprefix("?"), keep_blank_values=True):
         if name not in kinds:
             known = ", ".join(kinds)
