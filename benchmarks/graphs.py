@@ -141,9 +141,8 @@ def decoder_runs(bundle: Bundle) -> dict[str, Callable[[], None]]:
 
         def once() -> None:
             inputs, written = cache.bindings(count)
-            session.run(
-                {"embeds": embeds, **cache.rotations(rope, rope), **inputs}, {**outputs, **written}
-            )
+            inputs |= {"embeds": embeds, "last": np.array([count - 1])}
+            session.run({**cache.rotations(rope, rope), **inputs}, {**outputs, **written})
 
         return once
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.files import sha256
+from vpt_edge.runtime.interface import has_last
 from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.manifest import MANIFEST, read_manifest, write_manifest
 from vpt_edge.runtime.sessions import Session, cuda, open_session
@@ -145,6 +146,8 @@ class Runner:
         def run() -> None:
             cache.length = cached
             inputs, written = cache.bindings(count)
+            if has_last(graph):
+                inputs["last"] = np.array([count - 1])
             session.run(
                 {"embeds": embeds, **cache.rotations(rope, rope), **inputs}, {**outputs, **written}
             )

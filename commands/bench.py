@@ -29,6 +29,13 @@ def _parser() -> Parser:
     add_budget(parser)
     parser.add_device()
     parser.add_argument("--runs", type=int, metavar="N", help="answers to time (default 10)")
+    parser.add_argument(
+        "--draft-tokens",
+        type=int,
+        default=0,
+        metavar="K",
+        help="tell what drafts of K tokens save: the answers again, with and without them",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
         "--json", action="store_true", help="print one JSON object instead of the tables"
@@ -47,7 +54,7 @@ def _run(options: argparse.Namespace) -> None:
         report = measure(
             options.bundle,
             device=options.device,
-            prompt=Prompt(question, options.image, read_budget(options)),
+            prompt=Prompt(question, options.image, read_budget(options), options.draft_tokens),
             runs=RUNS if options.runs is None else options.runs,
             progress=bar.show,
         )

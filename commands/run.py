@@ -44,6 +44,13 @@ def _parser() -> Parser:
     add_budget(parser)
     parser.add_first_token_share()
     parser.add_argument(
+        "--draft-tokens",
+        type=int,
+        metavar="N",
+        help="look up and verify so many tokens at a time, for the same answer (default: the "
+        "bundle's budget, else 0)",
+    )
+    parser.add_argument(
         "--prefix", default="", metavar="TEXT", help="text that the assistant's turn begins with"
     )
     parser.add_device()
@@ -73,6 +80,7 @@ def _run(options: argparse.Namespace) -> None:
         "max_new_tokens": options.max_new_tokens,
         "assistant_prefix": options.prefix,
         "still_pixels": options.still_pixels,
+        "draft_tokens": options.draft_tokens,
     }
     transcript = _Transcript(quiet=options.json, must_end=options.plot is not None)
     with Pipeline(options.bundle, options.device) as pipeline:
@@ -208,6 +216,8 @@ def _print_stats(answer: Answer) -> None:
         f"{usage.dropped_tokens} dropped; "
         f"{usage.vision_runs} vision and {usage.reencoder_runs} re-encoder runs"
     )
+    if usage.draft_tokens:
+        warn(f"drafts: {usage.accepted_tokens} of {usage.draft_tokens} tokens accepted")
     seconds = ", ".join(f"{stage} {value:.3f}" for stage, value in usage.seconds.items())
     warn(f"seconds: {seconds}")
 

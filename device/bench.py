@@ -7,10 +7,7 @@ in steady use the template's text in front of the picture is computed already.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
-import platform
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -20,17 +17,19 @@ import numpy as np
 from PIL import Image
 
 from vpt_edge.device import libraries, machine
+from vpt_edge.device.drafts import compare_drafts
 from vpt_edge.device.given_look import GivenLook, give_look
 from vpt_edge.device.power import Meter, read_clocks
 from vpt_edge.device.tables import Figure, Report
+from vpt_edge.device.versions import read_versions
 from vpt_edge.runtime import host
 from vpt_edge.runtime.bundle import Bundle
+from vpt_edge.runtime.draft import check_draft
 from vpt_edge.runtime.errors import VptError
 from vpt_edge.runtime.image import open_picture
 from vpt_edge.runtime.kv_cache import describe_cache
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.runtime.pipeline import Pipeline
-from vpt_edge.runtime.sessions import tensorrt
 from vpt_edge.runtime.stopwatch import STAGES
 
 if TYPE_CHECKING:
@@ -44,21 +43,19 @@ WARM_UP = 2  # answers that are not timed
 SIZE = (640, 480)  # of the picture that is drawn
 QUESTION = "What does the picture show?"
 MAX_NEW_TOKENS = 64  # for each turn
-MODULES = ["numpy", "PIL", "tokenizers", "onnxruntime"]
-for names in tensorrt.MODULES.values():
-    MODULES += names
 
 Progress = Callable[[str, float], object]
 
 
 class Prompt(NamedTuple):
     """What is asked; ``image``: a path, None for the picture that is drawn; ``budget``: options of
-    the question that say what it may cost.
+    the question that say what it may cost; ``draft_tokens``: of drafts.
     """
 
     question: str = QUESTION
     image: str | None = None
     budget: AskOptions = {}
+    draft_tokens: int = 0
 
 
 STANDARD = Prompt()
@@ -78,10 +75,9 @@ def measure(
     opener: SessionOpener | None = None,
     progress: Progress = lambda stage, done: None,
 ) -> Report:
-    """Open ``bundle``, answer ``prompt`` WARM_UP times, then ``runs`` times under the clock.
-
-    ``progress`` is told each stage and the share that is done. Raises VptError for what cannot be
-    opened, read or answered.
+    """Open ``bundle``, answer ``prompt`` WARM_UP times, then ``runs`` times under the clock, and as
+    often with its drafts and without. ``progress`` is told each stage and the share that is done.
+    Raises VptError for what cannot be opened, read or answered.
     """
     if runs < 1:
         raise VptError(f"found {runs} runs, expected 1 or more", f"--runs {RUNS} is the default")
@@ -93,14 +89,14 @@ def measure(
     with pipeline:
         look = give_look(pipeline.bundle.manifest, picture.size)
         once = partial(_answer, pipeline, picture, prompt, look)
-        for index in range(WARM_UP):
-            progress(f"warm-up {index + 1} of {WARM_UP}", index / (WARM_UP + runs))
-            once()
+        check_draft(pipeline.bundle.manifest, prompt.draft_tokens)
+        _warm_up(once, runs, progress)
         meter = Meter()
         with meter:
             timed = _time(once, runs, progress)
         gpu = None if device == "cpu" else libraries.open_gpu()
         device_memory = _used_memory(gpu)
+        drafts = compare_drafts(pipeline, once, prompt.draft_tokens, runs)
     opened = pipeline.bundle
     assert isinstance(opened, Bundle)
     device_text = f"{device}, {libraries.check_driver().found}" if gpu else device
@@ -117,8 +113,15 @@ def measure(
         joules=_divided(meter.joules, runs),
         watts=_divided(meter.joules, meter.seconds),
         machine={"device": device_text, **here},
-        versions=_versions(),
+        versions=read_versions(),
+        drafts=drafts,
     )
+
+
+def _warm_up(once: Callable[[], Run], runs: int, progress: Progress) -> None:
+    for index in range(WARM_UP):
+        progress(f"warm-up {index + 1} of {WARM_UP}", index / (WARM_UP + runs))
+        once()
 
 
 def _time(once: Callable[[], Run], runs: int, progress: Progress) -> list[Run]:
@@ -140,7 +143,13 @@ def draw_picture() -> Image.Image:
     return Image.fromarray(colours.astype(np.uint8))
 
 
-def _answer(pipeline: Pipeline, picture: Image.Image, prompt: Prompt, look: GivenLook) -> Run:
+def _answer(
+    pipeline: Pipeline,
+    picture: Image.Image,
+    prompt: Prompt,
+    look: GivenLook,
+    draft_tokens: int | None = None,
+) -> Run:
     """One answer, which takes the likeliest tokens and looks once where there is a ``look``."""
     asked: AskOptions = {
         **prompt.budget,
@@ -149,6 +158,7 @@ def _answer(pipeline: Pipeline, picture: Image.Image, prompt: Prompt, look: Give
         "max_new_tokens": MAX_NEW_TOKENS,
         "max_looks": 1,
         "temperature": 0,
+        "draft_tokens": draft_tokens,
     }
     start = time.perf_counter()
     answer = pipeline.ask(
@@ -280,15 +290,3 @@ def _count_tokens(bundle: Bundle, answer: Answer) -> dict[str, int | list[int]]:
         "look": sum(look.tokens for look in answer.looks),
         "generated": generated,
     }
-
-
-def _versions() -> dict[str, str]:
-    """Of Python, of this package and of the libraries that the runs have loaded."""
-    versions = {"Python": platform.python_version()}
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        versions["vpt-edge"] = importlib.metadata.version("vpt-edge")
-    for name in MODULES:
-        version = getattr(sys.modules.get(name), "__version__", None)
-        if version:
-            versions[name] = version
-    return versions

@@ -6,9 +6,12 @@ import dataclasses
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from vpt_edge.device.drafts import Drafts
 
 TITLES = {
     "start_up": "start-up",
@@ -75,7 +78,7 @@ class Report:
     ``figures`` by the names of TITLES, None for what did not happen; ``shares``: of each stage and
     of the ``host``'s work, in the time of whole answers; ``peak_memory``: resident bytes of the
     process at most; ``device_memory``: bytes in use on the GPU, by all programs; ``joules``: of one
-    answer, by power rail; ``watts``: their mean.
+    answer, by power rail; ``watts``: their mean; ``drafts``: what they save, where it was asked.
     """
 
     bundle: dict[str, str]
@@ -91,6 +94,7 @@ class Report:
     watts: dict[str, float]
     machine: dict[str, str]
     versions: dict[str, str]
+    drafts: Drafts | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON types."""
@@ -131,6 +135,8 @@ class Report:
         yield "peak memory", _size(self.peak_memory)
         if self.device_memory is not None:
             yield "device memory in use", f"{_size(self.device_memory)}, all programs"
+        if self.drafts is not None:
+            yield f"drafts of {self.drafts.most}", self.drafts.describe()
         for rail, joules in self.joules.items():
             yield f"energy, {rail}", f"{joules:.2f} J an answer, {self.watts[rail]:.2f} W"
 

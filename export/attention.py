@@ -207,7 +207,7 @@ class OnnxRuntimeAttention:
     def visibility(
         self, seq: int, past: LayerCache | None, lengths: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        return lengths
+        return lengths[:2]
 
     def causal(
         self,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vpt_edge.export.spec import Spec
     from vpt_edge.runtime import manifest
 
-TRACE_SIZES = {"past": 3, "capacity": 16, "sequence": 5, "tokens": 6, "windows": 3}
+TRACE_SIZES = {"past": 3, "capacity": 16, "sequence": 5, "tokens": 6, "windows": 3, "last": 2}
 DTYPES = {
     "float32": ir.DataType.FLOAT,
     "float16": ir.DataType.FLOAT16,

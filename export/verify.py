@@ -15,6 +15,7 @@ from vpt_edge.export.attention import PlainAttention, join_cache
 from vpt_edge.runtime.bundle import Bundle
 from vpt_edge.runtime.errors import ExportError
 from vpt_edge.runtime.image import Patches
+from vpt_edge.runtime.interface import has_last, most_last
 from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.manifest import Parity
 from vpt_edge.runtime.models import open_tower
@@ -24,7 +25,7 @@ from vpt_edge.runtime.sessions.ort import OrtSession
 if TYPE_CHECKING:
     from vpt_edge.export.attention import LayerCache
     from vpt_edge.export.spec import Spec
-    from vpt_edge.runtime.manifest import Manifest
+    from vpt_edge.runtime.manifest import Graph, Manifest
     from vpt_edge.runtime.sessions import Session
 
 Array = np.ndarray[Any, Any]
@@ -179,16 +180,21 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
         inputs = {"embeds": embeddings.rows(ids)[None], "cos": cos, "sin": sin}
         if tower.levels:
             inputs["deep"] = _random(tower.levels, count, text.hidden_size)
+        lengths = _lengths(bundle.graph(name), count, cache.length)
+        rows = len(lengths[-1]) if lengths else 1
         outputs: Arrays = {
-            "logits": np.empty((1, text.vocab_size), np.float32),
-            "hidden": np.empty((1, text.hidden_size), np.float32),
+            "logits": np.empty((rows, text.vocab_size), np.float32),
+            "hidden": np.empty((rows, text.hidden_size), np.float32),
         }
         if "token" in names:
             outputs["token"] = np.empty(1, np.int64)
         cache_inputs, cache_outputs = cache.bindings(count)
         rotations = cache.rotations(cos, sin)
-        session.run({**inputs, **rotations, **cache_inputs}, {**outputs, **cache_outputs})
-        logits, hidden, *_, new = module(*tensors(inputs), past)
+        graph_inputs = {**inputs, **rotations, **cache_inputs}
+        if lengths:
+            graph_inputs["last"] = lengths[-1].numpy()
+        session.run(graph_inputs, {**outputs, **cache_outputs})
+        logits, hidden, *_, new = module(*tensors(inputs), past, lengths)
         size = f"{count} tokens behind {cache.length}"
         cache.append(count)
         past = _join(past, new)
@@ -198,6 +204,16 @@ def _decoder(bundle: Bundle, name: str, module: nn.Module, session: Session) -> 
             expected["token"] = outputs["logits"].argmax(-1)
         outputs["keys"] = cache.read(text.layers - 1, "key")
         yield Case(size, outputs, expected)
+
+
+def _lengths(graph: Graph, count: int, past: int) -> tuple[torch.Tensor, ...]:
+    """What a module takes that reads out as many of ``count`` tokens as the ``graph`` can; nothing
+    where that is the last alone.
+    """
+    if not has_last(graph):
+        return ()
+    filled = torch.tensor(past)
+    return filled, filled + count, torch.arange(max(count - most_last(graph), 0), count)
 
 
 def try_bundle(folder: Path) -> Manifest:

@@ -10,7 +10,7 @@ from vpt_edge.runtime.context import first_difference
 from vpt_edge.runtime.embeddings import Embeddings
 from vpt_edge.runtime.errors import ContextLengthError, VptError
 from vpt_edge.runtime.finite import check_finite
-from vpt_edge.runtime.interface import deep_levels
+from vpt_edge.runtime.interface import deep_levels, has_last, most_last
 from vpt_edge.runtime.kv_cache import KVCache
 from vpt_edge.runtime.models import open_tower
 
@@ -50,16 +50,16 @@ class Decoder:
         self._cache = KVCache(manifest, session.zeros)
         self._chunk = graph.bounds["sequence"][2]
         self._argmax_in_graph = any(tensor.name == "token" for tensor in graph.outputs)
-        self._logits = np.empty((1, manifest.text.vocab_size), np.float32)
+        self._has_last = has_last(graph)
+        rows = most_last(graph)
+        self._logits = np.empty((rows, manifest.text.vocab_size), np.float32)
         self._token = np.empty(1, np.int64)
-        self._hidden = np.empty((1, manifest.text.hidden_size), np.float32)
+        self._hidden = np.empty((rows, manifest.text.hidden_size), np.float32)
+        self._read_out: dict[int, dict[str, Array]] = {}  # the first of those, by how many
         self._levels = deep_levels(graph)
-        self._no_deep: Array = np.empty(0, np.float32)
-        if (
-            self._levels
-        ):  # of a generated token: where the session computes, so that a step moves none
-            shape = (self._levels, 1, manifest.text.hidden_size)
-            self._no_deep = session.zeros(shape, np.float32)
+        self._no_deep: dict[int, Array] = {}  # by tokens
+        self._ahead: list[int] = []  # what was computed with the last token and is not accepted yet
+        self._row = 0  # of the last token, in the logits and states
         self._closed = False
         self._hidden_of = 0  # how many tokens the state is of
         self._next_position = 0
@@ -73,6 +73,8 @@ class Decoder:
         self._greedy = greedy and self._argmax_in_graph
         self.computed_tokens = 0
         self.reused_tokens = 0
+        self.draft_tokens = 0
+        self.accepted_tokens = 0
 
     @property
     def capacity(self) -> int:
@@ -118,11 +120,35 @@ class Decoder:
         self._next_position = int(positions.max()) + 1
         return self._scores()
 
-    def step(self, token: int) -> Scores:
-        """Compute one generated ``token``; returns what ``prefill`` returns, behind it."""
-        position = np.full((3, 1), self._next_position)
-        self._run([token], self._rows(len(self._ids), [token]), self._no_deep, position)
+    def step(self, token: int, draft: Sequence[int] = ()) -> Scores:
+        """Compute one generated ``token``; returns what ``prefill`` returns, behind it.
+
+        The tokens of ``draft``, none of them an action, are computed in the same pass, for
+        ``accept``.
+        """
+        ids = [token, *draft]
+        count = len(ids)
+        positions = np.tile(np.arange(count) + self._next_position, (3, 1))
+        embeds = self._rows(len(self._ids), ids)
+        self._run(ids, embeds, self._zeros(count), positions, drafted=len(draft))
+        self._ahead = [*draft]
+        self.draft_tokens += len(draft)
         self._next_position += 1
+        return self._scores()
+
+    def accept(self, token: int) -> Scores | None:
+        """What ``step`` returns, where ``token`` is what the draft has behind the last one; None
+        where it is not: it must be computed, and the rest of the draft is forgotten.
+        """
+        ahead = self._ahead
+        self._ahead = []
+        if not ahead or ahead[0] != token:
+            return None
+        self._row += 1
+        self._take([token])
+        self._ahead = ahead[1:]
+        self._next_position += 1
+        self.accepted_tokens += 1
         return self._scores()
 
     def forget(self) -> None:
@@ -141,7 +167,7 @@ class Decoder:
     def _scores(self) -> Scores:
         if self._greedy:
             return int(self._token[0])
-        return self._logits[0]
+        return self._logits[self._row]
 
     def _rewind(self, context: Context) -> int:
         """Keep the longest prefix that ``context`` shares with what is computed.
@@ -164,6 +190,7 @@ class Decoder:
         """Forget all but the first ``count`` tokens."""
         self._cache.rewind(count)
         self._ids = self._ids[:count]
+        self._ahead = []
         conditions = self._conditions.items()
         self._conditions = {index: state for index, state in conditions if index < count}
 
@@ -203,27 +230,57 @@ class Decoder:
             raise VptError("the pipeline is closed", "open it again: Pipeline(bundle)")
         rows = self._embeddings.rows(ids)
         if ids[0] == self._action:
-            rows[0] = self._hidden[0]
+            rows[0] = self._hidden[self._row]
             self._conditions[start] = rows[0].copy()
         return rows
 
+    def _zeros(self, count: int) -> Array:
+        """Deep features of ``count`` generated tokens, where the session computes: a step moves
+        none.
+        """
+        if self._levels and count not in self._no_deep:
+            shape = (self._levels, count, self._hidden.shape[1])
+            self._no_deep[count] = self._session.zeros(shape, np.float32)
+        return self._no_deep.get(count, self._hidden)
+
+    def _results(self, rows: int) -> dict[str, Array]:
+        """Where a pass puts states and logits, or the token: the same arrays every time."""
+        if self._greedy:
+            return {"hidden": self._hidden, "token": self._token}
+        if rows not in self._read_out:
+            views: dict[str, Array] = {"hidden": self._hidden[:rows]}
+            views["logits"] = self._logits[:rows]
+            self._read_out[rows] = views
+        return self._read_out[rows]
+
     def _run(
-        self, ids: Sequence[int], embeds: Floats, deep: Array, positions: NDArray[np.int64]
+        self,
+        ids: Sequence[int],
+        embeds: Floats,
+        deep: Array,
+        positions: NDArray[np.int64],
+        drafted: int = 0,
     ) -> None:
+        """One pass over ``ids``, of which the last ``drafted`` are not accepted yet."""
         cos, sin = self._tower.rotations(positions)
         cache_inputs, cache_outputs = self._cache.bindings(len(ids))
         inputs = {"embeds": embeds[None], **self._cache.rotations(cos, sin), **cache_inputs}
         if self._levels:
             inputs["deep"] = deep
-        outputs = {"hidden": self._hidden, **cache_outputs}
-        if self._greedy:
-            outputs["token"] = self._token
-        else:
-            outputs["logits"] = self._logits
+        first = len(ids) - 1 - drafted
+        if self._has_last:
+            inputs["last"] = np.arange(first, len(ids))
+        outputs = {**self._results(1 + drafted), **cache_outputs}
         self._hidden_of = 0  # until the run is good
         self._session.run(inputs, outputs)
-        check_finite("decoder", self._hidden)  # of which the logits or the token are made
+        self.computed_tokens += len(ids)
+        self._row = 0
+        self._take(ids[: first + 1])
+
+    def _take(self, ids: Sequence[int]) -> None:
+        """Keep ``ids``, which were computed; the state in the row is behind the last of them."""
+        self._hidden_of = 0
+        check_finite("decoder", self._hidden[self._row])  # of which the logits or token are made
         self._cache.append(len(ids))
         self._ids += ids
         self._hidden_of = len(self._ids)
-        self.computed_tokens += len(ids)

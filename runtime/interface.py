@@ -22,6 +22,7 @@ LAYOUTS = {"onnxruntime": "shared", "tensorrt": "appended"}  # by target
 INTEGERS = "int8"  # of an embedding table that has scales
 # An appended cache's past is bound in whole blocks: few shapes, each captured once on a GPU.
 BLOCK = 256
+MOST_LAST = 64  # positions that a pass of the decoder reads out
 
 
 def expect(condition: bool, problem: str) -> None:
@@ -123,9 +124,16 @@ def _check_decoder(manifest: Manifest) -> None:
     count = sum(tensor.name.startswith("past.") for tensor in graph.inputs)
     problem = f"text: layers is {text.layers}, the decoder has {count} inputs of a past"
     expect(count == 2 * text.layers, f"{problem}, expected two of each layer")
-    inputs, outputs = decoder_tensors(text, cache, _rope_axis(graph), deep_levels(graph))
+    inputs, outputs = decoder_tensors(
+        text, cache, _rope_axis(graph), deep_levels(graph), drafted=has_last(graph)
+    )
     check_graph(manifest, "decoder", inputs, outputs)
     most = graph.bounds["sequence"][2]
+    last = most_last(graph)
+    problem = f"graphs.decoder: reads out {last} of {most} tokens, expected at most {MOST_LAST}"
+    expect(last <= min(most, MOST_LAST), problem)
+    drafted = manifest.budget.draft_tokens or 0
+    expect(drafted < last, f"budget: draft_tokens is {drafted}, the decoder takes {last - 1}")
     problem = f"graphs.decoder: a sequence of {most} tokens, the cache takes {cache.capacity}"
     expect(most <= cache.capacity, problem)
     if cache.layout == "shared":
@@ -139,19 +147,23 @@ def _check_decoder(manifest: Manifest) -> None:
 
 
 def decoder_tensors(
-    text: TextConfig, cache: CacheConfig, rope_axis: str, levels: int = 0
+    text: TextConfig, cache: CacheConfig, rope_axis: str, levels: int = 0, drafted: bool = False
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Inputs and outputs of the graph ``decoder``.
 
     ``rope_axis``: the first axis of cos and sin, "sequence", or "capacity" where attention rotates;
-    ``levels``: behind how many layers deep features are added.
+    ``levels``: behind how many layers deep features are added; ``drafted``: it reads out several
+    positions, which its input ``last`` names, and not the last one alone.
     """
     half = text.head_dim // 2
     inputs = [floats("embeds", 1, "sequence", text.hidden_size)]
     inputs += [floats("cos", rope_axis, half), floats("sin", rope_axis, half)]
     if levels:
         inputs.append(floats("deep", levels, "sequence", text.hidden_size))
-    outputs = [floats("logits", 1, text.vocab_size), floats("hidden", 1, text.hidden_size)]
+    last: int | str = "last" if drafted else 1
+    outputs = [floats("logits", last, text.vocab_size), floats("hidden", last, text.hidden_size)]
+    if drafted:
+        inputs.append(Tensor("last", "int64", ("last",)))
     past: tuple[int | str, ...]
     present: tuple[int | str, ...]
     if cache.layout == "shared":
@@ -185,6 +197,16 @@ def deep_levels(decoder: Graph) -> int:
         if tensor.name == "deep" and tensor.shape and isinstance(tensor.shape[0], int):
             return tensor.shape[0]
     return 0
+
+
+def has_last(decoder: Graph) -> bool:
+    """Whether the graph ``decoder`` reads out the positions that its input ``last`` names."""
+    return any(tensor.name == "last" for tensor in decoder.inputs)
+
+
+def most_last(decoder: Graph) -> int:
+    """How many positions the graph ``decoder`` reads out at most."""
+    return decoder.bounds["last"][2] if has_last(decoder) else 1
 
 
 def check_levels(manifest: Manifest, levels: int) -> None:

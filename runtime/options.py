@@ -46,6 +46,7 @@ class AskOptions(TypedDict, total=False):
     first_token_share: float | None
     still_pixels: float | None
     still_features: float | None
+    draft_tokens: int | None
     keep_logits: bool
     history: Sequence[tuple[str, str]]
     system: str | None
@@ -71,6 +72,7 @@ TYPES: dict[str, tuple[Kinds, str]] = {
     "first_token_share": ((Real, NOTHING), "a number or None"),
     "still_pixels": ((Real, NOTHING), "a number or None"),
     "still_features": ((Real, NOTHING), "a number or None"),
+    "draft_tokens": ((Integral, NOTHING), "a whole number or None"),
     "keep_logits": (bool, "True or False"),
     "history": (Sequence, "a sequence of questions with their answers"),
     "system": ((str, NOTHING), "a text or None"),
@@ -100,7 +102,8 @@ class Options:
     They may be below the bundle's least. ``first_token_share``: of the visual tokens of each
     picture as it is first shown, the share that the language model is given, more than 0 and at
     most 1, but 64 of them at least; None: the manifest's budget, else all. A look is always given
-    whole.
+    whole. ``draft_tokens``: the most that are looked up in what came before and verified in the
+    pass that computes a token, 0 for none; None: the manifest's budget, else none.
 
     ``still_pixels``, ``still_features``, one of them at most: of ``Frames`` the visual tokens that
     did not change since the pair of frames before are not shown, those whose pixels, as the tower
@@ -134,6 +137,7 @@ class Options:
     first_token_share: float | None = None
     still_pixels: float | None = None
     still_features: float | None = None
+    draft_tokens: int | None = None
     keep_logits: bool = False
     history: Sequence[tuple[str, str]] = ()
     system: str | None = None
@@ -156,6 +160,8 @@ class Options:
             problem = f"found first_token_share {share}"
             raise PromptError(f"{problem}; expected more than 0 and at most 1")
         _check_still(self.still_pixels, self.still_features)
+        if self.draft_tokens is not None and self.draft_tokens < 0:
+            raise PromptError(f"draft_tokens is {self.draft_tokens}, expected 0 or more")
         object.__setattr__(self, "history", read_history(self.history))
         object.__setattr__(self, "stop", read_stop(self.stop))
 

@@ -15,6 +15,7 @@ from vpt_edge.runtime.album import Album
 from vpt_edge.runtime.bundle import Bundle, open_model
 from vpt_edge.runtime.chat import Chat
 from vpt_edge.runtime.decoder import Decoder
+from vpt_edge.runtime.draft import Draft, check_draft
 from vpt_edge.runtime.encoded_picture import EncodedPicture
 from vpt_edge.runtime.errors import PromptError, VptError
 from vpt_edge.runtime.frame_album import FrameAlbum, read_still
@@ -104,6 +105,10 @@ class Pipeline:
         check_budget(model.manifest, self._vision.token_pixels)
         decoder = self._sessions["decoder"]
         self._decoder = Decoder(model, self._perception, decoder, self._vision.project)
+        tokens = model.manifest.tokens
+        pads = [self._chat.encode(pad)[0] for pad in self._perception.pads.values()]
+        barred = {*tokens.end, *pads, self._perception.action}
+        self._draft = Draft(self._decoder, model.manifest.budget.draft_tokens or 0, barred)
 
     def __enter__(self) -> Pipeline:
         return self
@@ -124,6 +129,7 @@ class Pipeline:
     def forget(self) -> None:
         """Let go of what earlier requests computed: the next one computes all of its tokens."""
         self._queue.run(self._decoder.forget)
+        self._queue.run(self._draft.forget)
 
     def encode(self, image: Pictures) -> EncodedPicture:
         """``image`` for several questions: it is encoded once, with the first of them.
@@ -181,6 +187,7 @@ class Pipeline:
         sampler = Sampler(
             asked.temperature, asked.top_k, asked.top_p, asked.seed, asked.presence_penalty
         )
+        check_draft(self.bundle.manifest, asked.draft_tokens)
         limits = ViewLimits(asked, self.bundle.manifest, self._vision)
         encoded = image if isinstance(image, EncodedPicture) else self.encode(image)
         encoded.check(self)
@@ -243,6 +250,7 @@ class Pipeline:
         """
         context = request.context()
         prompt_ids = tuple(context.ids)
+        self._draft.begin(prompt_ids, request.options.draft_tokens)
         text = request.begin_text()
         for token in request.prefix_ids:
             yield from text.take(token)
@@ -256,8 +264,8 @@ class Pipeline:
             if request.options.keep_logits:
                 logits.append(np.array(scores))
             is_end = token in self.bundle.manifest.tokens.end
-            is_full = len(generated) + 1 == request.options.max_new_tokens
-            is_full = is_full or not self._decoder.remaining
+            needed = request.options.max_new_tokens - len(generated) - 2  # steps behind this one
+            is_full = needed < 0 or not self._decoder.remaining
             forced = self._perception.forced((generated or prompt_ids)[-1])
             if forced is not None and not is_end and not is_full:
                 token = forced  # whatever was sampled
@@ -266,7 +274,8 @@ class Pipeline:
             if is_end or is_full or text.is_over:
                 break
             with request.stopwatch.stage("decode"):
-                scores = self._decoder.step(token)
+                scores = self._draft.step(token, needed)
+        self._draft.end(generated)
         yield from text.finish()
         request.add_turn(prompt_ids, generated, logits, has_end=is_end)
         return is_end or text.is_over

@@ -214,6 +214,8 @@ class Request:
             generated_tokens=sum(len(turn.generated_ids) for turn in self.turns),
             computed_tokens=decoder.computed_tokens,
             reused_tokens=decoder.reused_tokens,
+            draft_tokens=decoder.draft_tokens,
+            accepted_tokens=decoder.accepted_tokens,
             vision_runs=self.stopwatch.runs["vision"],
             reencoder_runs=len(reencodes),
             seconds={**seconds, "total": sum(seconds.values())},

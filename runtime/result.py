@@ -143,7 +143,9 @@ class Usage:
 
     ``prompt_tokens``: context of the last turn; ``generated_tokens``: over all turns;
     ``computed_tokens``: tokens that the language model ran over; ``reused_tokens``: tokens of later
-    turns that were in the cache already; ``vision_runs`` and ``reencoder_runs``: encodes of a
+    turns that were in the cache already; ``draft_tokens``: tokens that drafts had computed ahead,
+    which count in ``computed_tokens``, and ``accepted_tokens``: those of them that the model then
+    said, each a step less; ``vision_runs`` and ``reencoder_runs``: encodes of a
     picture and of a re-encode; ``seconds`` by stage; ``first_token_seconds``: the wait for each
     turn's first token, of the first turn from the request's beginning, of a later one from the last
     token of the turn that asked for the look (what the caller does with events in between counts);
@@ -159,6 +161,8 @@ class Usage:
     seconds: dict[str, float]
     first_token_seconds: tuple[float, ...] = ()
     dropped_tokens: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 @dataclass(frozen=True)

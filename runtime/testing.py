@@ -142,6 +142,8 @@ def tiny_bundle(
 
 def _graphs(tower: _TinyTower, text: TextConfig, cache: CacheConfig) -> dict[str, Graph]:
     most = cache.capacity  # a script takes each prompt in one chunk
+    bounds = {"sequence": (1, min(256, most), most), "capacity": (1, most, most)}
+    bounds["last"] = (1, 1, min(16, most))
     return {
         "vision_encoder": _graph(
             "vision_encoder",
@@ -150,8 +152,8 @@ def _graphs(tower: _TinyTower, text: TextConfig, cache: CacheConfig) -> dict[str
         ),
         "decoder": _graph(
             "decoder",
-            decoder_tensors(text, cache, "sequence", tower.levels),
-            {"sequence": (1, min(256, most), most), "capacity": (1, most, most)},
+            decoder_tensors(text, cache, "sequence", tower.levels, drafted=True),
+            bounds,
         ),
     }
 
@@ -264,26 +266,32 @@ class ScriptedSession:
         self._action_start = model.manifest.perception.get("action_start")
         self._name = name
         self._turns = [list(turn) for turn in turns]
-        self._left: list[int] = []
+        self._turn: list[int] = []
+        self._start = 0  # of the turn
 
     def run(self, inputs: Arrays, outputs: Arrays) -> None:
         self.calls.append({name: array.copy() for name, array in inputs.items()})
         for array in outputs.values():
             array[...] = len(self.calls)  # features and states that differ from run to run
         if self._name == "decoder":
-            outputs["logits"][...] = 0
-            outputs["logits"][0, self._next(inputs["embeds"][0])] = 1
+            self._speak(inputs, outputs["logits"])
         self.outputs.append({name: array.copy() for name, array in outputs.items()})
 
-    def _next(self, embeds: np.ndarray[Any, Any]) -> int:
-        if len(embeds) > 1 and embeds[-1, 0] != self._action_start:  # a turn begins
+    def _speak(self, inputs: Arrays, logits: np.ndarray[Any, Any]) -> None:
+        """The turn's next token behind each position that is read out."""
+        embeds = inputs["embeds"][0]
+        end = int(inputs.get("total_sequence_length", 0)) or int(inputs["filled"]) + len(embeds)
+        is_prefill = len(embeds) > len(logits)
+        if is_prefill and embeds[-1, 0] != self._action_start:
             if not self._turns:
-                problem = "the script has no turn left for what it is asked"
-                raise VptError(problem, "give Script one more")
-            self._left = self._turns.pop(0)
-        if not self._left:
-            return 0
-        return self._left.pop(0)
+                raise VptError("the script has no turn left for it", "give Script one more")
+            self._turn = self._turns.pop(0)
+            self._start = end
+        first = end - len(logits) + 1 - self._start
+        said = self._turn[max(first, 0) :][: len(logits)]
+        logits[...] = 0
+        logits[range(len(said)), said] = 1
+        logits[len(said) :, 0] = 1
 
     def zeros(self, shape: tuple[int, ...], dtype: Any, /) -> np.ndarray[Any, Any]:
         return np.zeros(shape, dtype)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast, get_args
 
+from vpt_edge.runtime.draft import check_draft
 from vpt_edge.runtime.errors import PromptError
 from vpt_edge.runtime.options import STOP_TEXTS
 from vpt_edge.runtime.perception.actions import Mode
 from vpt_edge.server.errors import RequestError
 
 if TYPE_CHECKING:
+    from vpt_edge.runtime.manifest import Manifest
     from vpt_edge.runtime.options import AskOptions
     from vpt_edge.runtime.perception import Perception
     from vpt_edge.server.conversation import Conversation
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
 SAMPLING = ("temperature", "top_p", "top_k", "seed")
 PIXELS = ("min_pixels", "max_pixels", "first_max_pixels", "look_max_pixels")
-LOOKING = ("perception", "max_looks", "assistant_prefix", *PIXELS, "first_token_share")
+BUDGET = (*PIXELS, "first_token_share", "draft_tokens")
+LOOKING = ("perception", "max_looks", "assistant_prefix", *BUDGET)
 
 
 def read_options(
@@ -38,6 +41,7 @@ def read_options(
         "max_looks": fields.count_from("max_looks", 0),
         "assistant_prefix": fields.text("assistant_prefix"),
         "first_token_share": fields.share("first_token_share"),
+        "draft_tokens": fields.count_from("draft_tokens", 0),
         "max_new_tokens": most,
         "history": conversation.history,
         "system": conversation.system,
@@ -90,3 +94,11 @@ def check_prefix(perception: Perception, options: AskOptions, param: str) -> Non
         perception.check_prefix(options.get("assistant_prefix", ""))
     except PromptError as error:
         raise RequestError(400, "invalid_value", error.problem, error.fix, param=param) from None
+
+
+def check_draft_tokens(manifest: Manifest, options: AskOptions, param: str) -> None:
+    """Raise RequestError for drafts that the bundle does not take."""
+    try:
+        check_draft(manifest, options.get("draft_tokens"))
+    except PromptError as error:
+        raise RequestError(400, "invalid_value", error.problem, param=param) from None

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.server.answer_routes import store_answer
 from vpt_edge.server.answer_text import AnswerText
-from vpt_edge.server.ask_options import check_prefix
+from vpt_edge.server.ask_options import check_draft_tokens, check_prefix
 from vpt_edge.server.body import read_json
 from vpt_edge.server.chat_reply import ChatReply
 from vpt_edge.server.chat_request import ChatRequest, read_chat_request
@@ -37,11 +37,13 @@ EARLY = 0.2  # seconds, after which the frame is shown that a question is about
 async def complete_chat(request: Request) -> Response:
     """Answer a question about a picture, at once or as a stream of events."""
     service: Service = request.app.state.service
-    perception = open_perception(service.pipeline.bundle.manifest)  # raises while it is loading
+    manifest = service.pipeline.bundle.manifest  # raises while it is loading
+    perception = open_perception(manifest)
     arrival = time.monotonic()
     asked = read_chat_request(await read_json(request, service.settings), service.settings)
     check_model(asked.model, service.settings.model)
     check_prefix(perception, asked.options, "assistant_prefix")
+    check_draft_tokens(manifest, asked.options, "draft_tokens")
     reply = ChatReply(service.settings.model)
     text = AnswerText(asked.options, perception)
     opening = open_subject(service, asked.conversation.pictures, arrival)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from vpt_edge.runtime.perception import open_perception
 from vpt_edge.server.answer_text import AnswerText
-from vpt_edge.server.ask_options import check_prefix
+from vpt_edge.server.ask_options import check_draft_tokens, check_prefix
 from vpt_edge.server.body import read_json
 from vpt_edge.server.completions import last_answer, patience
 from vpt_edge.server.connection import run_while_connected
@@ -61,12 +61,14 @@ async def generate(request: Request) -> Response:
 
 async def _answer(request: Request, read: Reader, kind: Literal["chat", "generate"]) -> Response:
     service: Service = request.app.state.service
-    perception = open_perception(service.pipeline.bundle.manifest)  # raises while it is loading
+    manifest = service.pipeline.bundle.manifest  # raises while it is loading
+    perception = open_perception(manifest)
     asked = read(await read_json(request, service.settings), service.settings)
     model = check_name(asked.model, service.settings.model)
     if asked.conversation is None:
         return JSONResponse(OllamaReply(kind, model, {}).loaded())
     check_prefix(perception, asked.options, "options.assistant_prefix")
+    check_draft_tokens(manifest, asked.options, "options.draft_tokens")
     passed_over = asked.conversation.passed_over
     details = {"passed_over": passed_over, "ignored": list(asked.ignored)}
     reply = OllamaReply(kind, model, details, asked.shows_thoughts)

@@ -93,6 +93,7 @@ CHAT_REQUEST = closed(
     first_max_pixels=POSITIVE,
     look_max_pixels=POSITIVE,
     first_token_share=TOKEN_SHARE,
+    draft_tokens=COUNT,
 )
 LOOK = shape(
     "kind",
@@ -180,6 +181,7 @@ OLLAMA_OPTIONS = closed(
     first_max_pixels=POSITIVE,
     look_max_pixels=POSITIVE,
     first_token_share=TOKEN_SHARE,
+    draft_tokens=COUNT,
 )
 OLLAMA_CHAT = closed(
     model=TEXT, messages=items(OLLAMA_MESSAGE), stream=FLAG, think=FLAG, options=OLLAMA_OPTIONS

@@ -72,7 +72,9 @@ def open_decoder(bundle: Bundle, session: Session) -> Decoder:
 
 def in_chunks(bundle: Bundle, size: int, outputs: tuple[Tensor, ...] = ()) -> Bundle:
     """``bundle`` with a decoder graph that takes ``size`` tokens at once."""
-    graph = replace(bundle.graph("decoder"), bounds={"sequence": (1, size, size)}, outputs=outputs)
+    graph = bundle.graph("decoder")
+    bounds = {**graph.bounds, "sequence": (1, size, size), "last": (1, 1, size)}
+    graph = replace(graph, bounds=bounds, outputs=outputs)
     graphs = {**bundle.manifest.graphs, "decoder": graph}
     return replace(bundle, manifest=replace(bundle.manifest, graphs=graphs))
 

@@ -74,7 +74,7 @@ class OnnxRuntimeDialect:
         what INT8 makes of them.
 
         It reads half of the bytes, and the int8 rows stay on disk but for the candidates'. For a
-        weight (outputs, inputs) and an activation (1, inputs).
+        weight (outputs, inputs) and an activation (rows, inputs).
         """
         name = matmul.name
         node = matmul.node
@@ -86,11 +86,12 @@ class OnnxRuntimeDialect:
         count = np.array([min(CANDIDATES, matmul.outputs)], np.int64)
         count_value = add_constant(self._graph, f"{name}.candidates", count)
         last_axis = add_constant(self._graph, f"{name}.last", np.array([2], np.int64))
+        middle_axis = add_constant(self._graph, f"{name}.middle", np.array([1], np.int64))
         add = _NodeAdder(node, name)
-        candidates = add("TopK", [coarse.outputs[0], count_value], output=1)  # (1, candidates)
+        candidates = add("TopK", [coarse.outputs[0], count_value], output=1)  # (rows, candidates)
         rows = add("Gather", [weight, candidates])
-        rows = add("Cast", [rows], to=ir.DataType.FLOAT)  # (1, candidates, inputs)
-        terms = add("Mul", [rows, activation])
+        rows = add("Cast", [rows], to=ir.DataType.FLOAT)  # (rows, candidates, inputs)
+        terms = add("Mul", [rows, add("Unsqueeze", [activation, middle_axis])])
         exact = add("ReduceSum", [terms, last_axis], keepdims=0)  # so small a MatMul would be fused
         exact = add("Mul", [exact, add("Gather", [scale, candidates])])
         inputs = [coarse.outputs[0], candidates, exact]

@@ -38,6 +38,7 @@ def test_the_defaults_are_the_authors_settings() -> None:
         "first_token_share": None,
         "still_pixels": None,
         "still_features": None,
+        "draft_tokens": None,
         "keep_logits": False,
         "history": (),
         "system": None,

@@ -54,6 +54,8 @@ def test_an_answer_is_json(tiny: Tiny) -> None:
         "generated_tokens",
         "computed_tokens",
         "reused_tokens",
+        "draft_tokens",
+        "accepted_tokens",
         "vision_runs",
         "reencoder_runs",
         "dropped_tokens",

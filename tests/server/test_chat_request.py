@@ -145,6 +145,8 @@ WRONG = [
     ("first_token_share", 1.01),
     ("first_token_share", True),
     ("first_token_share", "half"),
+    ("draft_tokens", -1),
+    ("draft_tokens", True),
     ("perception", "both"),
     ("perception", 1),
     ("assistant_prefix", ["It"]),
@@ -344,6 +346,7 @@ def test_options_are_read_as_they_are_named() -> None:
     assert (asked.options["max_looks"], asked.options["assistant_prefix"]) == (2, "It")
     assert (asked.options["first_token_share"], asked.options["stop"]) == (0.5, (".",))
     assert read(body(presence_penalty=-1.5)).options["presence_penalty"] == -1.5
+    assert read(body(draft_tokens=4)).options["draft_tokens"] == 4
     assert read(body(stop=["a", "b"])).options["stop"] == ("a", "b")
     assert read(body()).options["perception"] == "region"
     pixels = {name: 3136 + index for index, name in enumerate(PIXELS)}

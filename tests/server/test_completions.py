@@ -148,6 +148,7 @@ def test_words_in_front_of_the_answer_are_part_of_it(serve: Serve) -> None:
 REFUSED = [
     ({"assistant_prefix": "<image>"}, "invalid_value", "assistant_prefix"),
     ({"assistant_prefix": "<|image_pad|>"}, "invalid_value", "assistant_prefix"),
+    ({"draft_tokens": 16}, "invalid_value", "draft_tokens"),
     ({"text": "<video>"}, "invalid_prompt", "messages"),
     ({"text": "<|image_pad|>"}, "invalid_prompt", "messages"),
     ({"text": "long " * 1000}, "context_length_exceeded", "messages"),

@@ -206,6 +206,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("chat", {"options": {"repeat_penalty": "x"}}, "options.repeat_penalty"),
     ("chat", {"options": {"perception": "both"}}, "options.perception"),
     ("chat", {"options": {"assistant_prefix": "<image>"}}, "assistant_prefix"),
+    ("chat", {"options": {"draft_tokens": 16}}, "draft_tokens"),
     ("chat", {"messages": {}}, "messages"),
     ("chat", {"messages": [1]}, "messages[0]"),
     ("chat", {"messages": [{"content": "x"}]}, "messages[0].role"),

@@ -65,6 +65,7 @@ def test_options_have_the_runtimes_names() -> None:
         "look_max_pixels": 40_000,
         "assistant_prefix": "It",
         "first_token_share": 0.75,
+        "draft_tokens": 4,
     }
     asked = read_chat(chat(options=options), SETTINGS)
     options["max_new_tokens"] = options.pop("num_predict")

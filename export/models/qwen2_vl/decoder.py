@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PREFILL = 512  # tokens of one pass: a longer prompt goes in pieces, so that activations stay small
 USUAL_PREFILL = 256  # what an engine is tuned for
+DRAFTED = 16  # tokens of one pass that verifies a draft
 HEAD = "lm_head.weight"
 EMBEDDINGS = "model.embed_tokens.weight"
 
@@ -107,8 +108,10 @@ def decoder_graph(config: TextGeometry, options: GraphOptions, levels: int = 0) 
     ]
     if levels:
         inputs.append(floats("deep", levels, "sequence", config.hidden_size))
-    outputs = [floats("logits", 1, config.vocab_size), floats("hidden", 1, config.hidden_size)]
+    last: int | str = 1
     if options.target.layout == "shared":
+        last = "last"
+        bounds["last"] = (1, 1, min(DRAFTED, most))
         capacity = options.cache_tokens
         past: Axes = (1, config.num_key_value_heads, "capacity", config.head_dim)
         present = past
@@ -116,6 +119,7 @@ def decoder_graph(config: TextGeometry, options: GraphOptions, levels: int = 0) 
         lengths = [
             manifest.Tensor("seqlens_k", "int32", (1,)),
             manifest.Tensor("total_sequence_length", "int32", ()),
+            manifest.Tensor("last", "int64", ("last",)),
         ]
     else:
         capacity = whole_blocks(options.cache_tokens)
@@ -124,6 +128,11 @@ def decoder_graph(config: TextGeometry, options: GraphOptions, levels: int = 0) 
         present = (1, "sequence", kv_size)
         bounds["past"] = (BLOCK, min(2 * BLOCK, capacity), capacity)
         lengths = [manifest.Tensor("filled", "int32", ())]
+    outputs = [
+        floats("logits", last, config.vocab_size),
+        floats("hidden", last, config.hidden_size),
+    ]
+    if options.target.layout == "appended":
         outputs.append(manifest.Tensor("token", "int64", (1,)))
     inputs += _cache_tensors("past", config, options.dtype, past)
     inputs += lengths
@@ -182,10 +191,11 @@ class Decoder(nn.Module):
     """The language model without its embedding table, for a prefill of any length as for a single
     step.
 
-    ``embeds`` (batch, seq, hidden) float32, ``cos`` and ``sin`` float32 (see ``Rope``), layer by
-    layer what the attention keeps of the past, and the lengths that it may need to know -> logits
-    (batch, vocabulary) and post-norm hidden state (batch, hidden) of the LAST position, float32,
-    with ``argmax`` the likeliest token (batch,) int64, and the layers' new keys and values.
+    ``embeds`` (1, seq, hidden) float32, ``cos`` and ``sin`` float32 (see ``Rope``), layer by layer
+    what the attention keeps of the past, and the lengths that it may need to know, with the
+    positions (n,) int64 that are read out where it is not the last one -> logits (n, vocabulary)
+    and post-norm hidden states (n, hidden) of those, float32, with ``argmax`` the likeliest token
+    (1,) int64, and the layers' new keys and values.
     """
 
     def __init__(
@@ -230,11 +240,20 @@ class Decoder(nn.Module):
         lengths: tuple[Tensor, ...] = (),
     ) -> tuple[Any, ...]:
         x, present = self.residual(embeds, cos, sin, past, lengths)
-        hidden = self.norm(x[:, -1])
+        hidden = self.norm(select_last(x, lengths))
         logits = self.lm_head(hidden).float()
         if self.argmax:
             return logits, hidden, logits.argmax(-1), present
         return logits, hidden, present
+
+
+def select_last(x: Tensor, lengths: tuple[Tensor, ...]) -> Tensor:
+    """Of x (1, seq, hidden) the positions (n,) that the third of ``lengths`` names, without it the
+    last one: (n, hidden).
+    """
+    if len(lengths) <= 2:
+        return x[:, -1]
+    return x[0].index_select(0, lengths[2])
 
 
 class DecoderLayer(nn.Module):

@@ -14,6 +14,7 @@ from vpt_edge.export.models.qwen2_vl.decoder import (
     HEAD,
     decoder_folds,
     decoder_graph,
+    select_last,
     value_weights,
 )
 from vpt_edge.export.spec import GraphOptions, Spec
@@ -107,7 +108,7 @@ class Decoder(nn.Module):
             if index < self.levels:
                 x = x + deep[index]
             present.append(new)
-        hidden = self.norm(x[:, -1])
+        hidden = self.norm(select_last(x, lengths))
         logits = self.lm_head(hidden).float()
         if self.argmax:
             return logits, hidden, logits.argmax(-1), present
