@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vpt_edge.commands.bar import Bar
 from vpt_edge.commands.console import Parser, UsageError, exit_code, say, warn
+from vpt_edge.commands.pixel_options import read_budget
 from vpt_edge.commands.watch_listen import listen
 from vpt_edge.commands.watch_options import (
     add_ask_options,
@@ -116,6 +117,8 @@ def _run(options: argparse.Namespace) -> None:
     from vpt_edge.runtime.pipeline import Pipeline
 
     asked: AskOptions = {
+        **read_budget(options),
+        "first_token_share": options.first_token_share,
         "perception": options.perception,
         "max_new_tokens": options.max_new_tokens,
     }

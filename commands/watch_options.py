@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from vpt_edge.commands.pixel_options import add_budget
+
 if TYPE_CHECKING:
     from vpt_edge.commands.console import Parser
 
@@ -104,6 +106,8 @@ def add_ask_options(parser: Parser) -> None:
         "--still-pixels", type=float, metavar="T", help="leave out what changed by less than T"
     )
     parser.add_max_new_tokens()
+    add_budget(parser)
+    parser.add_first_token_share()
     parser.add_device()
 
 

@@ -479,6 +479,21 @@ def test_a_recording_is_asked_again(
     assert tally == "6 questions: 5 answers the same, 1 differ; 6 looked alike"
 
 
+def test_what_a_question_may_cost_is_said_of_all_of_them(
+    bundle: str, clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    costs = ["--first-max-pixels", "3136", "--look-max-pixels", "50176"]
+    costs += ["--first-token-share", "0.5"]
+    arguments = [bundle, clip, "Open?", "--every", "1", "--record", str(tmp_path), *costs]
+    assert watch_command.main(arguments) == 0
+    names = ("first_max_pixels", "look_max_pixels", "first_token_share")
+    for line in read(tmp_path / "recording.jsonl"):
+        assert [line["options"][name] for name in names] == [3136, 50176, 0.5]
+    capsys.readouterr()
+    code = watch_command.main([bundle, clip, "Open?", "--first-token-share", "0"])
+    assert "first_token_share 0" in fails(capsys, code)
+
+
 @pytest.mark.parametrize(
     "rest",
     [
