@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from vpt_edge.runtime.image import Patches
     from vpt_edge.runtime.manifest import ImageConfig
+    from vpt_edge.runtime.options import AskOptions
     from vpt_edge.runtime.perception.actions import Mode
     from vpt_edge.runtime.result import Turn
 
@@ -109,8 +110,14 @@ class Question:
             self.runs[look.question] = (self.pipeline.forget, partial(self.ask, look))
             self.runs[look.scratch] = (self.pipeline.forget, partial(self._begin_again, look))
 
-    def ask(self, look: Look) -> runtime.Answer:
+    def ask(self, look: Look, budget: AskOptions | None = None) -> runtime.Answer:
+        """``budget``: options that say what the question may cost."""
         script = iter(self._script)
+        asked: AskOptions = {
+            **(budget or {}),
+            "perception": look.mode,
+            "assistant_prefix": look.prefix,
+        }
 
         class Scripted(Sampler):
             """Chooses as ever, and then takes what is given."""
@@ -120,9 +127,7 @@ class Question:
                 return next(script)
 
         with mock.patch("vpt_edge.runtime.pipeline.Sampler", Scripted):
-            answer = self.pipeline.ask(
-                self._picture, ASKED, perception=look.mode, assistant_prefix=look.prefix
-            )
+            answer = self.pipeline.ask(self._picture, ASKED, **asked)
         assert len(answer.looks) == 1 and not any(script)
         self.waits[look.wait].append(answer.usage.first_token_seconds[1])
         self._answers[look] = answer

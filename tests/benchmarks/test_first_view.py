@@ -1,0 +1,15 @@
+"""The table of what a smaller first view saves."""
+
+from __future__ import annotations
+
+from benchmarks.first_view import COLUMNS, USUAL, Cost, table
+
+
+def test_shares_are_of_the_same_round() -> None:
+    """Of the machine's slow round both are slow: the share of it says nothing of that."""
+    usual = [Cost(252, (4.0,) * 5), Cost(252, (40.0,) * 5), Cost(252, (4.4,) * 5)]
+    small = [Cost(108, (2.0,) * 5), Cost(108, (20.0,) * 5), Cost(108, (2.2,) * 5)]
+    head, _, *rows = table({USUAL: usual, "small": small})
+    assert head.count("|") == len(COLUMNS) + 3
+    assert rows[0] == "| as exported | 252 | " + " | ".join(["4.40 s, 100%"] * 5) + " |"
+    assert rows[1] == "| small | 108 | " + " | ".join(["2.20 s, 50%"] * 5) + " |"
