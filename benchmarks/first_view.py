@@ -64,7 +64,7 @@ def _ask(question: Question, budget: AskOptions) -> Cost:
     pad = question.pipeline.bundle.manifest.tokens.image_pad
     stages = answer.usage.seconds
     first, look = answer.usage.first_token_seconds
-    seconds = (stages["vision"], stages["prefill"], first, look, sum(stages.values()))
+    seconds = (stages["vision"], stages["prefill"], first, look, stages["total"])
     return Cost(answer.turns[0].prompt_ids.count(pad), seconds)
 
 
