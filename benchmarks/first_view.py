@@ -25,6 +25,7 @@ from vpt_edge.export.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from vpt_edge.runtime.options import AskOptions
+    from vpt_edge.runtime.result import Answer
 
 USUAL = "as exported"
 SMALL = 336 * 252
@@ -50,18 +51,18 @@ class Cost(NamedTuple):
 def measure(question: Question, rounds: int) -> dict[str, list[Cost]]:
     """The costs of each way; the first round warms up and is left out."""
     costs: dict[str, list[Cost]] = {way: [] for way in WAYS}
+    pad = question.pipeline.bundle.manifest.tokens.image_pad
     for index in range(rounds + 1):
         for way, budget in WAYS.items():
             question.pipeline.forget()
-            cost = _ask(question, budget)
+            answer = question.ask(REGION, budget)
             if index:
-                costs[way].append(cost)
+                costs[way].append(read_cost(answer, pad))
     return costs
 
 
-def _ask(question: Question, budget: AskOptions) -> Cost:
-    answer = question.ask(REGION, budget)
-    pad = question.pipeline.bundle.manifest.tokens.image_pad
+def read_cost(answer: Answer, pad: int) -> Cost:
+    """The cost of ``answer``; ``pad``: the token that stands for a picture's."""
     stages = answer.usage.seconds
     first, look = answer.usage.first_token_seconds
     seconds = (stages["vision"], stages["prefill"], first, look, stages["total"])

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks.first_view import COLUMNS, USUAL, Cost, table
+from dataclasses import replace
+
+from answers import USAGE, answer
+
+from benchmarks.first_view import COLUMNS, USUAL, Cost, read_cost, table
+from vpt_edge.runtime.result import Turn
 
 
 def test_shares_are_of_the_same_round() -> None:
@@ -13,3 +18,11 @@ def test_shares_are_of_the_same_round() -> None:
     assert head.count("|") == len(COLUMNS) + 3
     assert rows[0] == "| as exported | 252 | " + " | ".join(["4.40 s, 100%"] * 5) + " |"
     assert rows[1] == "| small | 108 | " + " | ".join(["2.20 s, 50%"] * 5) + " |"
+
+
+def test_the_total_counts_once() -> None:
+    seconds = {"preprocess": 0.5, "vision": 2.0, "prefill": 1.0, "decode": 0.5, "total": 4.0}
+    usage = replace(USAGE, seconds=seconds, first_token_seconds=(2.5, 1.0))
+    turns = (Turn((7, 9, 9, 8), (1,), ""), Turn((7, 9, 9, 8, 1, 9, 9, 9, 8), (1,), ""))
+    cost = read_cost(replace(answer(), turns=turns, usage=usage), pad=9)
+    assert cost == Cost(2, (2.0, 1.0, 2.5, 1.0, 4.0))
