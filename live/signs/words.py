@@ -8,10 +8,10 @@ from random import Random
 
 SHORTEST = 3
 LONGEST = 7
+CHARACTERS = string.ascii_uppercase + string.digits
 # O and 0, I and 1 look alike in many faces: a code has none of them, a price is of digits alone and
 # a word of letters alone. Then every text can be read without a doubt.
-CODE = "".join(sorted(set(string.ascii_uppercase + string.digits) - set("O0I1")))
-CHARACTERS = string.ascii_uppercase + string.digits
+CODE = "".join(sorted(set(CHARACTERS) - set("O0I1")))
 
 LIST = """
 ADD AIR ALE ALL ART ASK BAG BAR BAY BED BIG BIN BOX BUS BUY CAB CAN CAR CUP CUT DAY DIG DOG DRY EAT
