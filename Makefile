@@ -55,6 +55,15 @@ figures: $(foreach precision,fp32 fp16 int8 int4,$(BUNDLE)-$(precision))
 train-demo: $(VENV)/ready
 	$(BIN)/python demo/train.py --out demo/checkpoint
 
+# Hours; ended at any moment, the same command goes on. The checkpoint is in build/signs-checkpoint.
+.PHONY: train-signs eval-signs
+train-signs: $(VENV)/ready
+	PYTHONPATH=demo $(BIN)/python -m signs.train --out build/signs-checkpoint
+
+eval-signs: $(VENV)/ready
+	$(BIN)/vpt-export build/signs-checkpoint -o build/signs-bundle-$(PRECISION) --precision $(PRECISION)
+	PYTHONPATH=demo $(BIN)/python -m signs.evaluate build/signs-bundle-$(PRECISION)
+
 # The second core computes what transformers does meanwhile.
 test: lint build/debian-ready $(PARITY_VENV)/ready
 	$(PARITY_TESTS) >build/parity.log 2>&1 & \

@@ -17,7 +17,7 @@ from talk import ACTION, Talk, region
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from vpt_edge.live.scenes import ASK, CELL, FORMS, GRID, draw, layout
+from vpt_edge.live.scenes import ASK, FORMS, GRID, draw, layout
 from vpt_edge.runtime.manifest import ImageConfig
 from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
 
@@ -73,7 +73,7 @@ def reply(
     if ACTION in first:
         prompt += [*talk.said(ACTION), *talk.turn(talk.clip_pad, features.shape[1]), *talk.looked]
         return generate(network, talk, prompt, [features], [grid]), first
-    area = box(first)
+    area = box(first, picture.size)
     if not area:
         return first, first
     crop, crop_grid = see(picture.crop(area), device)
@@ -88,8 +88,8 @@ def see(picture: Image.Image, device: torch.device) -> tuple[Tensor, tuple[int, 
     return torch.from_numpy(patches.values)[None].to(device), (rows, columns)
 
 
-def box(text: str) -> tuple[int, int, int, int] | None:
-    """The crop of a region reply, if it is one."""
+def box(text: str, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    """The crop of a picture of ``size`` that a region reply asks for, if it is one."""
     match = REGION.search(text)
     if match is None:
         return None
@@ -97,11 +97,12 @@ def box(text: str) -> tuple[int, int, int, int] | None:
     rows = [int(index) for index in re.findall(r"y_(\d)", match[1])]
     if not columns or not rows:
         return None
-    left = max(min(columns) - 1, 0)
-    top = max(min(rows) - 1, 0)
-    right = min(max(columns) + 1, GRID - 1)
-    bottom = min(max(rows) + 1, GRID - 1)
-    return left * CELL, top * CELL, (right + 1) * CELL, (bottom + 1) * CELL
+    width, height = size
+    left = max(min(columns) - 1, 0) * width // GRID
+    top = max(min(rows) - 1, 0) * height // GRID
+    right = min(max(columns) + 2, GRID) * width // GRID
+    bottom = min(max(rows) + 2, GRID) * height // GRID
+    return left, top, right, bottom
 
 
 def generate(
@@ -118,7 +119,8 @@ def generate(
     """
     device = features[0].device
     ids = list(prompt)
-    whole = rope([*ids, *[talk.end] * LONGEST], grids, talk.image_pad, device)
+    every = [*ids, *[talk.end] * LONGEST]
+    whole = rope(every, grids, talk.image_pad, device, network.text)
     tokens = torch.tensor([ids], device=device)
     embeds = network.embed(tokens)
     embeds[tokens == talk.image_pad] = torch.cat(features, 1)[0]

@@ -23,9 +23,12 @@ from vpt_edge.export.models.vpt import Projector
 from vpt_edge.live.scenes import GRID
 from vpt_edge.runtime import positions
 from vpt_edge.runtime.context import Encoded, Visual
+from vpt_edge.runtime.processor import MERGE
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from vpt_edge.export.attention import AttentionType
 
 RESOLUTION = 28 * GRID  # one visual token of the first view is one cell of the grid
 MIN_PIXELS, MAX_PIXELS = 3136, 12845056
@@ -77,11 +80,18 @@ class FusedAttention(PlainAttention):
 class Network(nn.Module):
     """Vision encoder, language model and CLIP projector of one checkpoint."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        vision: VisionConfig = VISION,
+        text: TextConfig = TEXT,
+        attention: AttentionType = FusedAttention,
+    ) -> None:
         super().__init__()
-        self.visual = VisionEncoder(VISION, FusedAttention)
-        self.decoder = Decoder(TEXT, FusedAttention)
-        self.projector = Projector(TEXT.hidden_size)
+        self.vision = vision
+        self.text = text
+        self.visual = VisionEncoder(vision, attention)
+        self.decoder = Decoder(text, attention)
+        self.projector = Projector(text.hidden_size)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -92,7 +102,7 @@ class Network(nn.Module):
 
     def see(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches (batch, rows * columns, 1176) -> features (batch, rows * columns / 4, hidden)."""
-        cos, sin = positions.vision_rope(*grid, VISION.merge_size, VISION.head_dim)
+        cos, sin = positions.vision_rope(*grid, self.vision.merge_size, self.vision.head_dim)
         cosine = torch.from_numpy(cos).to(patches.device)
         sine = torch.from_numpy(sin).to(patches.device)
         return self.visual(patches, cosine, sine)
@@ -111,7 +121,11 @@ class Network(nn.Module):
 
 
 def rope(
-    ids: list[int], grids: list[tuple[int, int]], image_pad: int, device: Any
+    ids: list[int],
+    grids: list[tuple[int, int]],
+    image_pad: int,
+    device: Any,
+    text: TextConfig = TEXT,
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine (seq, head_dim / 2) of a conversation's positions.
 
@@ -121,29 +135,35 @@ def rope(
     start = 0
     for rows, columns in grids:
         start = ids.index(image_pad, start)
-        tokens = rows * columns // VISION.merge_size**2
+        tokens = rows * columns // MERGE**2
         encoded = Encoded(np.empty((tokens, 0), np.float32), (1, rows, columns))
         visuals.append(Visual(start, encoded))
         start += tokens
-    place = positions.mrope_positions(len(ids), visuals, VISION.merge_size)
-    cos, sin = positions.mrope(place, TEXT.head_dim, TEXT.rope_theta, TEXT.mrope_section)
+    place = positions.mrope_positions(len(ids), visuals, MERGE)
+    cos, sin = positions.mrope(place, text.head_dim, text.rope_theta, text.mrope_section)
     return torch.from_numpy(cos).to(device), torch.from_numpy(sin).to(device)
 
 
-def save(network: Network, tokenizer: Tokenizer, folder: Path) -> None:
-    """Everything a released checkpoint folder holds."""
+def save(
+    network: Network, tokenizer: Tokenizer, folder: Path, dtype: torch.dtype = torch.float32
+) -> None:
+    """Everything a released checkpoint folder holds, with weights of ``dtype``."""
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, tokenizer)
-    dump(folder / "config.json", config(tokenizer))
+    dump(folder / "config.json", config(tokenizer, network, dtype))
     dump(folder / "preprocessor_config.json", preprocessor())
     dump(folder / "generation_config.json", generation(tokenizer))
-    save_file(tensors(network), folder / "model.safetensors", {"format": "pt"})
+    weights = {name: tensor.to(dtype) for name, tensor in tensors(network).items()}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
 
 
-def load(folder: Path) -> Network:
-    """The network of a folder that ``save`` wrote."""
-    network, state = Network(), load_file(folder / "model.safetensors")
+def load(folder: Path, network: Network | None = None) -> Network:
+    """The network of a folder that ``save`` wrote; ``network`` has its geometry, where that is not
+    the first demo's.
+    """
+    network = network or Network()
+    state = load_file(folder / "model.safetensors")
     names = {name: state[released(name)] for name in network.state_dict()}
     patch = "visual.patch_embed.proj.weight"
     network.load_state_dict(names | {patch: names[patch].flatten(1)})
@@ -165,17 +185,19 @@ def tensors(network: Network) -> dict[str, Tensor]:
     }
     patch = "visual.patch_embed.proj.weight"
     state[patch] = state[patch].unflatten(
-        1, (3, VISION.temporal_patch_size, VISION.patch_size, VISION.patch_size)
+        1, (3, network.vision.temporal_patch_size, *(network.vision.patch_size,) * 2)
     )
     # The released format carries the projector's feature half, which the CLIP kind never runs.
-    state["clip_projector.linear_feature.weight"] = torch.eye(TEXT.hidden_size)
-    state["clip_projector.linear_feature.bias"] = torch.zeros(TEXT.hidden_size)
-    state["clip_projector.layernorm_feature.weight"] = torch.ones(TEXT.hidden_size)
-    state["clip_projector.layernorm_feature.bias"] = torch.zeros(TEXT.hidden_size)
+    state["clip_projector.linear_feature.weight"] = torch.eye(network.text.hidden_size)
+    state["clip_projector.linear_feature.bias"] = torch.zeros(network.text.hidden_size)
+    state["clip_projector.layernorm_feature.weight"] = torch.ones(network.text.hidden_size)
+    state["clip_projector.layernorm_feature.bias"] = torch.zeros(network.text.hidden_size)
     return dict(sorted(state.items()))
 
 
-def config(tokenizer: Tokenizer) -> dict[str, Any]:
+def config(tokenizer: Tokenizer, network: Network, dtype: torch.dtype) -> dict[str, Any]:
+    text = network.text
+    vision = network.vision
     token = tokenizer.token_to_id
     keys = ("action_id", "action_start_id", "image_token_id")
     absent = [f"{kind}_{key}" for kind in ("detection", "seg") for key in keys]
@@ -190,50 +212,50 @@ def config(tokenizer: Tokenizer) -> dict[str, Any]:
         **dict.fromkeys(absent),
         "eos_token_id": token("<|im_end|>"),
         "hidden_act": "silu",
-        "hidden_size": TEXT.hidden_size,
+        "hidden_size": text.hidden_size,
         "image_token_id": token("<|image_pad|>"),
         "initializer_range": 0.02,
-        "intermediate_size": TEXT.intermediate_size,
+        "intermediate_size": text.intermediate_size,
         "max_position_embeddings": 32768,
-        "max_window_layers": TEXT.num_hidden_layers,
+        "max_window_layers": text.num_hidden_layers,
         "model_type": "qwen2_vl_vpt",
-        "num_attention_heads": TEXT.num_attention_heads,
-        "num_hidden_layers": TEXT.num_hidden_layers,
+        "num_attention_heads": text.num_attention_heads,
+        "num_hidden_layers": text.num_hidden_layers,
         "num_inner_forward_run": 2,
-        "num_key_value_heads": TEXT.num_key_value_heads,
+        "num_key_value_heads": text.num_key_value_heads,
         "para_end_id": token("<|im_end|>"),
         "para_mask_id": 0,
         "para_mask_ratio": 0.0,
         "para_start_id": token("<|im_start|>"),
         "projector_scale": 1,
-        "rms_norm_eps": TEXT.rms_norm_eps,
+        "rms_norm_eps": text.rms_norm_eps,
         "rope_scaling": {
-            "mrope_section": list(TEXT.mrope_section),
+            "mrope_section": list(text.mrope_section),
             "rope_type": "default",
             "type": "default",
         },
-        "rope_theta": TEXT.rope_theta,
+        "rope_theta": text.rope_theta,
         "sliding_window": 32768,
-        "tie_word_embeddings": TEXT.tie_word_embeddings,
-        "torch_dtype": "float32",
+        "tie_word_embeddings": text.tie_word_embeddings,
+        "torch_dtype": str(dtype).removeprefix("torch."),
         "transformers_version": "4.45.2",
         "use_cache": True,
         "use_sliding_window": False,
         "video_token_id": token("<|video_pad|>"),
         "vision_config": {
-            "depth": VISION.depth,
-            "embed_dim": VISION.embed_dim,
-            "hidden_size": VISION.hidden_size,
-            "in_chans": VISION.in_channels,
+            "depth": vision.depth,
+            "embed_dim": vision.embed_dim,
+            "hidden_size": vision.hidden_size,
+            "in_chans": vision.in_channels,
             "model_type": "qwen2_vl",
-            "num_heads": VISION.num_heads,
-            "spatial_patch_size": VISION.patch_size,
+            "num_heads": vision.num_heads,
+            "spatial_patch_size": vision.patch_size,
         },
         "vision_encoder_ls": ["clip"],
         "vision_end_token_id": token("<|vision_end|>"),
         "vision_start_token_id": token("<|vision_start|>"),
         "vision_token_id": token("<|vision_pad|>"),
-        "vocab_size": TEXT.vocab_size,
+        "vocab_size": text.vocab_size,
     }
 
 

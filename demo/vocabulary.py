@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -60,9 +61,9 @@ WORDS = (
 VOCABULARY = 512
 
 
-def build() -> Tokenizer:
-    """Byte-level BPE with Qwen2's pre-tokenizer; its merges know the demo's text, so that prompts
-    are short.
+def build(texts: Iterable[str] | None = None) -> Tokenizer:
+    """Byte-level BPE with Qwen2's pre-tokenizer; its merges know ``texts``, those of the first demo
+    unless others are given, so that prompts are short.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -83,7 +84,7 @@ def build() -> Tokenizer:
         special_tokens=[],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(corpus(), trainer)
+    tokenizer.train_from_iterator(corpus() if texts is None else texts, trainer)
     tokenizer.add_special_tokens(
         [AddedToken(token, normalized=False, special=True) for token in SPECIALS]
     )
