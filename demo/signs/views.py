@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,13 +44,20 @@ def view_crop(painter: Painter, side: int, cell: Cell) -> Bytes:
 def _show(painter: Painter, side: int, corner: Cell, width: int) -> Bytes:
     """``Processor.preprocess`` of that square, painting no more than the pixels that it takes."""
     shrunk, _ = regularized_size((width, width), VIEW)
-    places = ((np.arange(shrunk) + 0.5) * width / shrunk).astype(int)  # as Pillow's NEAREST
+    places = _sample(width, shrunk)
     left, top = corner
     pixels = painter.pixels(places + top, places + left)
     shown = PROCESSOR.shown_size((width, width), LIMITS)
     if shown == (shrunk, shrunk):
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize(shown, Image.Resampling.BICUBIC))
+    return np.array(Image.fromarray(pixels).resize(shown, Image.Resampling.BICUBIC))
+
+
+@functools.lru_cache(maxsize=64)
+def _sample(width: int, shrunk: int) -> NDArray[np.int32]:
+    """The places of ``width`` pixels that Pillow takes, with its own rounding."""
+    every = Image.fromarray(np.arange(width, dtype=np.int32)[None])
+    return np.asarray(every.resize((shrunk, 1), Image.Resampling.NEAREST))[0]
 
 
 def place_letters(sign: Sign, cell: Cell, shown: int) -> Floats:
