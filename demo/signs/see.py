@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from signs.sizes import MERGE, PATCH, TOKEN, WINDOW
+from signs.sizes import PATCH, TOKEN, WINDOW
 from signs.truth import NO_LETTER, locate_letters, own_letters
 from torch import Tensor
 
 from vpt_edge.runtime import positions
 from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
+from vpt_edge.runtime.processor import MERGE
 
 if TYPE_CHECKING:
     from network import Network
