@@ -62,7 +62,8 @@ class Drawer:
     def windows(self, chunk: int, size: int) -> Records:
         """``size`` windows, with signs of the same scene beside each other."""
         rng = Random(f"{self.seed}/{self.part}/windows/{chunk}")
-        conditions = Conditions(self.part, lengths=(SHORTEST, self.longest(chunk)))
+        lengths = (SHORTEST, self.longest(chunk))
+        conditions = Conditions(self.part, lengths, self.harshness(chunk))
         records = np.zeros(size, WINDOW_RECORD)
         filled = 0
         while filled < size:
@@ -75,6 +76,11 @@ class Drawer:
                 _draw_window(records[filled], scene, painter, sign)
                 filled += 1
         return records
+
+    def harshness(self, chunk: int) -> float:
+        """Of the scenes of a chunk of windows."""
+        ease = EASE * self.chunks
+        return min(chunk / ease, 1.0) if ease else 1.0
 
     def longest(self, chunk: int) -> int:
         """The length of the longest words in a chunk of windows."""

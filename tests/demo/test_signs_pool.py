@@ -47,11 +47,13 @@ def test_windows_are_the_same_whenever_they_are_drawn() -> None:
     assert first.tobytes() != other.tobytes()
 
 
-def test_words_grow() -> None:
+def test_words_and_their_conditions_grow_harder() -> None:
     drawer = Drawer(1, "training", 20)
     lengths = [drawer.longest(chunk) for chunk in range(20)]
     assert lengths[0] == SHORTEST + 1 and lengths[6:] == [LONGEST] * 14
     assert lengths == sorted(lengths)
+    assert [drawer.harshness(chunk) for chunk in (0, 3, 6, 19)] == [0, 0.5, 1, 1]
+    assert Drawer(1, "test").harshness(0) == 1
     text = drawer.windows(0, 4)["text"]
     assert ((text >= 0).sum(1) <= SHORTEST + 1).all()
     assert text.max() < len(CHARACTERS)
