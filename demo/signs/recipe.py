@@ -32,7 +32,7 @@ class Recipe:
     geometry: Geometry = SIGNS
     stages: tuple[Stage, ...] = (
         Stage("letters", 16000, 64, 1.5e-3, warm=400),
-        Stage("see", 4000, 12, 6e-4),
+        Stage("see", 4000, 18, 6e-4),
         Stage("speak", 4000, 32, 1e-3),
         Stage("together", 1000, 12, 3e-4),
     )

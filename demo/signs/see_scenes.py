@@ -9,10 +9,11 @@ import torch
 from signs.draw import spell
 from signs.see import encode, read_slots
 from signs.sizes import TOKEN, VIEW
-from signs.truth import COLUMNS, NO_LETTER, locate_letters, own_letters
+from signs.truth import COLUMNS, NO_LETTER, find_tokens, locate_letters, own_letters
 from signs.views import place_letters
 
 from vpt_edge.live.scenes import COLOURS, GRID
+from vpt_edge.live.signs.geometry import glyph_lines
 from vpt_edge.live.signs.sign import KINDS
 from vpt_edge.live.signs.words import LONGEST
 
@@ -34,14 +35,17 @@ NO_COLOUR = len(COLOURS)
 NO_KIND = len(KINDS)
 
 
-def encode_scenes(network: Network, records: NDArray[Any]) -> tuple[Tensor, Tensor]:
-    """Features (batch, tokens, hidden) of the first views and of the crops, which are of one size.
+def encode_scenes(
+    network: Network, records: NDArray[Any], looked: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Features (batch, tokens, hidden) of the first views and of the crops, which are of one size;
+    ``looked``: of how many crops, the first of them, if not of all.
 
     Those of one size are encoded together.
     """
     count = len(records)
     shown = int(records["shown"][0])
-    crops = records["crop"][:, :shown, :shown]
+    crops = records["crop"][:looked, :shown, :shown]
     if shown != VIEW:
         return encode(network, records["view"]), encode(network, crops)
     features = encode(network, np.concatenate((records["view"], crops)))
@@ -55,22 +59,29 @@ def see_scenes(
     scenes: Sequence[Scene],
     looks: Sequence[Look],
 ) -> None:
-    """What every token of the ``features`` of first views and crops is to hold."""
+    """What every token of the ``features`` of first views and crops is to hold; there may be fewer
+    crops than scenes.
+    """
     first, crops = features
+    count = len(crops)
     see_signs(heads, losses, first, scenes)
-    see_texts(heads, losses, crops, scenes, looks)
+    see_texts(heads, losses, crops, scenes[:count], looks[:count])
 
 
 def see_signs(heads: Heads, losses: Losses, features: Tensor, scenes: Sequence[Scene]) -> None:
-    """Where each token is, and whether it holds a sign's middle: of which colour and kind."""
+    """Where each token is, the colour of the sign whose letters it holds, and the kind of the one
+    whose middle is in it.
+    """
     colours = torch.full((len(scenes), GRID * GRID), NO_COLOUR)
     kinds = torch.full((len(scenes), GRID * GRID), NO_KIND)
     names = list(COLOURS)
     for row, scene in enumerate(scenes):
         for sign in scene.signs:
             column, line = sign.cell
-            colours[row, line * GRID + column] = names.index(sign.card.colour)
-            kinds[row, line * GRID + column] = KINDS.index(sign.card.kind)
+            middle = line * GRID + column
+            tokens = [middle, *find_tokens(glyph_lines(sign).mean(1) * TOKEN, (GRID, GRID))]
+            colours[row, tokens] = names.index(sign.card.colour)
+            kinds[row, middle] = KINDS.index(sign.card.kind)
     losses.add("colour", heads.colour(features), colours, NO_COLOUR)
     losses.add("kind", heads.kind(features), kinds, NO_KIND)
     token = torch.arange(GRID * GRID)

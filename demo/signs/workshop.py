@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     Pair = tuple[Tensor, Tensor]
 
 SMALL_SHARE = 1 / 9  # of the batches: of scenes with smaller crops, as among all scenes
+LOOKED = 4  # scenes to a crop
 ENCODED = 32  # scenes at a time
 FIRST_TOKENS = (VIEW // TOKEN) ** 2
 
@@ -100,10 +101,13 @@ class Workshop:
         see_windows(self.heads, losses, features, centres, records["text"].astype(np.int64))
 
     def _see(self, stage: Stage, done: float, rng: Random) -> Losses:
-        """Scenes, and twice as many windows."""
+        """Scenes, the crops of a few, in which letters look as in windows, and twice as many of
+        these.
+        """
         losses = Losses()
+        looked = max(stage.batch // LOOKED, 1)
         indices = self._choose_scenes(rng, stage.batch, self._in_use(self.scenes, done))
-        features = encode_scenes(self.network, self.painters.take(self.scenes, indices))
+        features = encode_scenes(self.network, self.painters.take(self.scenes, indices), looked)
         self._see_scenes(losses, self.drawer, indices, features)
         self._see_windows(losses, rng, 2 * stage.batch, self._in_use(self.windows, 1.0))
         return losses
