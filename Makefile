@@ -6,6 +6,7 @@ CONSTRAINTS ?= -c constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 BUNDLE := build/demo-bundle
+SIGNS := build/signs-bundle
 PRECISION ?= fp32
 GATE_int4 := --max-drop 1
 # Parses and builds without a GPU, which is what the tests need; its dependencies bring a CUDA runtime.
@@ -55,14 +56,14 @@ figures: $(foreach precision,fp32 fp16 int8 int4,$(BUNDLE)-$(precision))
 train-demo: $(VENV)/ready
 	$(BIN)/python demo/train.py --out demo/checkpoint
 
-# Hours; ended at any moment, the same command goes on. The checkpoint is in build/signs-checkpoint.
+# An hour or two; ended at any moment, the same command goes on.
 .PHONY: train-signs eval-signs
 train-signs: $(VENV)/ready
-	PYTHONPATH=demo $(BIN)/python -m signs.train --out build/signs-checkpoint
+	PYTHONPATH=demo $(BIN)/python -m signs.train --out demo/signs/checkpoint --compile
 
-eval-signs: $(VENV)/ready
-	$(BIN)/vpt-export build/signs-checkpoint -o build/signs-bundle-$(PRECISION) --precision $(PRECISION)
-	PYTHONPATH=demo $(BIN)/python -m signs.evaluate build/signs-bundle-$(PRECISION)
+# How well unseen signs are read, with a look and without.
+eval-signs: $(SIGNS)-$(PRECISION)
+	PYTHONPATH=demo $(BIN)/python -m signs.evaluate $(SIGNS)-$(PRECISION)
 
 # The second core computes what transformers does meanwhile.
 test: lint build/debian-ready $(PARITY_VENV)/ready
@@ -142,6 +143,17 @@ $(BUNDLE)-int%: $(VENV)/ready demo/checkpoint/model.safetensors $(EXPORT) $(wild
 $(BUNDLE)-%: $(VENV)/ready demo/checkpoint/model.safetensors $(EXPORT)
 	$(BIN)/vpt-export demo/checkpoint -o $@ --precision $*
 	touch $@
+
+$(SIGNS)-int%: $(VENV)/ready demo/signs/checkpoint/model.safetensors $(EXPORT) $(wildcard calibration/*.py) build/signs/data.jsonl
+	$(BIN)/vpt-export demo/signs/checkpoint -o $@ --precision int$* --calibration-data build/signs/data.jsonl $(GATE_int$*)
+	touch $@
+
+$(SIGNS)-%: $(VENV)/ready demo/signs/checkpoint/model.safetensors $(EXPORT)
+	$(BIN)/vpt-export demo/signs/checkpoint -o $@ --precision $*
+	touch $@
+
+build/signs/data.jsonl: $(VENV)/ready demo/signs/scenes.py $(wildcard live/signs/*.py)
+	$(BIN)/python demo/signs/scenes.py --part training --seed 5000 --count 240 --out build/signs
 
 build/calibration/data.jsonl: $(VENV)/ready demo/scenes.py live/scenes.py
 	$(BIN)/python demo/scenes.py --seed 5000 --count 240 --out build/calibration
