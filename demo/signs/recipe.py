@@ -39,7 +39,6 @@ class Recipe:
     chunk: int = 512
     windows: int = 80 * 512
     scenes: int = 96 * 128
-    tested: int = 1024
     grown: float = 0.4
     seed: int = 0
     every: int = 100

@@ -10,8 +10,7 @@ from vpt_edge.runtime.processor import MERGE
 
 PATCH = PROCESSOR.patch
 TOKEN = PATCH * MERGE  # a side of what one visual token shows
-VIEW = 224  # a side of the first view, and of a crop that is not smaller
-SMALL = 196  # a side of a crop from a picture of 512
+VIEW = 224  # a side of the first view, and of a crop, which is 196 from a picture of 512
 WINDOW = (2 * TOKEN, 6 * TOKEN)  # rows and columns around a sign, the widest of which has 5 tokens
 
 
