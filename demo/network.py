@@ -74,7 +74,7 @@ class FusedAttention(PlainAttention):
         keys = split_heads(cache[0], self.heads.kv).repeat_interleave(group, 1)
         values = split_heads(cache[1], self.heads.kv).repeat_interleave(group, 1)
         out = F.scaled_dot_product_attention(q, keys, values, attn_mask=seen)
-        return out.transpose(1, 2).flatten(2), cache
+        return out.transpose(1, 2).flatten(2), (k, v)
 
 
 class Network(nn.Module):
@@ -117,7 +117,10 @@ class Network(nn.Module):
         """Embeddings (batch, seq, hidden) behind ``past`` -> the stream before the final norm, and
         the whole cache.
         """
-        return self.decoder.residual(embeds, *rope, past)
+        stream, new = self.decoder.residual(embeds, *rope, past)
+        before: Sequence[LayerCache | None] = past or [None] * len(new)
+        whole = [join_cache(old, *pair) for old, pair in zip(before, new, strict=True)]
+        return stream, whole
 
 
 def rope(
