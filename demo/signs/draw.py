@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from signs.sizes import TOKEN, VIEW, WINDOW
+from signs.varied_grounds import VariedGrounds
 from signs.views import REACH, place_letters, view_crop, view_first
 
 from vpt_edge.live.scenes import GRID
@@ -43,6 +44,7 @@ SCENE_RECORD = np.dtype(
         ("sign", "i1"),  # the one that is looked at
     ]
 )
+DRAWING = 2  # goes up when the same seed draws something else
 STRAY = 0.08  # share of looks one cell beside the sign, as of a model that errs
 EASE = 0.3  # share of the chunks of windows in which words grow to their full length
 
@@ -57,7 +59,10 @@ class Drawer:
 
     @cached_property
     def _grounds(self) -> Grounds:
-        return Grounds(find_photographs(self.part))
+        photographs = find_photographs(self.part)
+        if self.part == "training":
+            return VariedGrounds(photographs)
+        return Grounds(photographs)
 
     def windows(self, chunk: int, size: int) -> Records:
         """``size`` windows, with signs of the same scene beside each other."""
@@ -67,10 +72,7 @@ class Drawer:
         records = np.zeros(size, WINDOW_RECORD)
         filled = 0
         while filled < size:
-            scene = lay_out(rng, rng.choice(SIDES), conditions)
-            if self.part == "training":
-                signs = tuple(vary_sign(sign, rng) for sign in scene.signs)
-                scene = replace(scene, signs=signs)
+            scene = self._vary(lay_out(rng, rng.choice(SIDES), conditions), rng)
             painter = Painter(scene, self._grounds)
             for sign in scene.signs[: size - filled]:
                 _draw_window(records[filled], scene, painter, sign)
@@ -107,7 +109,13 @@ class Drawer:
 
     def scene(self, index: int) -> Scene:
         rng = Random(f"{self.seed}/{self.part}/scenes/{index}")
-        return lay_out(rng, self.side(index), Conditions(self.part))
+        return self._vary(lay_out(rng, self.side(index), Conditions(self.part)), rng)
+
+    def _vary(self, scene: Scene, rng: Random) -> Scene:
+        """As training is shown it; the test sees scenes as they are."""
+        if self.part == "training":
+            return replace(scene, signs=tuple(vary_sign(sign, rng) for sign in scene.signs))
+        return scene
 
     def side(self, index: int) -> int:
         return Random(f"{self.seed}/{self.part}/sides/{index}").choice(SIDES)

@@ -16,8 +16,8 @@ class Heads(nn.Module):
 
     ``letter``: the letter in each of its columns. ``slot``: how likely each character of the text
     is in it, and ``character``: which one that is, by its number in the text. ``place``: its row
-    and column in the view. ``colour``: of the sign of which it holds letters; ``kind``: of the one
-    whose middle is in it. ``named``: the row and column of what a word of the question names.
+    and column in the view. ``colour``, ``kind``: of the sign of which it holds letters. ``named``:
+    the row and column of what a word of the question names.
     """
 
     def __init__(self, hidden: int) -> None:

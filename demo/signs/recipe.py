@@ -10,7 +10,7 @@ from signs.sizes import SIGNS, Geometry
 @dataclass(frozen=True)
 class Stage:
     """``steps`` of ``batch`` examples, with ``rate`` at most, which is reached after ``warm`` of
-    them.
+    them; beside each batch of first views so many ``crops`` of the same scenes, and ``windows``.
     """
 
     name: str
@@ -18,6 +18,8 @@ class Stage:
     batch: int
     rate: float
     warm: int = 200
+    crops: int = 0
+    windows: int = 0
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,15 @@ class Recipe:
 
     geometry: Geometry = SIGNS
     stages: tuple[Stage, ...] = (
-        Stage("letters", 16000, 64, 1.5e-3, warm=400),
-        Stage("see", 4000, 18, 6e-4),
-        Stage("speak", 4000, 32, 1e-3),
-        Stage("together", 1000, 12, 3e-4),
+        Stage("letters", 10000, 64, 1.5e-3, warm=400),
+        Stage("see", 5000, 18, 8e-4, crops=4, windows=54),
+        Stage("read", 3400, 8, 5e-4, warm=100, crops=8, windows=96),
+        Stage("speak", 2200, 32, 1e-3),
+        Stage("together", 700, 12, 3e-4),
     )
     chunk: int = 512
     windows: int = 80 * 512
-    scenes: int = 96 * 128
+    scenes: int = 160 * 128
     grown: float = 0.4
     seed: int = 0
     every: int = 100

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     Records = NDArray[Any]
 
 MEAN = torch.tensor(PROCESSOR.mean) * 255
-BESIDE = 9  # pixels from the middle of the last letter to the edge of a window
 STD = torch.tensor(PROCESSOR.std) * 255
+BESIDE = 9  # pixels from the middle of the last letter to the edge of a window
 
 
 def patchify(pixels: Bytes) -> Tensor:
@@ -77,6 +77,19 @@ def cut_windows(records: Records, rng: Random) -> tuple[Bytes, Floats]:
 
 
 def vary_light(pixels: Bytes, rng: Random) -> Bytes:
+    """Every picture brighter or darker, each channel a little by itself; colours keep their names.
+
+    Pixels (batch, ..., 3).
+    """
+    numbers = np.random.default_rng(rng.getrandbits(32))
+    every = (len(pixels), *(1 for _ in pixels.shape[1:-1]))
+    gain = numbers.uniform(0.85, 1.12, (*every, 1)) * numbers.uniform(0.96, 1.04, (*every, 3))
+    lift = numbers.uniform(-10, 10, (*every, 1))
+    varied = pixels * gain.astype(np.float32) + lift.astype(np.float32)
+    return np.clip(varied, 0, 255).astype(np.uint8)
+
+
+def vary_colours(pixels: Bytes, rng: Random) -> Bytes:
     """Every picture brighter or darker, each channel by itself; one in four is a negative."""
     numbers = np.random.default_rng(rng.getrandbits(32))
     count = len(pixels)

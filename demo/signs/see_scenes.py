@@ -69,19 +69,17 @@ def see_scenes(
 
 
 def see_signs(heads: Heads, losses: Losses, features: Tensor, scenes: Sequence[Scene]) -> None:
-    """Where each token is, the colour of the sign whose letters it holds, and the kind of the one
-    whose middle is in it.
-    """
+    """Where each token is, and the colour and kind of the sign whose letters it holds."""
     colours = torch.full((len(scenes), GRID * GRID), NO_COLOUR)
     kinds = torch.full((len(scenes), GRID * GRID), NO_KIND)
     names = list(COLOURS)
     for row, scene in enumerate(scenes):
         for sign in scene.signs:
             column, line = sign.cell
-            middle = line * GRID + column
-            tokens = [middle, *find_tokens(glyph_lines(sign).mean(1) * TOKEN, (GRID, GRID))]
+            letters = find_tokens(glyph_lines(sign).mean(1) * TOKEN, (GRID, GRID))
+            tokens = [line * GRID + column, *letters]
             colours[row, tokens] = names.index(sign.card.colour)
-            kinds[row, middle] = KINDS.index(sign.card.kind)
+            kinds[row, tokens] = KINDS.index(sign.card.kind)
     losses.add("colour", heads.colour(features), colours, NO_COLOUR)
     losses.add("kind", heads.kind(features), kinds, NO_KIND)
     token = torch.arange(GRID * GRID)

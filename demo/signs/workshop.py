@@ -12,11 +12,11 @@ import torch
 from network import Network
 from signs.attention import TrainingAttention
 from signs.conversation import Conversations
-from signs.draw import Drawer
+from signs.draw import DRAWING, Drawer
 from signs.heads import Heads
 from signs.losses import Losses
 from signs.pool import Painters, Pool
-from signs.see import cut_windows, encode, see_windows, vary_light
+from signs.see import cut_windows, encode, see_windows, vary_colours, vary_light
 from signs.see_scenes import encode_scenes, see_scenes
 from signs.sizes import TOKEN, VIEW
 from signs.speak import speak
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Records = NDArray[Any]
+    Draw = Callable[[int, int], Records]
     Pair = tuple[Tensor, Tensor]
 
 SMALL_SHARE = 1 / 9  # of the batches: of scenes with smaller crops, as among all scenes
-LOOKED = 4  # scenes to a crop
+NOISE = 0.15  # of features, against their own deviation
 ENCODED = 32  # scenes at a time
 FIRST_TOKENS = (VIEW // TOKEN) ** 2
 
@@ -55,16 +56,19 @@ class Workshop:
         size = recipe.chunk
         few = recipe.chunk // 4
         chunks = recipe.windows // size
-        name = f"{recipe.seed}-{size}-{chunks}"
         self.drawer = Drawer(recipe.seed, "training", chunks)
-        self.windows = Pool(folder / f"windows-{name}", self.drawer.windows, chunks, size)
-        chunks = recipe.scenes // few
-        self.scenes = Pool(folder / f"scenes-{name}", self.drawer.scenes, chunks, few)
+        self.windows = self._pool("windows", self.drawer.windows, chunks, size)
+        self.scenes = self._pool("scenes", self.drawer.scenes, recipe.scenes // few, few)
         self._unseen = Drawer(recipe.seed, "test")
-        self.unseen_windows = Pool(folder / f"unseen-windows-{name}", self._unseen.windows, 1, size)
-        self.unseen_scenes = Pool(folder / f"unseen-scenes-{name}", self._unseen.scenes, 1, few)
+        self.unseen_windows = self._pool("unseen-windows", self._unseen.windows, 1, size)
+        self.unseen_scenes = self._pool("unseen-scenes", self._unseen.scenes, 1, few)
         unseen = (self.unseen_windows, self.unseen_scenes)
         self.painters = Painters((*unseen, self.windows, self.scenes))
+
+    def _pool(self, what: str, draw: Draw, chunks: int, size: int) -> Pool:
+        """In a folder that is named after all that its records depend on."""
+        name = f"{what}-{DRAWING}-{self.recipe.seed}-{size}-{chunks}"
+        return Pool(self._folder / name, draw, chunks, size)
 
     def parameters(self, stage: Stage) -> list[nn.Parameter]:
         """What a stage trains."""
@@ -84,6 +88,7 @@ class Workshop:
         steps: dict[str, Callable[[Stage, float, Random], Losses]] = {
             "letters": self._read_windows,
             "see": self._see,
+            "read": self._read,
             "speak": self._speak,
             "together": self._do_all,
         }
@@ -97,37 +102,45 @@ class Workshop:
     def _see_windows(self, losses: Losses, rng: Random, count: int, limit: int) -> None:
         records = self.painters.take(self.windows, choose(rng, count, limit))
         pixels, centres = cut_windows(records, rng)
-        features = encode(self.network, vary_light(pixels, rng))
+        features = encode(self.network, vary_colours(pixels, rng))
         see_windows(self.heads, losses, features, centres, records["text"].astype(np.int64))
 
     def _see(self, stage: Stage, done: float, rng: Random) -> Losses:
-        """Scenes, the crops of a few, in which letters look as in windows, and twice as many of
-        these.
-        """
+        """Scenes, the crops of a few, in which letters look as in windows, and more of these."""
         losses = Losses()
-        looked = max(stage.batch // LOOKED, 1)
         indices = self._choose_scenes(rng, stage.batch, self._in_use(self.scenes, done))
-        features = encode_scenes(self.network, self.painters.take(self.scenes, indices), looked)
+        features = encode_scenes(self.network, self._take_scenes(indices, rng), stage.crops)
         self._see_scenes(losses, self.drawer, indices, features)
-        self._see_windows(losses, rng, 2 * stage.batch, self._in_use(self.windows, 1.0))
+        self._see_windows(losses, rng, stage.windows, self._in_use(self.windows, 1.0))
         return losses
 
+    def _read(self, stage: Stage, done: float, rng: Random) -> Losses:
+        """The same, with all that is drawn from the first step on."""
+        return self._see(stage, 1.0, rng)
+
+    def _take_scenes(self, indices: Sequence[int], rng: Random) -> Records:
+        """Those scenes in another light."""
+        records = self.painters.take(self.scenes, indices)
+        for view in ("view", "crop"):
+            records[view] = vary_light(records[view], rng)
+        return records
+
     def _speak(self, stage: Stage, done: float, rng: Random) -> Losses:
-        """Conversations on features that stay as they are."""
+        """Conversations on features that stay as they are but for noise."""
         assert self.features is not None, "they are encoded when the stage begins"
         losses = Losses()
         indices = self._choose_scenes(rng, stage.batch, self._in_use(self.scenes, 1.0))
         records = self.painters.take(self.features, indices)
         tokens = int(records["tokens"][0])
-        first = torch.from_numpy(records["view"]).float()
-        crops = torch.from_numpy(records["crop"][:, :tokens]).float()
+        first = add_noise(records["view"], rng)
+        crops = add_noise(records["crop"][:, :tokens], rng)
         self._talk(losses, self.drawer, indices, (first, crops), rng)
         return losses
 
     def _do_all(self, stage: Stage, done: float, rng: Random) -> Losses:
         losses = Losses()
         indices = self._choose_scenes(rng, stage.batch, self._in_use(self.scenes, 1.0))
-        features = encode_scenes(self.network, self.painters.take(self.scenes, indices))
+        features = encode_scenes(self.network, self._take_scenes(indices, rng))
         self._see_scenes(losses, self.drawer, indices, features)
         self._talk(losses, self.drawer, indices, features, rng)
         return losses
@@ -175,7 +188,7 @@ class Workshop:
         """The shares that are right on typefaces and photographs that training never sees."""
         losses = Losses()
         rng = Random(self.recipe.seed)
-        if stage.name in ("letters", "see"):
+        if stage.name in ("letters", "see", "read"):
             records = self.painters.take(self.unseen_windows, range(self.recipe.chunk))
             pixels, centres = cut_windows(records, rng)
             features = encode(self.network, pixels)
@@ -211,6 +224,14 @@ class Workshop:
                 encoded["crop"][some, : crops.shape[1]] = crops.float().numpy()
                 encoded["tokens"][some] = crops.shape[1]
         return encoded
+
+
+def add_noise(features: NDArray[np.float16], rng: Random) -> Tensor:
+    """So that what is learned on few pictures does not hang on their last digit."""
+    numbers = np.random.default_rng(rng.getrandbits(32))
+    exact = features.astype(np.float32)
+    noise = numbers.standard_normal(exact.shape, np.float32)
+    return torch.from_numpy(exact + NOISE * exact.std((0, 1)) * noise)
 
 
 def choose(rng: Random, count: int, limit: int) -> list[int]:
