@@ -37,6 +37,7 @@ FORESHORTENING = 0.042  # at most, of the edge that is nearer or farther
 EDGE = 1.06  # cells that a sign's middle keeps from the picture's edge
 APART = (3.0, 2.0)  # cells between the middles of two signs, across or down
 TRIES = 40
+NAMED: Kind = "sign"  # of which a scene has one of the colour that is asked for
 WORD_SHARE: dict[Kind, float] = {"sign": 0.75, "plate": 0.0, "label": 0.5, "tag": 0.25}
 PRICE_SHARE: dict[Kind, float] = {"sign": 0.0, "plate": 0.0, "label": 0.1, "tag": 0.6}
 
@@ -47,7 +48,8 @@ class Conditions:
 
     ``part``: whether typefaces are those of training or those kept for the test. ``lengths``: of
     texts. ``harshness``: 0..1, by which perspective, blur, noise and light grow. ``reach``: cells
-    that signs may move to every side and still be looked at. ``colour``: of the first sign of each.
+    that signs may move to every side and still be looked at. ``colour``: of the first of each
+    scene, which is a "sign" then.
     """
 
     part: Part = "test"
@@ -68,7 +70,8 @@ def lay_out(rng: Random, side: int, conditions: Conditions) -> Scene:
         others = [colour for colour in colours if colour != conditions.colour]
         colours = [conditions.colour, *others][: len(places)]
     signs = list[Sign]()
-    for colour, kind, middle in zip(colours, _choose_kinds(rng, len(places)), places, strict=True):
+    kinds = _choose_kinds(rng, len(places), conditions)
+    for colour, kind, middle in zip(colours, kinds, places, strict=True):
         pose = draw_pose(rng, middle, conditions.harshness)
         signs.append(draw_sign(rng, colour, kind, pose, conditions))
     backdrop = Backdrop(rng.getrandbits(16), (rng.random(), rng.random()), rng.random() < 0.5)
@@ -93,9 +96,13 @@ def _is_near(one: Point, other: Point) -> bool:
     return abs(one[0] - other[0]) < APART[0] and abs(one[1] - other[1]) < APART[1]
 
 
-def _choose_kinds(rng: Random, count: int) -> list[Kind]:
+def _choose_kinds(rng: Random, count: int, conditions: Conditions) -> list[Kind]:
     """The first of them once alone, so that it may be asked about by its kind."""
-    first, *others = rng.sample(KINDS, len(KINDS))
+    kinds = rng.sample(KINDS, len(KINDS))
+    if conditions.colour:
+        kinds.remove(NAMED)
+        kinds.insert(0, NAMED)
+    first, *others = kinds
     return [first, *rng.choices(others, k=count - 1)]
 
 

@@ -33,7 +33,7 @@ class MovingSigns:
     """Drawn pictures of ``side`` pixels at any moment, the same for the same ``seed``.
 
     Each scene lasts ``hold`` seconds, in which signs but the first come or go. The right answers to
-    what may be asked come with it. ``tag``: a colour that a sign has in every scene, all the time.
+    what may be asked come with it. ``tag``: every scene has a "sign" of that colour, all the time.
     ``grounds``: a folder of pictures to stand them in; without it, photographs and typefaces are
     those that the demo's training has never seen.
 
