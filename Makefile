@@ -6,7 +6,7 @@ CONSTRAINTS ?= -c constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 BUNDLE := build/demo-bundle
-SIGNS := build/signs-bundle
+TAGS := tests/tags
 PRECISION ?= fp32
 GATE_int4 := --max-drop 1
 # Parses and builds without a GPU, which is what the tests need; its dependencies bring a CUDA runtime.
@@ -40,30 +40,23 @@ TARGETS ?=
 
 demo: $(BUNDLE)-fp32
 	$(BIN)/python demo/run.py $(BUNDLE)-fp32 --out build/demo
-	$(BIN)/python demo/live.py $(BUNDLE)-fp32 --out build/demo
+	$(BIN)/python demo/watch.py $(BUNDLE)-fp32 --out build/demo
 
 # Server, page and moving scenes, until Ctrl-C.
 .PHONY: demo-live
 demo-live: $(BUNDLE)-fp32
 	$(BIN)/python demo/serve.py $(BUNDLE)-fp32
 
+# How well unseen signs are read, with a look and without.
 eval-demo: $(BUNDLE)-$(PRECISION)
-	$(BIN)/python demo/evaluate.py $(BUNDLE)-$(PRECISION) --count 1000
+	$(BIN)/python demo/evaluate.py $(BUNDLE)-$(PRECISION)
 
 figures: $(foreach precision,fp32 fp16 int8 int4,$(BUNDLE)-$(precision))
 	$(BIN)/python demo/figures.py $^
 
-train-demo: $(VENV)/ready
-	$(BIN)/python demo/train.py --out demo/checkpoint
-
 # An hour or two; ended at any moment, the same command goes on.
-.PHONY: train-signs eval-signs
-train-signs: $(VENV)/ready
-	PYTHONPATH=demo $(BIN)/python -m signs.train --out demo/signs/checkpoint --compile
-
-# How well unseen signs are read, with a look and without.
-eval-signs: $(SIGNS)-$(PRECISION)
-	PYTHONPATH=demo $(BIN)/python -m signs.evaluate $(SIGNS)-$(PRECISION)
+train-demo: $(VENV)/ready
+	PYTHONPATH=demo $(BIN)/python -m signs.train --out demo/checkpoint --compile
 
 # The second core computes what transformers does meanwhile.
 test: lint build/debian-ready $(PARITY_VENV)/ready
@@ -109,8 +102,8 @@ build/debian-ready:
 	then touch $@; \
 	else echo "Debian's packages were not installed (it takes root): the tests that need them are skipped"; fi
 
-faults: $(BUNDLE)-fp32
-	$(BENCH) $(BIN)/python -m faults $(BUNDLE)-fp32 --real $(REAL_FAULTS)
+faults: build/tags-bundle-fp32
+	$(BENCH) $(BIN)/python -m faults build/tags-bundle-fp32 --real $(REAL_FAULTS)
 
 # Damaged inputs, without end: make fuzz SECONDS=600 TARGETS="manifest tokenizer"
 fuzz: $(VENV)/ready
@@ -132,8 +125,8 @@ gpu:
 	$(PYTHON) benchmarks/carry.py install build/wheels --out build/gpu
 	$(BENCH) build/gpu/venv/bin/python -m benchmarks.gpu --bundles build/gpu/bundles --out build/gpu $(GPU_OPTIONS)
 
-build/bundles/ready: $(VENV)/ready demo/checkpoint/model.safetensors $(EXPORT) build/calibration/data.jsonl
-	$(BENCH) $(BIN)/python -m benchmarks.bundles build/bundles --data build/calibration/data.jsonl
+build/bundles/ready: $(VENV)/ready $(TAGS)/model.safetensors $(EXPORT) tests/exports.py benchmarks/bundles.py
+	$(BENCH) $(BIN)/python -m benchmarks.bundles build/bundles
 	touch $@
 
 $(BUNDLE)-int%: $(VENV)/ready demo/checkpoint/model.safetensors $(EXPORT) $(wildcard calibration/*.py) build/calibration/data.jsonl
@@ -144,19 +137,13 @@ $(BUNDLE)-%: $(VENV)/ready demo/checkpoint/model.safetensors $(EXPORT)
 	$(BIN)/vpt-export demo/checkpoint -o $@ --precision $*
 	touch $@
 
-$(SIGNS)-int%: $(VENV)/ready demo/signs/checkpoint/model.safetensors $(EXPORT) $(wildcard calibration/*.py) build/signs/data.jsonl
-	$(BIN)/vpt-export demo/signs/checkpoint -o $@ --precision int$* --calibration-data build/signs/data.jsonl $(GATE_int$*)
+# Of the small model that most tests ask.
+build/tags-bundle-fp32: $(VENV)/ready $(TAGS)/model.safetensors $(EXPORT)
+	$(BIN)/vpt-export $(TAGS) -o $@ --precision fp32
 	touch $@
 
-$(SIGNS)-%: $(VENV)/ready demo/signs/checkpoint/model.safetensors $(EXPORT)
-	$(BIN)/vpt-export demo/signs/checkpoint -o $@ --precision $*
-	touch $@
-
-build/signs/data.jsonl: $(VENV)/ready demo/signs/scenes.py $(wildcard live/signs/*.py)
-	$(BIN)/python demo/signs/scenes.py --part training --seed 5000 --count 240 --out build/signs
-
-build/calibration/data.jsonl: $(VENV)/ready demo/scenes.py live/scenes.py
-	$(BIN)/python demo/scenes.py --seed 5000 --count 240 --out build/calibration
+build/calibration/data.jsonl: $(VENV)/ready demo/scenes.py demo/sheet.py $(wildcard live/signs/*.py)
+	$(BIN)/python demo/scenes.py --part training --seed 5000 --count 240 --out build/calibration
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -168,8 +155,8 @@ $(VENV)/ready: pyproject.toml constraints.txt
 IMAGE_BASE := build/bookworm
 
 .PHONY: image-steps
-image-steps: $(BUNDLE)-fp32 $(IMAGE_BASE)
-	$(BENCH) $(BIN)/python -m images deploy/docker/cpu.Dockerfile --base $(IMAGE_BASE) --bundle $(BUNDLE)-fp32
+image-steps: build/tags-bundle-fp32 $(IMAGE_BASE)
+	$(BENCH) $(BIN)/python -m images deploy/docker/cpu.Dockerfile --base $(IMAGE_BASE) --bundle build/tags-bundle-fp32
 
 $(IMAGE_BASE):
 	debootstrap --variant=minbase bookworm $@
@@ -242,7 +229,7 @@ $(DOCS_VENV)/ready: pyproject.toml constraints.txt
 arm64: build/arm64/bundles/ready
 	$(BENCH) $(BIN)/python -m arm64 build/arm64
 
-build/arm64/bundles/ready: $(VENV)/ready demo/checkpoint/model.safetensors $(EXPORT) tests/exports.py tests/arm64/bundles.py
+build/arm64/bundles/ready: $(VENV)/ready $(TAGS)/model.safetensors $(EXPORT) tests/exports.py tests/arm64/bundles.py
 	$(BENCH) $(BIN)/python -m arm64.bundles build/arm64/bundles
 	touch $@
 

@@ -1,10 +1,10 @@
 """The bundles that `make gpu` runs, made where torch is.
 
-    python -m benchmarks.bundles build/bundles --data build/calibration/data.jsonl
+    python -m benchmarks.bundles build/bundles
 
-The demo in every precision, the golden models in fp32 and fp16 with the cases' pictures and answers
-where they are at hand, all for both targets; and graphs of Qwen2-VL-2B's shape without weights,
-which ``shape.fill`` adds on the spot.
+The model of tests/tags in every precision, the golden models in fp32 and fp16 with the cases'
+pictures and answers where they are at hand, all for both targets; and graphs of Qwen2-VL-2B's
+shape without weights, which ``shape.fill`` adds on the spot.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
-from golden import CASES, DEMO, GOLDEN
+from exports import draw_samples
+from golden import CASES, GOLDEN, TAGS
 
 from benchmarks.graphs import TEXT, THRESHOLD, products
 from benchmarks.shape import HOLLOW, Weight
@@ -164,12 +165,11 @@ def write_trained(
 def main() -> None:
     parser = argparse.ArgumentParser(description="Make the bundles that `make gpu` runs.")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--data", type=Path, required=True, help="to calibrate the demo with")
     parser.add_argument(
         "--only",
         nargs="*",
-        choices=("shape", "golden", "demo"),
-        default=("shape", "golden", "demo"),
+        choices=("shape", "golden", "tags"),
+        default=("shape", "golden", "tags"),
     )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -181,6 +181,7 @@ def main() -> None:
                 shutil.rmtree(path, ignore_errors=True)
                 write_hollow(checkpoint, precision, target, path)
                 print(path, flush=True)
+    data = draw_samples(options.out)
     if "golden" in options.only:
         for case in CASES:
             folder = options.out / "shared" / "golden" / case
@@ -188,11 +189,9 @@ def main() -> None:
             for file in CARRIED:
                 shutil.copyfile(GOLDEN / case / file, folder / file)
         for model in sorted((GOLDEN / "models").glob("*")):
-            write_trained(
-                model, f"golden_{model.name}", ("fp32", "fp16"), options.out, options.data
-            )
-    if "demo" in options.only:
-        write_trained(DEMO, "demo", ("fp32", "fp16", "int8", "int4"), options.out, options.data)
+            write_trained(model, f"golden_{model.name}", ("fp32", "fp16"), options.out, data)
+    if "tags" in options.only:
+        write_trained(TAGS, "tags", ("fp32", "fp16", "int8", "int4"), options.out, data)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Many questions in a row: memory does not grow, the cache is never exceeded, the answers are those
 of single requests.
 
-python benchmarks/endurance.py build/demo-bundle-fp32 --questions 200
+PYTHONPATH=demo python benchmarks/endurance.py build/demo-bundle-fp32 --questions 200
 
 A model of random weights never asks for a look: ``--looks`` puts a region into its mouth every
 other time.
@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from evaluate import draw_scenes
 
 from vpt_edge.device.given_look import give_look
-from vpt_edge.live import scenes
 from vpt_edge.runtime import Pipeline
 from vpt_edge.runtime.manifest import read_manifest
 
@@ -37,12 +36,12 @@ def resident() -> tuple[int, int]:
 
 def draw_questions(options: argparse.Namespace) -> list[tuple[Any, str, dict[str, Any]]]:
     """Pictures, questions, and how each is asked."""
-    rng = Random(options.seed)
+    scenes = draw_scenes(options.seed)
     side = (options.side, options.side)
     look = give_look(read_manifest(Path(options.bundle)), side)
     questions: list[tuple[Any, str, dict[str, Any]]] = []
     while len(questions) < options.questions:
-        picture, samples = scenes.scene(rng)
+        picture, samples = next(scenes)
         picture = picture.resize(side)
         for sample in samples:
             how = {
@@ -61,9 +60,7 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--questions", type=int, default=200)
     parser.add_argument("--seed", type=int, default=9000)
-    parser.add_argument(
-        "--side", type=int, default=scenes.SIDE, metavar="PIXELS", help="of the pictures"
-    )
+    parser.add_argument("--side", type=int, default=512, metavar="PIXELS", help="of the pictures")
     parser.add_argument(
         "--looks", action="store_true", help="give a region to every second question"
     )

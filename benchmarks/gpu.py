@@ -1,6 +1,6 @@
 """What runs on this machine's GPU, how right and how fast: `make gpu`.
 
-    python -m benchmarks.gpu --bundles build/gpu/bundles --out build/gpu --only demo golden
+    python -m benchmarks.gpu --bundles build/gpu/bundles --out build/gpu --only tags golden
 
 Each bundle is asked in a process of its own: a crash is one entry of the results, and the rest goes
 on. After each of them ``results.json`` is written; a later call adds to it. Without a GPU it ends
@@ -32,13 +32,13 @@ from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.sessions import cuda
 
 STAGES = (
-    "demo",
+    "tags",
     "golden",
     "build",
     "speed",
     "compile",
 )  # one command may not be given the time for all
-PATTERNS = {"demo": "demo-*", "golden": "golden_*", "build": "shape-*"}  # of bundles, by stage
+PATTERNS = {"tags": "tags-*", "golden": "golden_*", "build": "shape-*"}  # of bundles, by stage
 FACTS = ("board", "CUDA driver", "CUDA runtime", "TensorRT", "TensorRT-RTX", "ONNX Runtime")
 PICTURES = 10
 SEED = 2026
@@ -64,19 +64,19 @@ def child(limit: int, *arguments: str) -> Entry:
 
 
 def ask(path: Path, device: str) -> Entry:
-    """The demo's questions or a model's golden cases, and for ONNX Runtime what it leaves to the
+    """Questions about tags or a model's golden cases, and for ONNX Runtime what it leaves to the
     CPU.
     """
     found: Entry = {}
     if device == "cuda":
         found["on the CPU"] = left_to_cpu(path)
     with runtime.Pipeline(path, device) as pipeline:
-        if path.name.startswith("demo-"):
-            return found | ask_demo(pipeline)
+        if path.name.startswith("tags-"):
+            return found | ask_tags(pipeline)
         return found | ask_golden(pipeline, path)
 
 
-def ask_demo(pipeline: runtime.Pipeline) -> Entry:
+def ask_tags(pipeline: runtime.Pipeline) -> Entry:
     rng = Random(SEED)
     right = 0
     asked = 0

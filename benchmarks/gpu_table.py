@@ -13,7 +13,7 @@ def table(results: dict[str, Any]) -> str:
         if found["check"] in results["facts"]
     ]
     lines = [f"## {results['date']}, {'; '.join(facts)}", "", f"Python {results['python']}.", ""]
-    for stage in ("demo", "golden"):
+    for stage in ("tags", "golden"):
         for name, found in results.get(stage, {}).items():
             text = found.get("error") or f"{found['right']} of {found['of']} right"
             lines.append("; ".join([f"- {stage}, {name}: {text}", *found.get("wrong", ())]))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vpt_edge.live import scenes
+from evaluate import draw_scenes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -74,8 +75,7 @@ def expect(answer: Answer) -> Reply:
 def draw_cases(pipeline: Pipeline, draw: Random, pictures: int) -> list[Case]:
     """Each picture's questions, and behind the first of them, as history, the second."""
     cases = []
-    for _ in range(pictures):
-        picture, samples = scenes.scene(draw)
+    for picture, samples in islice(draw_scenes(draw.getrandbits(32)), pictures):
         data = encode(picture)
         for each in samples:
             answer = pipeline.ask(

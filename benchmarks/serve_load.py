@@ -1,6 +1,6 @@
 """Loads a server with many clients, and looks at what grows and what is answered wrong.
 
-    python -m benchmarks.serve_load BUNDLE --minutes 10
+    PYTHONPATH=tests/typing:tests:demo:. python -m benchmarks.serve_load BUNDLE --minutes 10
 
 A server runs in a process of its own. First one client asks about pictures that the server has not
 seen, in turn with ``Pipeline.ask`` in this process: the difference is what the server costs. Then
@@ -28,6 +28,7 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
+from evaluate import draw_scenes
 
 from benchmarks.serve_cases import (
     MODEL,
@@ -43,7 +44,6 @@ from benchmarks.serve_cases import (
 )
 from benchmarks.serve_clients import LONG, Load, read_completion
 from benchmarks.soak import Sample, growth, judge
-from vpt_edge.live import scenes
 from vpt_edge.runtime import Pipeline
 from vpt_edge.server.listener import Listener
 from vpt_edge.server.settings import Settings
@@ -94,7 +94,7 @@ class Pair(NamedTuple):
 
 def measure_overhead(pipeline: Pipeline, address: str, seed: int, pairs: int) -> list[Pair]:
     """About new pictures, now the one first and now the other."""
-    draw = Random(seed)
+    scenes = draw_scenes(seed)
     results = []
     with httpx.Client(base_url=address, timeout=LONG) as client:
 
@@ -110,7 +110,7 @@ def measure_overhead(pipeline: Pipeline, address: str, seed: int, pairs: int) ->
 
         ways = [ask_pipeline, ask_server]
         for number in range(pairs + 1):
-            picture, samples = scenes.scene(draw)
+            picture, samples = next(scenes)
             data = encode(picture)
             whole = {}
             computed = {}

@@ -1,6 +1,6 @@
 """Asks a bundle in every way that an application may, and looks at what grows and what differs.
 
-    python -m benchmarks.soak BUNDLE --minutes 10
+    PYTHONPATH=tests/typing:tests:demo:. python -m benchmarks.soak BUNDLE --minutes 10
 
 Each round, four threads make requests of all kinds: asked, streamed, driven by a pool of threads,
 left in the midst, about encoded pictures that are closed meanwhile, by event loops whose tasks are
@@ -23,14 +23,15 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from evaluate import draw_scenes
 
 from benchmarks import ways
 from benchmarks.ways import LONG, Question, Way
-from vpt_edge.live import scenes
 from vpt_edge.runtime import Bundle, Pipeline
 
 THREADS = 4
@@ -128,14 +129,14 @@ class Soak:
 def draw_questions(draw: random.Random, kind: str, pictures: int) -> list[Question]:
     """Of all sorts, about ``pictures`` scenes and about what is not a picture."""
     questions = []
-    for _ in range(pictures):
-        picture, samples = scenes.scene(draw)
+    scenes = draw_scenes(draw.getrandbits(32))
+    for picture, samples in islice(scenes, pictures):
         for each in samples:
             questions.append(Question(picture, each.question, {"perception": each.perception}))
         for options in OPTIONS:
             prefix = options.get("assistant_prefix", "").format(kind)
             asked = {**options, "assistant_prefix": prefix}
-            questions.append(Question(picture, f"Is there a star{'?' * len(questions)}", asked))
+            questions.append(Question(picture, f"Is there a red sign{'?' * len(questions)}", asked))
     questions.append(Question("missing.png", "What?", {}))
     questions.append(Question(b"not a picture", "What?", {}))
     for question in questions:

@@ -1,13 +1,13 @@
 """How many visual tokens of real videos are still, what leaving them out saves, and what it costs.
 
-PYTHONPATH=tests/typing:tests:demo:. python -m benchmarks.still_tokens build/demo-bundle-fp32 \\
+PYTHONPATH=tests/typing:tests:demo:. python -m benchmarks.still_tokens build/tags-bundle-fp32 \\
     --out build/still-tokens
 
 The videos are those of ``images`` in the folder VPT_SHARED; without it there is the third table
 alone. Seconds are of the processor, all threads together, and of a tower and a language model of
 medium size with random weights: they tell what is computed, not how long a real model takes. No
-model at hand was trained on frames: so the demo's is asked about single pictures of moving scenes,
-and about the same pictures with the pixels of each visual token as they were last shown.
+model at hand was trained on frames: so that of tests/tags is asked about single pictures of moving
+scenes, and about the same pictures with the pixels of each visual token as they were last shown.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def count_equal(texts: Sequence[str], others: Sequence[str]) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Still visual tokens: shares, costs, answers.")
-    parser.add_argument("bundle", help="the demo's")
+    parser.add_argument("bundle", help="of tests/tags")
     parser.add_argument("--out", type=Path, required=True, help="folder for the medium model")
     parser.add_argument("--count", type=int, default=100, help="pictures of moving scenes")
     options = parser.parse_args()

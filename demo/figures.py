@@ -1,79 +1,88 @@
-"""The table of README: every precision of the demo on the same unseen scenes, against fp32.
+"""The table of docs/quantization.md: bundles of the demo on the same unseen signs, against the
+first of them.
 
-    python demo/figures.py build/demo-bundle-fp32 build/demo-bundle-fp16 build/demo-bundle-int8
-    build/demo-bundle-int4
+    python demo/figures.py build/demo-bundle-fp32 build/demo-bundle-int8 build/demo-bundle-int4
 
-Each scene is asked one question, the kinds in turn; region questions are asked once more without a
-look. Bytes are counted without the embedding table and the reports.
+Every question is asked as the model has learned it, and those of texts without a look too. Bytes
+are counted without the embedding table and the reports.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING
 
+from evaluate import OTHERS, Tally, ask, draw_scenes
+
 from vpt_edge import runtime
-from vpt_edge.calibration.evaluation import compare, evaluate
-from vpt_edge.calibration.metrics import METRICS
-from vpt_edge.calibration.sample import Sample
-from vpt_edge.live.scenes import scene
+from vpt_edge.commands.bar import Bar
+from vpt_edge.commands.console import exit_code
+from vpt_edge.live.signs.questions import ASK
 
 if TYPE_CHECKING:
-    from vpt_edge.calibration.outcome import Outcome
+    from collections.abc import Sequence
 
-KINDS = ("region", "reencode", "free")
+    from PIL import Image
+
+    from vpt_edge.live.signs.questions import Sample
+
 # Not counted: the table, the reports.
 TABLES = ("embeddings.bin", "embedding_scales.bin", "report.md", "report.html")
 HEADER = (
-    "precision",
+    "bundle",
     "bytes",
-    "of fp32",
-    "all",
-    "region",
-    "same, no look",
-    "re-encode",
-    "direct",
-    "answers",
-    "cells",
+    "of the first",
+    "read exactly",
+    "characters",
+    "without a look",
+    "place",
+    "colour",
+    "there",
+    "answers equal",
+    "cells equal",
 )
+READ = ("read", "region")
 SEED = 88_000_001
 
 
-def draw(count: int, folder: Path) -> list[Sample]:
-    """One question about each of ``count`` new pictures."""
-    rng = Random(SEED)
-    samples = []
-    for index in range(count):
-        picture, asked = scene(rng)
-        path = folder / f"{index:05}.png"
-        picture.save(path, compress_level=1)
-        one = asked[index % len(asked)]
-        samples.append(Sample(path, one.question, one.answer, one.perception))
-    return samples
+@dataclass
+class Column:
+    """What one bundle answered: ``texts`` of all answers, ``cells`` of every look at a region."""
+
+    tally: Tally = field(default_factory=Tally)
+    texts: list[str] = field(default_factory=list)
+    cells: list[tuple[object, ...]] = field(default_factory=list)
+
+    def ask(
+        self, pipeline: runtime.Pipeline, picture: Image.Image, samples: Sequence[Sample]
+    ) -> None:
+        with pipeline.encode(picture) as encoded:
+            for kind, sample in zip(ASK, samples, strict=True):
+                for answer in ask(encoded, kind, sample, self.tally):
+                    self.texts.append(answer.text)
+                    if sample.perception == "region":
+                        self.cells.append(tuple(look.cells for look in answer.looks))
+
+    def shares(self, first: Column) -> list[float]:
+        """Of right answers, and of those that are the ones of ``first``."""
+        shares = [self.tally.right(READ), self.tally.characters(READ)]
+        shares.append(self.tally.right(("read", "off")))
+        shares.extend(self.tally.right(name) for name in OTHERS)
+        return [*shares, equal(self.texts, first.texts), equal(self.cells, first.cells)]
 
 
-def ask(bundle: str, samples: Sequence[Sample]) -> list[Outcome]:
-    def tell(done: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{bundle}: {done} of {len(samples)}", end="", file=sys.stderr)
-
-    with runtime.Pipeline(bundle) as pipeline:
-        return evaluate(pipeline, samples, METRICS["exact"], tell, max_new_tokens=16)
+def equal(mine: Sequence[object], others: Sequence[object]) -> float:
+    return sum(one == other for one, other in zip(mine, others, strict=True)) / len(others)
 
 
-def accuracy(outcomes: Sequence[Outcome], samples: Sequence[Sample], kind: str) -> float:
-    scores = [
-        o.score
-        for o, sample in zip(outcomes, samples, strict=True)
-        if sample.perception == kind and o.score is not None
-    ]
-    return sum(scores) / len(scores)
+def size_of(bundle: str) -> int:
+    files = [path for path in Path(bundle).iterdir() if path.name not in TABLES]
+    return sum(path.stat().st_size for path in files)
 
 
 def main() -> None:
@@ -82,33 +91,30 @@ def main() -> None:
     )
     parser.add_argument("bundles", nargs="+", help="the first is the reference")
     parser.add_argument("--count", type=int, default=2000, help="scenes")
+    parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        samples = draw(options.count, Path(folder))
-        blind = [
-            replace(sample, perception="off") for sample in samples if sample.perception == "region"
-        ]
-        reference: list[Outcome] = []
-        full = 0
-        print(f"| {' | '.join(HEADER)} |")
-        print(f"|---|{'---:|' * (len(HEADER) - 1)}")
-        for bundle in options.bundles:
-            outcomes = ask(bundle, samples)
-            unseen = ask(bundle, blind)
-            reference = reference or outcomes
-            size = sum(
-                path.stat().st_size for path in Path(bundle).iterdir() if path.name not in TABLES
-            )
-            full = full or size
-            agreement = compare(outcomes, reference)
-            shares = [accuracy(outcomes, samples, kind) for kind in KINDS]
-            shares.insert(1, accuracy(unseen, blind, "off"))
-            shares.insert(0, agreement.accuracy or 0.0)
-            shares += [agreement.answers_equal, agreement.cells_equal]
-            precision = runtime.Bundle.open(bundle).manifest.precision
-            cells = " | ".join(f"{share:.1%}" for share in shares)
-            print(f"| {precision} | {size:,} | {size / full:.2f} | {cells} |", flush=True)
+    columns = [Column() for _ in options.bundles]
+    with ExitStack() as stack, Bar() as bar:
+        pipelines = [stack.enter_context(runtime.Pipeline(path)) for path in options.bundles]
+        scenes = islice(draw_scenes(options.seed), options.count)
+        for number, (picture, samples) in enumerate(scenes):
+            for column, pipeline in zip(columns, pipelines, strict=True):
+                column.ask(pipeline, picture, samples)
+            bar.show("scenes", (number + 1) / options.count)
+    print(f"{options.count} scenes, seed {options.seed}\n")
+    print_table(options.bundles, columns)
+
+
+def print_table(bundles: Sequence[str], columns: Sequence[Column]) -> None:
+    print(f"| {' | '.join(HEADER)} |")
+    print(f"|---|{'---:|' * (len(HEADER) - 1)}")
+    full = size_of(bundles[0])
+    for bundle, column in zip(bundles, columns, strict=True):
+        size = size_of(bundle)
+        name = Path(bundle).name.removeprefix("demo-bundle-")
+        cells = " | ".join(f"{share:.1%}" for share in column.shares(columns[0]))
+        print(f"| {name} | {size:,} | {size / full:.2f} | {cells} |")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -1,6 +1,4 @@
-"""The demo's network: its geometry, how it runs in torch, and how it is written as a released
-checkpoint.
-"""
+"""The demo's network: how it runs in torch, and how it is written as a released checkpoint."""
 
 from __future__ import annotations
 
@@ -15,8 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from vocabulary import dump, write
 
-from vpt_edge.export.attention import LayerCache, PlainAttention, Rope, join_cache, split_heads
-from vpt_edge.export.models.qwen2_vl.config import TextConfig, VisionConfig
+from vpt_edge.export.attention import LayerCache, PlainAttention, join_cache
 from vpt_edge.export.models.qwen2_vl.decoder import Decoder
 from vpt_edge.export.models.qwen2_vl.vision import VisionEncoder
 from vpt_edge.export.models.vpt import Projector
@@ -29,62 +26,17 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from vpt_edge.export.attention import AttentionType
+    from vpt_edge.export.models.qwen2_vl.config import TextConfig, VisionConfig
 
 RESOLUTION = 28 * GRID  # one visual token of the first view is one cell of the grid
 MIN_PIXELS, MAX_PIXELS = 3136, 12845056
-VISION = VisionConfig(hidden_size=128, embed_dim=96, depth=3, num_heads=3)
-TEXT = TextConfig(
-    hidden_size=128,
-    intermediate_size=384,
-    num_hidden_layers=4,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    vocab_size=512,
-    rms_norm_eps=1e-6,
-    # Columns turn with the lowest frequencies: a small base lets them differ within eight cells.
-    rope_theta=10.0,
-    mrope_section=(4, 6, 6),
-    tie_word_embeddings=True,
-)
-
-
-class FusedAttention(PlainAttention):
-    """The same attention with torch's fused kernel, which trains in half the time."""
-
-    def product(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(q, k, v)
-
-    def causal(
-        self,
-        q: Tensor,
-        k: Tensor,
-        v: Tensor,
-        rope: Rope,
-        past: LayerCache | None,
-        visibility: tuple[Tensor, ...],
-    ) -> tuple[Tensor, LayerCache]:
-        q = self.rotary(q, rope, self.heads.query)
-        k = self.rotary(k, rope, self.heads.kv)
-        cache = join_cache(past, k, v)
-        seq = q.shape[1]
-        total = cache[0].shape[1]
-        seen = torch.ones(seq, total, dtype=torch.bool, device=q.device).tril(total - seq)
-        q = split_heads(q, self.heads.query)
-        group = self.heads.query // self.heads.kv
-        keys = split_heads(cache[0], self.heads.kv).repeat_interleave(group, 1)
-        values = split_heads(cache[1], self.heads.kv).repeat_interleave(group, 1)
-        out = F.scaled_dot_product_attention(q, keys, values, attn_mask=seen)
-        return out.transpose(1, 2).flatten(2), (k, v)
 
 
 class Network(nn.Module):
     """Vision encoder, language model and CLIP projector of one checkpoint."""
 
     def __init__(
-        self,
-        vision: VisionConfig = VISION,
-        text: TextConfig = TEXT,
-        attention: AttentionType = FusedAttention,
+        self, vision: VisionConfig, text: TextConfig, attention: AttentionType = PlainAttention
     ) -> None:
         super().__init__()
         self.vision = vision
@@ -128,7 +80,7 @@ def rope(
     grids: list[tuple[int, int]],
     image_pad: int,
     device: Any,
-    text: TextConfig = TEXT,
+    text: TextConfig,
 ) -> tuple[Tensor, Tensor]:
     """Cosine and sine (seq, head_dim / 2) of a conversation's positions.
 
@@ -147,25 +99,20 @@ def rope(
     return torch.from_numpy(cos).to(device), torch.from_numpy(sin).to(device)
 
 
-def save(
-    network: Network, tokenizer: Tokenizer, folder: Path, dtype: torch.dtype = torch.float32
-) -> None:
+def save(network: Network, tokenizer: Tokenizer, folder: Path, dtype: torch.dtype) -> None:
     """Everything a released checkpoint folder holds, with weights of ``dtype``."""
     folder.mkdir(parents=True, exist_ok=True)
     write(folder, tokenizer)
     dump(folder / "config.json", config(tokenizer, network, dtype))
-    dump(folder / "preprocessor_config.json", preprocessor())
+    dump(folder / "preprocessor_config.json", preprocessor(network.vision))
     dump(folder / "generation_config.json", generation(tokenizer))
     weights = {name: tensor.to(dtype) for name, tensor in tensors(network).items()}
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
 
 
-def load(folder: Path, network: Network | None = None) -> Network:
-    """The network of a folder that ``save`` wrote; ``network`` has its geometry, where that is not
-    the first demo's.
-    """
-    network = network or Network()
+def load(folder: Path, network: Network) -> Network:
+    """``network`` with the weights of a folder that ``save`` wrote of one of its geometry."""
     state = load_file(folder / "model.safetensors")
     names = {name: state[released(name)] for name in network.state_dict()}
     patch = "visual.patch_embed.proj.weight"
@@ -262,7 +209,7 @@ def config(tokenizer: Tokenizer, network: Network, dtype: torch.dtype) -> dict[s
     }
 
 
-def preprocessor() -> dict[str, Any]:
+def preprocessor(vision: VisionConfig) -> dict[str, Any]:
     return {
         "do_convert_rgb": True,
         "do_normalize": True,
@@ -273,14 +220,14 @@ def preprocessor() -> dict[str, Any]:
         "image_resolution": RESOLUTION,
         "image_std": [0.26862954, 0.26130258, 0.27577711],
         "max_pixels": MAX_PIXELS,
-        "merge_size": VISION.merge_size,
+        "merge_size": vision.merge_size,
         "min_pixels": MIN_PIXELS,
-        "patch_size": VISION.patch_size,
+        "patch_size": vision.patch_size,
         "processor_class": "Qwen2VLProcessor",
         "resample": 3,
         "rescale_factor": 1 / 255,
         "size": {"max_pixels": MAX_PIXELS, "min_pixels": MIN_PIXELS},
-        "temporal_patch_size": VISION.temporal_patch_size,
+        "temporal_patch_size": vision.temporal_patch_size,
     }
 
 

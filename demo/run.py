@@ -1,5 +1,5 @@
-"""Ask the demo's bundle about pictures that it never saw: question, look, answer, truth, and an
-overlay of each.
+"""Ask the demo's bundle about signs in photographs that it never saw: question, look, answer,
+truth, an overlay of each picture, and all of them on a sheet.
 
 python demo/run.py build/demo-bundle-fp32 --out build/demo
 """
@@ -7,46 +7,71 @@ python demo/run.py build/demo-bundle-fp32 --out build/demo
 from __future__ import annotations
 
 import argparse
+import sys
+from itertools import islice
 from pathlib import Path
-from random import Random
+from typing import TYPE_CHECKING
+
+from evaluate import LONGEST_ANSWER, draw_scenes
+from sheet import draw_answer, join
 
 from vpt_edge import runtime
-from vpt_edge.live.scenes import scene
+from vpt_edge.commands.console import exit_code
 
-SEED = 2026  # of the pictures; training counts its scenes up from other seeds
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from vpt_edge.live.signs.questions import Sample
+
+SEED = 2026  # of the scenes
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description="Ask about unseen scenes and draw where the model looked."
+        description="Ask about unseen signs and draw where the model looked."
     )
     parser.add_argument("bundle")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the overlays")
-    parser.add_argument("--count", type=int, default=3, help="pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for overlays and sheet")
+    parser.add_argument("--count", type=int, default=6, help="pictures")
+    parser.add_argument("--seed", type=int, default=SEED, help="of the scenes")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    rng = Random(SEED)
+    tiles = []
     right = 0
     asked = 0
     with runtime.Pipeline(options.bundle) as pipeline:
-        for index in range(options.count):
-            picture, samples = scene(rng)
+        scenes = islice(draw_scenes(options.seed), options.count)
+        for index, (picture, samples) in enumerate(scenes):
             for sample in samples:
-                answer = pipeline.ask(picture, sample.question, perception=sample.perception)
+                answer = ask(pipeline, picture, sample)
                 asked += 1
-                if answer.text == sample.answer:
-                    right += 1
-                looks = "; ".join(look.describe() for look in answer.looks)
-                print(f"question  {sample.question}")
-                print(f"look      {looks or 'one was enough'}")
-                print(f"answer    {answer.text}   (truth: {sample.answer})")
+                right += int(answer.text == sample.answer)
                 if sample.perception == "region":
                     path = options.out / f"overlay_{index}.png"
                     answer.plot().save(path)
+                    tiles.append(draw_answer(answer, sample.answer))
                     print(f"overlay   {path}")
                 print()
     print(f"{right} of {asked} answers are right")
+    sheet = options.out / "sheet.png"
+    join(tiles).save(sheet)
+    print(f"sheet     {sheet}")
+
+
+def ask(pipeline: runtime.Pipeline, picture: Image.Image, sample: Sample) -> runtime.Answer:
+    """The answer, which is printed with its looks and the truth."""
+    answer = pipeline.ask(
+        picture,
+        sample.question,
+        perception=sample.perception,
+        max_new_tokens=LONGEST_ANSWER,
+    )
+    looks = "; ".join(look.describe() for look in answer.looks)
+    print(f"question  {sample.question}")
+    print(f"look      {looks or 'one was enough'}")
+    print(f"answer    {answer.text}   (truth: {sample.answer})")
+    return answer
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

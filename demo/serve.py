@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 
 from vpt_edge import runtime
+from vpt_edge.commands.console import exit_code
 from vpt_edge.server import Settings
 from vpt_edge.server.listener import Listener
 
-SCENES = "scenes://?seed=26&rate=12&hold=6&tag=red"
+SCENES = "scenes://signs?seed=26&rate=12&hold=8&side=768&tag=red"
 HINTS = """\
-Choose "scenes" there, and ask: Which letter is on the red tag?
+Choose "scenes-signs" there, and ask: What does the red sign say?
 The demo's model has learned single questions: for a second one about a picture, untick "Follow up".
 Ctrl-C ends it."""
 
@@ -37,4 +39,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from tokenizers import (
@@ -20,7 +19,7 @@ from tokenizers import (
     trainers,
 )
 
-from vpt_edge.live.scenes import ASK, COLOURS, FORMS, GRID, LETTERS, SHAPES, layout
+from vpt_edge.live.scenes import GRID
 
 SYSTEM = "You are a helpful assistant."
 SUFFIXES = {
@@ -61,9 +60,9 @@ WORDS = (
 VOCABULARY = 512
 
 
-def build(texts: Iterable[str] | None = None) -> Tokenizer:
-    """Byte-level BPE with Qwen2's pre-tokenizer; its merges know ``texts``, those of the first demo
-    unless others are given, so that prompts are short.
+def build(texts: Iterable[str]) -> Tokenizer:
+    """Byte-level BPE with Qwen2's pre-tokenizer; its merges know ``texts``, so that prompts are
+    short.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
@@ -84,7 +83,7 @@ def build(texts: Iterable[str] | None = None) -> Tokenizer:
         special_tokens=[],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(corpus() if texts is None else texts, trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.add_special_tokens(
         [AddedToken(token, normalized=False, special=True) for token in SPECIALS]
     )
@@ -92,27 +91,6 @@ def build(texts: Iterable[str] | None = None) -> Tokenizer:
         [AddedToken(token, normalized=True, special=False) for token in PERCEPTION]
     )
     return tokenizer
-
-
-def corpus() -> list[str]:
-    """Everything that is said in the demo, some of it once."""
-    rng = Random(0)
-    texts = [
-        SYSTEM,
-        "system\nuser\nassistant\n",
-        *SUFFIXES.values(),
-        "top left",
-        "bottom right",
-        "yes",
-        "no",
-    ]
-    texts += [f"a {word}? {word}" for word in (*COLOURS, *SHAPES, *LETTERS)]
-    return texts + [
-        ask(layout(rng), rng, form).question
-        for ask in ASK.values()
-        for form in range(FORMS)
-        for _ in range(40)
-    ]
 
 
 def write(folder: Path, tokenizer: Tokenizer) -> None:

@@ -82,21 +82,14 @@ class Layout:
     shapes: tuple[Shape, ...]
     ground: int  # its seed
 
-    @property
-    def items(self) -> tuple[Item, ...]:
-        return self.tags + self.shapes
-
 
 @dataclass(frozen=True)
 class Sample:
-    """A question with its true answer; ``about`` is what it names, as far as that is in the
-    picture.
-    """
+    """A question with its true answer."""
 
     question: str
     answer: str
     perception: Literal["region", "reencode", "free"]
-    about: tuple[Item, ...]
 
 
 def layout(rng: Random) -> Layout:
@@ -223,22 +216,22 @@ def draw_shape(pencil: ImageDraw.ImageDraw, item: Shape) -> None:
 
 def ask_letter(scene: Layout, rng: Random, form: int) -> Sample:
     tag = rng.choice(scene.tags)
-    return Sample(LETTER[form].format(tag.name), tag.letter, "region", (tag,))
+    return Sample(LETTER[form].format(tag.name), tag.letter, "region")
 
 
 def ask_quarter(scene: Layout, rng: Random, form: int) -> Sample:
     tag = rng.choice(scene.tags)
-    return Sample(QUARTER[form].format(tag.name), quarter(tag), "reencode", (tag,))
+    return Sample(QUARTER[form].format(tag.name), quarter(tag), "reencode")
 
 
 def ask_colour(scene: Layout, rng: Random, form: int) -> Sample:
-    colour, there = choose(rng, COLOURS, scene.tags)
-    return Sample(COLOUR[form].format(colour), yes_or_no(there), "free", there)
+    colour, is_there = choose(rng, COLOURS, scene.tags)
+    return Sample(COLOUR[form].format(colour), yes_or_no(is_there), "free")
 
 
 def ask_shape(scene: Layout, rng: Random, form: int) -> Sample:
-    kind, there = choose(rng, SHAPES, scene.shapes)
-    return Sample(SHAPE[form].format(kind), yes_or_no(there), "free", there)
+    kind, is_there = choose(rng, SHAPES, scene.shapes)
+    return Sample(SHAPE[form].format(kind), yes_or_no(is_there), "free")
 
 
 def quarter(item: Item) -> str:
@@ -249,20 +242,15 @@ def quarter(item: Item) -> str:
     return f"{row} {column}"
 
 
-def yes_or_no(there: Sequence[Item]) -> str:
-    return "yes" if there else "no"
+def yes_or_no(is_there: bool) -> str:
+    return "yes" if is_there else "no"
 
 
-def choose(
-    rng: Random, names: Iterable[str], items: Sequence[Item]
-) -> tuple[str, tuple[Item, ...]]:
-    """A name of something in the picture, or as often of something that is not, and the items of
-    that name.
-    """
+def choose(rng: Random, names: Iterable[str], items: Sequence[Item]) -> tuple[str, bool]:
+    """A name of something in the picture, or as often of something that is not, and which."""
     here = {item.name for item in items}
     wanted = rng.random() < 0.5
-    name = rng.choice([name for name in names if (name in here) == wanted])
-    return name, tuple(item for item in items if item.name == name)
+    return rng.choice([name for name in names if (name in here) == wanted]), wanted
 
 
 ASK: dict[str, Callable[[Layout, Random, int], Sample]] = {

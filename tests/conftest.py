@@ -26,7 +26,7 @@ BROUGHT = os.environ.get("VPT_BUNDLES", "")  # a folder, where another machine e
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve scenes of the demo with five questions each."""
+    """Twelve scenes of tags with four questions each."""
     return draw_samples(tmp_path_factory.mktemp("data"))
 
 

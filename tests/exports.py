@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
-from golden import DEMO, own_samples
+from golden import TAGS, own_samples
 
 from vpt_edge.live import scenes
 
@@ -20,7 +20,7 @@ def bundle_name(checkpoint: Path, precision: str, target: str, kv_cache: str) ->
 
 
 def draw_samples(folder: Path) -> Path:
-    """Twelve scenes of the demo with five questions each, as calibration data."""
+    """Twelve scenes of tags with four questions each, as calibration data."""
     rng = Random(31)
     with (folder / "data.jsonl").open("w") as lines:
         for index in range(12):
@@ -40,7 +40,7 @@ def export_bundle(
     folder: Path, data: Path, checkpoint: Path, precision: str, target: str, kv_cache: str
 ) -> Bundle:
     """Writes the bundle into ``folder`` under its name; one that is quantized is calibrated with
-    ``data`` if it is the demo's, else with the questions that the model was over-fitted to.
+    ``data`` if it is TAGS, else with the questions that the model was over-fitted to.
 
     Blocks of 64 go into the golden models' widths.
     """
@@ -49,7 +49,7 @@ def export_bundle(
     from vpt_edge.export.quantization.recipe import RECIPES
 
     samples = data
-    if checkpoint != DEMO:
+    if checkpoint != TAGS:
         samples = own_samples(checkpoint, folder)
     calibration = None
     if RECIPES[precision].quantized:

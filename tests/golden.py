@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 SHARED = Path(os.environ.get("VPT_SHARED", ROOT.parent / "shared"))
 GOLDEN = SHARED / "golden"
 DEMO = ROOT / "demo" / "checkpoint"
+TAGS = ROOT / "tests" / "tags"  # smaller, and quicker to export
 
 needs_golden = pytest.mark.skipif(
     not GOLDEN.is_dir(), reason=f"no golden cases at {GOLDEN}; set VPT_SHARED"

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from golden import DEMO, ROOT, Exporter
+from golden import ROOT, TAGS, Exporter
 from PIL import Image
 
 from vpt_edge.commands.bench import _parser as bench_parser
@@ -46,7 +46,7 @@ def test_the_python_runs(
 ) -> None:
     (code,) = blocks("python")
     assert len(code.splitlines()) == 8
-    (tmp_path / "bundle").symlink_to(exported(DEMO).path)
+    (tmp_path / "bundle").symlink_to(exported(TAGS).path)
     Image.new("RGB", (64, 48)).save(tmp_path / "street.jpg")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "README.md", "exec"), {})

@@ -1,7 +1,7 @@
 """Train the model that reads signs, from nothing: scenes, four stages, a checkpoint in the released
 format.
 
-PYTHONPATH=demo python -m signs.train --out build/signs-checkpoint
+PYTHONPATH=demo python -m signs.train --out build/demo-checkpoint
 
 Stage "letters" teaches the vision encoder alone to read, in windows around signs; "see" what lies
 in every token of whole views; "speak" the language model, on features that stay as they are; and
@@ -23,14 +23,14 @@ from signs.training import Training
 from vpt_edge.commands.bar import Bar
 from vpt_edge.commands.console import exit_code
 
-HERE = Path(__file__).parent
+LOG = Path(__file__).parent.parent / "training.log"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the model that reads signs from nothing.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    parser.add_argument("--work", type=Path, default=Path("build/signs-training"))
-    parser.add_argument("--log", type=Path, default=HERE / "training.log")
+    parser.add_argument("--work", type=Path, default=Path("build/demo-training"))
+    parser.add_argument("--log", type=Path, default=LOG)
     parser.add_argument("--threads", type=int, default=0, help="as many as cores by default")
     parser.add_argument("--compile", action="store_true", help="which needs a compiler of C++")
     options = parser.parse_args()

@@ -3,7 +3,7 @@
 Run it as root, on Debian. It installs the emulator and debootstrap where they are missing, makes a
 user space under ``build/arm64``, or uses the one that is there, and puts the tree's wheel with what
 it needs into it. What runs there: the runtime's tests, the authors' golden cases where they are at
-hand, the demo's questions, to be answered as on this machine, and vpt-watch on a clip. It says
+hand, questions about tags, to be answered as on this machine, and vpt-watch on a clip. It says
 nothing about speed.
 
 Ends with 1 when anything fails.
@@ -24,7 +24,7 @@ from golden import GOLDEN, ROOT, SHARED
 from outcomes import Outcome, print_table, read_outcome
 
 from arm64.answers import write_answers
-from arm64.clip import LINES, watch_clip, write_clip
+from arm64.clip import LINES, WATCHING, watch_clip, write_clip
 from arm64.installation import install
 from arm64.interpreter import interpret_arm64
 from arm64.user_space import UserSpace
@@ -49,7 +49,7 @@ LEFT_OUT = (
     "--ignore=tests/runtime/test_draft_graphs.py",
 )
 RUNTIME = Step("the runtime's tests", ("tests/runtime", *LEFT_OUT), may_skip=True)
-DEMO = Step("the demo's answers are this machine's", ("tests/arm64/check_answers.py",))
+TAGS = Step("the answers about tags are this machine's", ("tests/arm64/check_answers.py",))
 WATCH = Step("vpt-watch on a clip", ("tests/arm64/check_watch.py",))
 CHOICE = "test_answers and (onnxruntime or (in_int8 and float))"
 CASES = Step("the golden cases in fp32 and int8", ("tests/test_golden.py", "-k", CHOICE))
@@ -79,7 +79,7 @@ def run_step(space: UserSpace, step: Step, out: Path) -> Outcome:
 
 
 def run_steps(folder: Path) -> list[Outcome]:
-    steps = [DEMO, WATCH, RUNTIME]
+    steps = [TAGS, WATCH, RUNTIME]
     if GOLDEN.is_dir():
         steps.insert(0, CASES)
     space = open_space(folder)
@@ -106,7 +106,7 @@ def main() -> int:
     bundles = folder / "bundles"
     write_answers(bundles)
     write_clip(bundles)
-    watch_clip(bundles / "checkpoint_fp32_onnxruntime_float", bundles / LINES)
+    watch_clip(bundles / WATCHING, bundles / LINES)
     outcomes = run_steps(folder)
     print_table("on AArch64, emulated", outcomes)
     return 0 if all(outcome.is_right for outcome in outcomes) else 1

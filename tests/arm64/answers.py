@@ -1,4 +1,4 @@
-"""What the demo answers on this machine, for another to give again."""
+"""What a model of letters on tags answers on this machine, for another to give again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from golden import DEMO
+from golden import TAGS
 
 from vpt_edge.runtime import Answer, Pipeline
 
@@ -25,13 +25,13 @@ def describe(answer: Answer) -> dict[str, Any]:
 
 
 def write_answers(folder: Path) -> None:
-    """Into ``folder``, which `arm64.bundles` wrote: each of its questions to each bundle of the
-    demo, and the answer.
+    """Into ``folder``, which `arm64.bundles` wrote: each of its questions to each bundle of
+    that model, and the answer.
     """
     lines_of_data = (folder / "data.jsonl").read_text().splitlines()
     entries = list(map(json.loads, lines_of_data[:QUESTIONS]))
     with (folder / ANSWERS).open("w") as lines:
-        for manifest in sorted(folder.glob(f"{DEMO.name}_*_onnxruntime_*/manifest.json")):
+        for manifest in sorted(folder.glob(f"{TAGS.name}_*_onnxruntime_*/manifest.json")):
             bundle = manifest.parent
             with Pipeline(bundle) as pipeline:
                 for entry in entries:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from exports import draw_samples, export_bundle
-from golden import DEMO, GOLDEN
+from golden import GOLDEN, TAGS
 
 # Precision, target, key-value cache.
 OF_GOLDEN_MODELS = (
@@ -18,7 +18,7 @@ OF_GOLDEN_MODELS = (
     ("int8", "onnxruntime", "float"),
     ("int8", "onnxruntime", "int8"),
 )
-OF_THE_DEMO = (
+OF_TAGS = (
     ("fp32", "onnxruntime", "float"),
     ("fp32", "tensorrt", "float"),
     ("int8", "onnxruntime", "float"),
@@ -30,8 +30,8 @@ def main() -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     data = draw_samples(folder)
-    for variant in OF_THE_DEMO:
-        print(export_bundle(folder, data, DEMO, *variant).path, flush=True)
+    for variant in OF_TAGS:
+        print(export_bundle(folder, data, TAGS, *variant).path, flush=True)
     for model in sorted((GOLDEN / "models").glob("*")):
         for variant in OF_GOLDEN_MODELS:
             print(export_bundle(folder, data, model, *variant).path, flush=True)

@@ -1,4 +1,4 @@
-"""In the AArch64 user space: the demo answers as it did on the other machine."""
+"""In the AArch64 user space: answers are those of the other machine."""
 
 from __future__ import annotations
 

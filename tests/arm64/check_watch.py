@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from arm64.clip import LINES, SCENES, SHOWN, watch_clip
+from arm64.clip import LINES, SCENES, SHOWN, WATCHING, watch_clip
 
 BUNDLES = Path(os.environ["VPT_BUNDLES"])
 SAME = ("frame", "position", "question", "answer", "finish_reason", "looks")
@@ -14,7 +14,7 @@ SAME = ("frame", "position", "question", "answer", "finish_reason", "looks")
 
 def test_vpt_watch_answers_about_a_clip(tmp_path: Path) -> None:
     expected = list(map(json.loads, (BUNDLES / LINES).read_text().splitlines()))
-    lines = watch_clip(BUNDLES / "checkpoint_fp32_onnxruntime_float", tmp_path / LINES)
+    lines = watch_clip(BUNDLES / WATCHING, tmp_path / LINES)
     assert len(lines) == SCENES * SHOWN
     for line, other in zip(lines, expected, strict=True):
         for key in SAME:

@@ -1,4 +1,4 @@
-"""A clip of the demo's scenes, and vpt-watch on it."""
+"""A clip of scenes with tags, and vpt-watch on it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from typing import Any
 
 import av
 import numpy as np
+from exports import bundle_name
+from golden import TAGS
 from PIL import Image
 
 CLIP = "clip.mp4"
 LINES = "watch.jsonl"
+WATCHING = bundle_name(TAGS, "fp32", "onnxruntime", "float")
 SHOWN = 2  # frames of each scene, a second
 SCENES = 2
 

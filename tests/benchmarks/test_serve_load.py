@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 import pytest
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 from serving import Served, question
 
 from benchmarks import serve_load
@@ -28,7 +28,7 @@ NOT_JSON = Rubbish("/v1/chat/completions", b"?", "application/json", 400)
 def test_all_answers_are_those_of_the_pipeline(
     exported: Exporter, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = serve_load.main([str(exported(DEMO).path), "--minutes", "0.2"])
+    code = serve_load.main([str(exported(TAGS).path), "--minutes", "0.2"])
     printed = capsys.readouterr().out
     assert code == 0, printed
     assert "; 0 wrong" in printed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 
 from benchmarks import soak, ways
 from benchmarks.soak import Sample, Soak, growth, judge
@@ -14,7 +14,7 @@ from vpt_edge.runtime import Pipeline
 
 @pytest.fixture(scope="module")
 def work(exported: Exporter) -> Soak:
-    return Soak(exported(DEMO), seed=3, pictures=1)
+    return Soak(exported(TAGS), seed=3, pictures=1)
 
 
 def test_requests_of_all_kinds_give_a_fresh_pipelines_answers(work: Soak) -> None:
@@ -99,4 +99,4 @@ def test_the_exit_code_is_the_verdict(
 
     monkeypatch.setattr(Stub, "run_round", run_round)
     monkeypatch.setattr(soak, "Soak", Stub)
-    assert soak.main([str(exported(DEMO).path), "--minutes", "0"]) == code
+    assert soak.main([str(exported(TAGS).path), "--minutes", "0"]) == code

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 from locks import held
 
 from vpt_edge.calibration import collect
@@ -24,7 +24,7 @@ from vpt_edge.runtime.testing import tiny_bundle
 def test_a_stopped_calibration_goes_on_where_it_was(
     data: Path, exported: Exporter, tmp_path: Path
 ) -> None:
-    model = BundleModel(exported(DEMO))
+    model = BundleModel(exported(TAGS))
     samples = read_samples(data).samples[:36]
 
     def run(name: str, stop_at: int | None = None) -> ActivationRecorder:
@@ -52,7 +52,7 @@ def test_a_stopped_calibration_goes_on_where_it_was(
 def test_other_samples_make_the_file_worthless(
     data: Path, exported: Exporter, tmp_path: Path
 ) -> None:
-    model = BundleModel(exported(DEMO))
+    model = BundleModel(exported(TAGS))
     samples = read_samples(data).samples
     path = tmp_path / "ranges.json"
     collector = Collector(model, samples[:4], path)
@@ -63,7 +63,7 @@ def test_other_samples_make_the_file_worthless(
 
 def test_another_capacity_makes_the_file_worthless(data: Path, exported: Exporter) -> None:
     """A prompt that does not fit is not recorded, and an answer ends where the cache does."""
-    bundle = exported(DEMO)
+    bundle = exported(TAGS)
     samples = read_samples(data).samples[:1]
     cache = replace(bundle.manifest.cache, capacity=64)
     other = replace(bundle, manifest=replace(bundle.manifest, cache=cache))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from families import write_checkpoint
-from golden import DEMO, GOLDEN
+from golden import GOLDEN, TAGS
 
 from vpt_edge.calibration.ranges import Statistics
 from vpt_edge.calibration.smoothing import Fold, Smoothing, SmoothingSearch
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-CHECKPOINTS = [DEMO, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
+CHECKPOINTS = [TAGS, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
 
 
 def with_random_folds(spec: Spec, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -156,7 +156,7 @@ def test_an_unobserved_fold_is_left_alone() -> None:
 
 
 def test_both_targets_share_the_folds() -> None:
-    checkpoint = Checkpoint.open(str(DEMO))
+    checkpoint = Checkpoint.open(str(TAGS))
     folds = []
     for target, dtype in zip(TARGETS, ("float32", "float16"), strict=True):
         specs = checkpoint.specs(target, dtype, 64)

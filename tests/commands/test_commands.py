@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 from PIL import Image
 from tokenizers import Tokenizer
 
@@ -32,7 +32,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def bundle(exported: Exporter, tmp_path: Path) -> Path:
     """A copy, to be damaged."""
-    return Path(shutil.copytree(exported(DEMO).path, tmp_path / "bundle"))
+    return Path(shutil.copytree(exported(TAGS).path, tmp_path / "bundle"))
 
 
 def fails(capsys: pytest.CaptureFixture[str], code: int) -> str:
@@ -48,7 +48,7 @@ def fails(capsys: pytest.CaptureFixture[str], code: int) -> str:
 def test_run_prints_the_answer(
     exported: Exporter, picture: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = str(exported(DEMO).path)
+    path = str(exported(TAGS).path)
     prefix = "<|region_token_start|><|x_5|><|y_2|><|x_6|><|y_3|><|region_token_end|>"
     assert (
         run_command.main(
@@ -67,7 +67,7 @@ def test_run_answers_from_a_folder_whose_name_is_not_utf8(
     exported: Exporter, picture: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / os.fsdecode(b"b\xe9")
-    shutil.copytree(exported(DEMO).path, folder)
+    shutil.copytree(exported(TAGS).path, folder)
     shutil.copyfile(picture, folder.with_suffix(".png"))
     arguments = [str(folder), str(folder.with_suffix(".png")), QUESTION, "--max-new-tokens", "4"]
     assert run_command.main(arguments) == 0
@@ -77,7 +77,7 @@ def test_run_answers_from_a_folder_whose_name_is_not_utf8(
 def test_run_prints_json(
     exported: Exporter, picture: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = str(exported(DEMO).path)
+    path = str(exported(TAGS).path)
     prefix = "<|region_token_start|><|x_5|><|y_2|><|x_6|><|y_3|><|region_token_end|>"
     assert (
         run_command.main(
@@ -105,7 +105,7 @@ def test_run_prints_json(
 
 def test_run_writes_the_overlay(exported: Exporter, picture: str, tmp_path: Path) -> None:
     path = tmp_path / "overlay.png"
-    assert run_command.main([str(exported(DEMO).path), picture, QUESTION, "--plot", str(path)]) == 0
+    assert run_command.main([str(exported(TAGS).path), picture, QUESTION, "--plot", str(path)]) == 0
     with Image.open(path) as overlay:
         assert overlay.size > (400, 300)
     assert [entry.name for entry in tmp_path.iterdir()] == ["overlay.png"]
@@ -139,7 +139,7 @@ def test_run_refuses_a_future_bundle(
 def test_run_refuses_what_is_not_a_picture(
     exported: Exporter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = str(exported(DEMO).path)
+    path = str(exported(TAGS).path)
     text = tmp_path / "text.png"
     text.write_text("hello")
     assert "is not a picture" in fails(capsys, run_command.main([path, str(text), QUESTION]))
@@ -159,7 +159,7 @@ def test_run_refuses_what_is_not_a_picture(
 def test_run_refuses_a_question_longer_than_the_cache(
     exported: Exporter, picture: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = fails(capsys, run_command.main([str(exported(DEMO).path), picture, "why? " * 20_000]))
+    line = fails(capsys, run_command.main([str(exported(TAGS).path), picture, "why? " * 20_000]))
     assert "the cache takes 4096" in line
     assert "--cache-tokens" in line
 
@@ -168,7 +168,7 @@ def test_run_refuses_a_question_longer_than_the_cache(
 def test_run_refuses_an_output_that_it_cannot_write(
     place: str, exported: Exporter, picture: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [str(exported(DEMO).path), picture, QUESTION, "--plot", str(tmp_path / place)]
+    arguments = [str(exported(TAGS).path), picture, QUESTION, "--plot", str(tmp_path / place)]
     assert "cannot write" in fails(capsys, run_command.main(arguments))
     assert list(tmp_path.iterdir()) == []
 
@@ -178,7 +178,7 @@ def test_run_refuses_an_unknown_device(
 ) -> None:
     line = fails(
         capsys,
-        run_command.main([str(exported(DEMO).path), picture, QUESTION, "--device", "abacus"]),
+        run_command.main([str(exported(TAGS).path), picture, QUESTION, "--device", "abacus"]),
     )
     assert "'abacus' is unknown" in line
 
@@ -188,7 +188,7 @@ def test_odd_pictures_are_answered(mode: str, exported: Exporter, tmp_path: Path
     path = tmp_path / "odd.tiff"
     Image.new(mode, (31, 17)).save(path)
     assert (
-        run_command.main([str(exported(DEMO).path), str(path), QUESTION, "--max-new-tokens", "4"])
+        run_command.main([str(exported(TAGS).path), str(path), QUESTION, "--max-new-tokens", "4"])
         == 0
     )
 
@@ -200,26 +200,26 @@ def test_a_single_pixel_is_answered(exported: Exporter, tmp_path: Path) -> None:
         "<|region_token_start|><|x_0|><|y_0|><|region_token_end|>"  # its crop has no pixel at all
     )
     assert (
-        run_command.main([str(exported(DEMO).path), str(path), QUESTION, "--prefix", prefix]) == 0
+        run_command.main([str(exported(TAGS).path), str(path), QUESTION, "--prefix", prefix]) == 0
     )
 
 
 def test_export_tells_what_it_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = str(tmp_path / "bundle")
-    assert export_command.main([str(DEMO), "-o", output, "--precision", "fp16"]) == 0
+    assert export_command.main([str(TAGS), "-o", output, "--precision", "fp16"]) == 0
     printed = capsys.readouterr()
     assert "vision_encoder.onnx.data" in printed.out
     assert f"next: vpt-run {output}" in printed.out
     assert "note: " not in printed.out
     assert printed.err == ""
-    assert export_command.main([str(DEMO), "-o", output, "--precision", "fp16", "--json"]) == 0
+    assert export_command.main([str(TAGS), "-o", output, "--precision", "fp16", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["precision"] == "fp16"
 
 
 def test_export_tells_what_the_checkpoint_asks_for_in_vain(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = Path(shutil.copytree(DEMO, tmp_path / "checkpoint"))
+    folder = Path(shutil.copytree(TAGS, tmp_path / "checkpoint"))
     (folder / "generation_config.json").write_text('{"repetition_penalty": 1.3}')
     output = str(tmp_path / "bundle")
     assert export_command.main([str(folder), "-o", output, "--precision", "fp32", "--json"]) == 0
@@ -230,7 +230,7 @@ def test_export_tells_what_the_checkpoint_asks_for_in_vain(
 def test_export_says_that_it_ignores_truncation_and_padding(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder, output = Path(shutil.copytree(DEMO, tmp_path / "checkpoint")), tmp_path / "bundle"
+    folder, output = Path(shutil.copytree(TAGS, tmp_path / "checkpoint")), tmp_path / "bundle"
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.enable_truncation(6)
     tokenizer.enable_padding(length=40)
@@ -250,7 +250,7 @@ def test_export_refuses_a_damaged_checkpoint(
 ) -> None:
     from safetensors.torch import load_file, save_file
 
-    folder = Path(shutil.copytree(DEMO, tmp_path / "checkpoint"))
+    folder = Path(shutil.copytree(TAGS, tmp_path / "checkpoint"))
     weights = folder / "model.safetensors"
     if damage == "cut":
         weights.write_bytes(weights.read_bytes()[:-1000])
@@ -284,7 +284,7 @@ def test_export_refuses_an_output_that_it_cannot_write(
     fails(
         capsys,
         export_command.main(
-            [str(DEMO), "-o", str(tmp_path / "file" / "bundle"), "--precision", "fp32"]
+            [str(TAGS), "-o", str(tmp_path / "file" / "bundle"), "--precision", "fp32"]
         ),
     )
 
@@ -296,7 +296,7 @@ def test_export_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000));"
         "from vpt_edge.commands.export import main; sys.exit(main(sys.argv[1:]))"
     )
-    arguments = [str(DEMO), "-o", str(tmp_path / "bundle"), "--precision", "fp32"]
+    arguments = [str(TAGS), "-o", str(tmp_path / "bundle"), "--precision", "fp32"]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
     )
@@ -309,7 +309,7 @@ def test_export_on_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 def test_a_reader_that_goes_away_is_no_error(exported: Exporter, picture: str) -> None:
     run = f'"{sys.executable}" -m vpt_edge.commands.run "$BUNDLE" "$PICTURE" "{QUESTION}" --json'
     command = f"{run} | head -c 1"
-    environment = {**os.environ, "BUNDLE": str(exported(DEMO).path), "PICTURE": picture}
+    environment = {**os.environ, "BUNDLE": str(exported(TAGS).path), "PICTURE": picture}
     done = subprocess.run(
         ["bash", "-c", command], env=environment, capture_output=True, text=True, check=False
     )

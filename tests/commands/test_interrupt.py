@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 
 from vpt_edge.commands import console
 from vpt_edge.commands.interrupt import interrupts
@@ -115,7 +115,7 @@ def test_importing_a_command_leaves_the_signals_alone() -> None:
 
 
 def start_export(place: Path) -> subprocess.Popen[str]:
-    arguments = [str(DEMO), "-o", str(place), "--precision", "fp32"]
+    arguments = [str(TAGS), "-o", str(place), "--precision", "fp32"]
     return subprocess.Popen(
         [sys.executable, "-m", "vpt_edge.commands.export", *arguments],
         stdout=subprocess.PIPE,
@@ -134,7 +134,7 @@ def test_sigterm_ends_an_export_with_the_old_bundle_whole(
     moment: str, exported: Exporter, tmp_path: Path
 ) -> None:
     """Beginning with the trace of the first graph, and behind it."""
-    place = Path(shutil.copytree(exported(DEMO, "fp16").path, tmp_path / "bundle"))
+    place = Path(shutil.copytree(exported(TAGS, "fp16").path, tmp_path / "bundle"))
     process = start_export(place)
     wait_for_file(tmp_path, moment, process)
     process.send_signal(signal.SIGTERM)

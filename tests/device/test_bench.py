@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from descriptions import rules_of
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 from PIL import Image
 
 from vpt_edge.commands import bench as command
@@ -430,7 +430,7 @@ def test_peak_memory_is_that_of_the_process(tiny: Bundle) -> None:
 
 @pytest.fixture(scope="module")
 def demo(exported: Exporter) -> str:
-    return str(exported(DEMO).path)
+    return str(exported(TAGS).path)
 
 
 def test_it_prints_json(demo: str, capsys: pytest.CaptureFixture[str]) -> None:

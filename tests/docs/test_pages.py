@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from golden import DEMO, ROOT, Exporter
+from golden import ROOT, TAGS, Exporter
 from PIL import Image
 
 from vpt_edge import runtime
@@ -69,7 +69,7 @@ def parser(command: str) -> ArgumentParser:
 def test_the_python_runs(
     page: str, code: str, exported: Exporter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "bundle").symlink_to(exported(DEMO).path)
+    (tmp_path / "bundle").symlink_to(exported(TAGS).path)
     Image.new("RGB", (64, 48)).save(tmp_path / "street.jpg")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, page, "exec"), {})

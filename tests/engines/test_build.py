@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 from manifests import altered
 
 from vpt_edge.commands import build as command
@@ -85,14 +85,14 @@ class Builder:
 @pytest.fixture
 def bundle(exported: Exporter, tmp_path: Path) -> Path:
     """A copy, to be built into."""
-    return linked(exported(DEMO, "fp32", "tensorrt").path, tmp_path / "bundle")
+    return linked(exported(TAGS, "fp32", "tensorrt").path, tmp_path / "bundle")
 
 
 @pytest.fixture(scope="module")
 def made(exported: Exporter, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with all of its plans."""
     path = tmp_path_factory.mktemp("made") / "bundle"
-    linked(exported(DEMO, "fp32", "tensorrt").path, path)
+    linked(exported(TAGS, "fp32", "tensorrt").path, path)
     assert command.main([str(path), *DEVICE]) == 0
     return path
 
@@ -186,7 +186,7 @@ def test_a_quantized_bundle_builds(
     exported: Exporter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "bundle"
-    linked(exported(DEMO, "int8", "tensorrt").path, path)
+    linked(exported(TAGS, "int8", "tensorrt").path, path)
     found = build_json(capsys, str(path))
     assert [plan["built"] for plan in found.values()] == [True] * len(GRAPHS)
 
@@ -197,7 +197,7 @@ def test_a_plan_is_built_of_the_bundle_that_was_read(
 ) -> None:
     """Whatever takes the bundle's place meanwhile, be it for a moment."""
     path = tmp_path / "bundle"
-    shutil.copytree(exported(DEMO, "fp32", "tensorrt").path, path)
+    shutil.copytree(exported(TAGS, "fp32", "tensorrt").path, path)
     other = shutil.copytree(path, tmp_path / "other")
     write_manifest(dataclasses.replace(Bundle.open(other).manifest, source="other"), other)
     survey = build.survey(Bundle.open(path), "tensorrt-rtx")
@@ -571,7 +571,7 @@ def test_too_little_memory_is_said_before_it_starts(
 def test_other_bundles_and_devices_are_refused(
     exported: Exporter, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = fails(capsys, str(exported(DEMO).path), *DEVICE)
+    line = fails(capsys, str(exported(TAGS).path), *DEVICE)
     assert "was exported for onnxruntime" in line
     assert "--target tensorrt" in line
     assert "'abacus' is unknown, expected one of: tensorrt, tensorrt-rtx" in fails(

@@ -10,7 +10,7 @@ from random import Random
 from typing import NamedTuple
 
 import pytest
-from golden import DEMO, ROOT, Exporter
+from golden import ROOT, TAGS, Exporter
 
 from vpt_edge.live import scenes
 
@@ -35,7 +35,7 @@ def world(exported: Exporter, tmp_path_factory: pytest.TempPathFactory) -> World
     (folder / "broken.png").write_text("not a picture")
     sample = next(sample for sample in samples if sample.perception == "region")
     words = {
-        "BUNDLE": str(exported(DEMO).path),
+        "BUNDLE": str(exported(TAGS).path),
         "PICTURE": str(path),
         "FOLDER": str(folder),
         "QUESTION": sample.question,

@@ -16,7 +16,7 @@ from random import Random
 
 import httpx
 import pytest
-from golden import DEMO, ROOT, Exporter
+from golden import ROOT, TAGS, Exporter
 
 from benchmarks.serve_cases import Case, draw_cases
 from benchmarks.serve_clients import read_completion, read_stream
@@ -30,7 +30,7 @@ REPLICA = "ray::ServeReplica:default:vision"
 
 @pytest.fixture(scope="module")
 def bundle(exported: Exporter) -> str:
-    return str(exported(DEMO).path)
+    return str(exported(TAGS).path)
 
 
 @pytest.fixture(scope="module")

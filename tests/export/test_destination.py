@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from golden import DEMO
+from golden import TAGS
 from locks import held
 
 from vpt_edge.export import exporter
@@ -187,7 +187,7 @@ def test_notes_that_come_during_the_export_are_kept(old: Path) -> None:
             (old / "NOTES.txt").write_text("mine")
 
     with pytest.raises(ExportError, match=r"holds NOTES.txt"):
-        exporter.export(str(DEMO), old, precision="fp32", progress=note)
+        exporter.export(str(TAGS), old, precision="fp32", progress=note)
     assert (old / "NOTES.txt").read_text() == "mine"
     assert [path.name for path in old.parent.iterdir()] == ["bundle"]
 

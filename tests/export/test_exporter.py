@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from golden import DEMO, GOLDEN, Exporter, needs_golden
+from golden import GOLDEN, TAGS, Exporter, needs_golden
 
 from vpt_edge.export import exporter, verify
 from vpt_edge.export.quantization import recipe
@@ -42,7 +42,7 @@ def graphs(bundle: Bundle) -> dict[str, onnx.ModelProto]:
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int4"])
 def test_tensorrt_graphs_hold_the_limits_of_10_3(precision: str, exported: Exporter) -> None:
-    for name, model in graphs(exported(DEMO, precision, "tensorrt")).items():
+    for name, model in graphs(exported(TAGS, precision, "tensorrt")).items():
         blocks = precision == "int4" and name == "decoder"  # INT4 came with opset 21
         assert {entry.domain: entry.version for entry in model.opset_import} == {
             "": 21 if blocks else 19
@@ -71,7 +71,7 @@ def check_scales(model: onnx.ModelProto) -> None:
 
 
 def test_onnxruntime_graphs_use_one_contrib_attention_a_layer(exported: Exporter) -> None:
-    bundle = exported(DEMO)
+    bundle = exported(TAGS)
     operators = [node.op_type for node in graphs(bundle)["decoder"].graph.node]
     assert operators.count("GroupQueryAttention") == bundle.manifest.text.layers
 
@@ -83,7 +83,7 @@ def test_a_quantized_layer_has_five_products_for_onnxruntime(
     precision: str, product: str, exported: Exporter
 ) -> None:
     """Queries, keys and values come from one, and are rotated by the attention."""
-    bundle = exported(DEMO, precision)
+    bundle = exported(TAGS, precision)
     operators = [node.op_type for node in graphs(bundle)["decoder"].graph.node]
     assert operators.count(product) == 5 * bundle.manifest.text.layers
     assert "RotaryEmbedding" not in operators
@@ -91,7 +91,7 @@ def test_a_quantized_layer_has_five_products_for_onnxruntime(
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
 def test_the_manifest_describes_the_graphs(target: str, exported: Exporter) -> None:
-    bundle = exported(DEMO, "fp16", target)
+    bundle = exported(TAGS, "fp16", target)
     for name, model in graphs(bundle).items():
         graph = bundle.graph(name)
         for values, tensors in (
@@ -115,7 +115,7 @@ def test_the_manifest_describes_the_graphs(target: str, exported: Exporter) -> N
 
 
 def test_a_tied_matrix_is_stored_once(exported: Exporter) -> None:
-    bundle = exported(DEMO)
+    bundle = exported(TAGS)
     (head,) = (
         item
         for item in graphs(bundle)["decoder"].graph.initializer
@@ -140,11 +140,11 @@ def test_an_untied_matrix_is_its_own(exported: Exporter) -> None:
 
 
 def test_parity_rows_cover_every_graph(exported: Exporter) -> None:
-    manifest = exported(DEMO).manifest
+    manifest = exported(TAGS).manifest
     assert {row.graph for row in manifest.parity} == set(manifest.graphs)
     assert all(0 <= row.difference <= row.tolerance for row in manifest.parity)
     assert all(
-        f"{row.difference:.1e}" in exported(DEMO).file("report.md").read_text()
+        f"{row.difference:.1e}" in exported(TAGS).file("report.md").read_text()
         for row in manifest.parity
     )
 
@@ -154,7 +154,7 @@ def test_a_graph_out_of_tolerance_fails_the_export(
 ) -> None:
     monkeypatch.setattr(verify, "_difference", lambda got, want: 1e-3)
     with pytest.raises(ExportError, match=r"vision_encoder.onnx differs from torch by 1.0e-03"):
-        exporter.export(str(DEMO), tmp_path / "bundle", precision="fp32")
+        exporter.export(str(TAGS), tmp_path / "bundle", precision="fp32")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -168,22 +168,22 @@ def test_an_interrupted_export_leaves_nothing(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        exporter.export(str(DEMO), tmp_path / "bundle", precision="fp32", progress=stop)
+        exporter.export(str(TAGS), tmp_path / "bundle", precision="fp32", progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_older_bundle_is_replaced_only_by_a_complete_one(
     tmp_path: Path, exported: Exporter
 ) -> None:
-    place = Path(shutil.copytree(exported(DEMO, "fp16").path, tmp_path / "bundle"))
+    place = Path(shutil.copytree(exported(TAGS, "fp16").path, tmp_path / "bundle"))
 
     def stop(stage: str, done: float) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        exporter.export(str(DEMO), place, precision="fp32", progress=stop)
+        exporter.export(str(TAGS), place, precision="fp32", progress=stop)
     assert Bundle.open(place).manifest.precision == "fp16"
-    bundle = exporter.export(str(DEMO), place, precision="fp32")
+    bundle = exporter.export(str(TAGS), place, precision="fp32")
     assert bundle == Bundle.open(place)
     assert bundle.manifest.precision == "fp32"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
@@ -192,7 +192,7 @@ def test_an_older_bundle_is_replaced_only_by_a_complete_one(
 def test_a_bundle_that_does_not_answer_replaces_nothing(
     tmp_path: Path, exported: Exporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = Path(shutil.copytree(exported(DEMO, "fp16").path, tmp_path / "bundle"))
+    place = Path(shutil.copytree(exported(TAGS, "fp16").path, tmp_path / "bundle"))
     seal = BundleWriter.seal
 
     def seal_badly(self: BundleWriter, manifest: Manifest) -> None:
@@ -200,14 +200,14 @@ def test_a_bundle_that_does_not_answer_replaces_nothing(
 
     monkeypatch.setattr(BundleWriter, "seal", seal_badly)
     with pytest.raises(ExportError, match=r"does not answer"):
-        exporter.export(str(DEMO), place, precision="fp32")
+        exporter.export(str(TAGS), place, precision="fp32")
     assert Bundle.open(place).manifest.precision == "fp16"
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
 def test_a_new_bundle_is_opened_and_asked(target: str, tmp_path: Path, exported: Exporter) -> None:
-    bundle = exported(DEMO, "fp32", target)
+    bundle = exported(TAGS, "fp32", target)
     assert verify.try_bundle(bundle.path) == bundle.manifest
     copy = Path(shutil.copytree(bundle.path, tmp_path / "bundle"))
     (copy / "reencoder_projector.onnx").write_bytes(b"")
@@ -227,9 +227,9 @@ def test_a_new_bundle_is_opened_and_asked(target: str, tmp_path: Path, exported:
 
 def test_a_bundle_knows_when_another_export_replaces_it(tmp_path: Path) -> None:
     path = tmp_path / "bundle"
-    first = exporter.export(str(DEMO), path, precision="fp32", cache_tokens=512)
+    first = exporter.export(str(TAGS), path, precision="fp32", cache_tokens=512)
     Pipeline(first).close()
-    exporter.export(str(DEMO), path, precision="fp32", cache_tokens=1024)
+    exporter.export(str(TAGS), path, precision="fp32", cache_tokens=1024)
     with pytest.raises(BundleError, match="was replaced while it was in use"):
         Pipeline(first)
 
@@ -238,7 +238,7 @@ def test_a_bundle_knows_when_another_export_replaces_it(tmp_path: Path) -> None:
 def test_a_config_value_of_another_type_is_said_before_the_work(
     value: object, tmp_path: Path
 ) -> None:
-    folder = Path(shutil.copytree(DEMO, tmp_path / "checkpoint"))
+    folder = Path(shutil.copytree(TAGS, tmp_path / "checkpoint"))
     file = folder / "preprocessor_config.json"
     config = json.loads(file.read_text()) if file.exists() else {}
     file.write_text(json.dumps({**config, "image_resolution": value}))
@@ -255,7 +255,7 @@ def test_a_config_value_of_another_type_is_said_before_the_work(
 
 
 def test_a_rope_theta_of_another_type_is_said_before_the_work(tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(DEMO, tmp_path / "checkpoint"))
+    folder = Path(shutil.copytree(TAGS, tmp_path / "checkpoint"))
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(
         json.dumps({**config, "rope_theta": str(config["rope_theta"])})
@@ -273,9 +273,9 @@ def test_a_rope_theta_of_another_type_is_said_before_the_work(tmp_path: Path) ->
 
 def test_a_symlink_as_output_is_followed(tmp_path: Path, exported: Exporter) -> None:
     (tmp_path / "disk").mkdir()
-    shutil.copytree(exported(DEMO, "fp16").path, tmp_path / "disk" / "bundle")
+    shutil.copytree(exported(TAGS, "fp16").path, tmp_path / "disk" / "bundle")
     (tmp_path / "link").symlink_to(tmp_path / "disk" / "bundle")
-    bundle = exporter.export(str(DEMO), tmp_path / "link", precision="fp32")
+    bundle = exporter.export(str(TAGS), tmp_path / "link", precision="fp32")
     assert bundle.path == tmp_path / "link"
     assert (tmp_path / "link").is_symlink()
     assert Bundle.open(tmp_path / "disk" / "bundle").manifest.precision == "fp32"
@@ -284,15 +284,15 @@ def test_a_symlink_as_output_is_followed(tmp_path: Path, exported: Exporter) -> 
 
 def test_unknown_precision_and_target_name_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=", ".join(recipe.RECIPES)):
-        exporter.export(str(DEMO), tmp_path / "bundle", precision="fp5")
+        exporter.export(str(TAGS), tmp_path / "bundle", precision="fp5")
     with pytest.raises(ExportError, match="onnxruntime, tensorrt"):
-        exporter.export(str(DEMO), tmp_path / "bundle", precision="fp32", target="coreml")
+        exporter.export(str(TAGS), tmp_path / "bundle", precision="fp32", target="coreml")
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "tensorrt"])
 def test_both_cache_layouts_give_the_same_answer(target: str, exported: Exporter) -> None:
     picture = np.full((480, 640, 3), 90, np.uint8)
-    with Pipeline(exported(DEMO)) as one, Pipeline(exported(DEMO, "fp32", target)) as other:
+    with Pipeline(exported(TAGS)) as one, Pipeline(exported(TAGS, "fp32", target)) as other:
         answers = [
             pipeline.ask(
                 picture,
@@ -310,7 +310,7 @@ def test_both_cache_layouts_give_the_same_answer(target: str, exported: Exporter
 
 
 def test_the_manifest_survives_a_round_trip(exported: Exporter) -> None:
-    bundle = exported(DEMO)
+    bundle = exported(TAGS)
     assert read_manifest(bundle.path) == bundle.manifest
 
 
@@ -319,7 +319,7 @@ def test_missing_calibration_data_is_told_before_the_float_reference(tmp_path: P
     options = Calibration(str(tmp_path / "missing.jsonl"))
     with pytest.raises(VptError, match="no data at"):
         exporter.export(
-            str(DEMO),
+            str(TAGS),
             tmp_path / "bundle",
             precision="int8",
             calibration=options,

@@ -12,7 +12,7 @@ import torch
 from checkpoints import Tensors, change_tensors
 from descriptions import call, written
 from families import CONFIGS, TEXT, write_checkpoint
-from golden import DEMO
+from golden import TAGS
 from safetensors.torch import load_file, save_file
 
 from vpt_edge.export.checkpoint import Checkpoint
@@ -193,8 +193,8 @@ def test_a_described_checkpoint_exports_and_looks(family: str, tmp_path: Path) -
 
 def test_a_checkpoint_of_vpt_has_its_own_way() -> None:
     with pytest.raises(ExportError, match="looks again by its own tokens"):
-        Checkpoint.open(str(DEMO), "none")
-    assert Checkpoint.open(str(DEMO), "vpt").perception.block["name"] == "vpt"
+        Checkpoint.open(str(TAGS), "none")
+    assert Checkpoint.open(str(TAGS), "vpt").perception.block["name"] == "vpt"
 
 
 def test_a_picture_is_shown_in_its_own_size(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from checkpoints import MODELS, NAMES, Copy, set_value
-from golden import DEMO, needs_golden
+from golden import TAGS, needs_golden
 
 from vpt_edge.export.checkpoint import Checkpoint
 
@@ -22,7 +22,7 @@ def notes(folder: Path) -> str:
     return "\n".join(Checkpoint.open(str(folder)).notes)
 
 
-@pytest.mark.parametrize("folder", [*(MODELS / name for name in NAMES), DEMO], ids=str)
+@pytest.mark.parametrize("folder", [*(MODELS / name for name in NAMES), TAGS], ids=str)
 def test_of_a_usual_checkpoint_there_is_nothing_to_tell(folder: Path) -> None:
     assert notes(folder) == ""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from families import write_checkpoint
-from golden import DEMO
+from golden import TAGS
 from safetensors.torch import load_file, save_file
 
 from vpt_edge.export.exporter import export
@@ -16,17 +16,17 @@ from vpt_edge.runtime.errors import ExportError
 if TYPE_CHECKING:
     from torch import Tensor
 
-NEURON = 174  # of the demo's first layer: of pictures' features alone it makes large numbers
+NEURON = 174  # of TAGS' first layer: of pictures' features alone it makes large numbers
 LOUD = 8192
 
 
 def checkpoint(folder: Path, change: dict[tuple[str, int], float]) -> Path:
-    """The demo with rows and columns of weights multiplied: in float32 the same function."""
+    """TAGS with rows and columns of weights multiplied: in float32 the same function."""
     folder.mkdir()
-    for file in DEMO.iterdir():
+    for file in TAGS.iterdir():
         if file.name != "model.safetensors":
             (folder / file.name).symlink_to(file)
-    tensors: dict[str, Tensor] = load_file(DEMO / "model.safetensors")
+    tensors: dict[str, Tensor] = load_file(TAGS / "model.safetensors")
     for (name, axis), factor in change.items():
         tensors[name].select(axis, NEURON).mul_(factor)
     save_file(tensors, folder / "model.safetensors")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from golden import DEMO
+from golden import TAGS
 
 from vpt_edge.export.exporter import export
 from vpt_edge.export.progress import Progress
@@ -43,7 +43,7 @@ def test_an_export_never_runs_back_when_a_candidate_is_refused(
     monkeypatch.setattr(QualityGate, "compare_with_float", refuse_the_first)
     told = list[tuple[float, str]]()
     export(
-        str(DEMO),
+        str(TAGS),
         tmp_path / "bundle",
         precision="int8",
         target=target,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from golden import DEMO, GOLDEN, Exporter, needs_golden, own_samples
+from golden import GOLDEN, TAGS, Exporter, needs_golden, own_samples
 
 from vpt_edge.calibration.collect import Collector
 from vpt_edge.calibration.model import BundleModel, RecordableModel, open_pipeline
@@ -29,7 +29,7 @@ from vpt_edge.runtime import Bundle
 if TYPE_CHECKING:
     from vpt_edge.calibration.sample import Sample
 
-MODELS = [DEMO, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
+MODELS = [TAGS, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
 
 
 def streamed(checkpoint: Path, folder: Path) -> StreamedModel:
@@ -48,7 +48,7 @@ def record(model: RecordableModel, samples: tuple[Sample, ...], file: Path) -> A
 def test_it_answers_and_is_observed_as_its_float_bundle(
     model: Path, data: Path, tmp_path: Path, exported: Exporter
 ) -> None:
-    samples = read_samples(data if model == DEMO else own_samples(model, tmp_path)).samples[:3]
+    samples = read_samples(data if model == TAGS else own_samples(model, tmp_path)).samples[:3]
     ours_model = streamed(model, tmp_path)
     theirs_model = BundleModel(exported(model))
     with open_pipeline(ours_model) as ours, open_pipeline(theirs_model) as theirs:
@@ -106,7 +106,7 @@ def test_a_large_model_is_streamed_and_says_so(
     monkeypatch.setattr(exporter, "STREAMED_ABOVE", 1000)
     stages: list[str] = []
     bundle = export(
-        str(DEMO),
+        str(TAGS),
         tmp_path / "bundle",
         precision="int8",
         calibration=Calibration(str(data), max_drop=100, samples=20),

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from golden import DEMO
+from golden import TAGS
 
 from faults.injector import KILL
 from faults.scenarios import NEW, OLD, bundle_state
@@ -59,7 +59,7 @@ def _export(root: Path, journal: Path, call: int, error: int) -> int:
         "FAULT_ERROR": str(error),
         "FAULT_JOURNAL": str(journal),
     }
-    arguments = [str(DEMO), "-o", str(root / "bundle"), "--precision", "fp32"]
+    arguments = [str(TAGS), "-o", str(root / "bundle"), "--precision", "fp32"]
     return subprocess.run(
         [sys.executable, "-m", "vpt_edge.commands.export", *arguments],
         env={**os.environ, **fault},

@@ -12,7 +12,7 @@ from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
-from golden import DEMO
+from golden import TAGS
 from PIL import Image
 from scripted import answer_of
 
@@ -56,7 +56,7 @@ class Scenario:
 
 
 def scenarios(bundle: Path, folder: Path) -> list[Scenario]:
-    """``bundle``: an export of the demo in fp32; ``folder``: for what is prepared once."""
+    """``bundle``: an export of tests/tags in fp32; ``folder``: for what is prepared once."""
     _script_export(bundle)
     old = folder / "old"
     shutil.copytree(bundle, old, ignore=shutil.ignore_patterns("plans"))
@@ -65,7 +65,7 @@ def scenarios(bundle: Path, folder: Path) -> list[Scenario]:
 
 
 def export_bundle(root: Path) -> None:
-    exporter.export(str(DEMO), root / "bundle", precision="fp32")
+    exporter.export(str(TAGS), root / "bundle", precision="fp32")
 
 
 def bundle_state(root: Path) -> str:

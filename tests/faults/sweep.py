@@ -33,7 +33,7 @@ class FindingError(AssertionError):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundle", type=Path, help="the demo's, of fp32")
+    parser.add_argument("bundle", type=Path, help="of tests/tags, in fp32")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only each Nth fault")
     parser.add_argument(
         "--only", default="", metavar="NAME", help="scenarios with this in the name"

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from golden import DEMO, ROOT, Exporter
+from golden import ROOT, TAGS, Exporter
 
 from faults.injector import compile_shim
 
@@ -67,7 +67,7 @@ def run(shim: Path, *arguments: str) -> tuple[int, str]:
 def test_after_any_fault_one_is_whole_and_the_next_run_works(
     shim: Path, exported: Exporter
 ) -> None:
-    bundle = str(exported(DEMO).path)
+    bundle = str(exported(TAGS).path)
     code, printed = run(shim, "-m", "faults.sweep", bundle, "--every", str(EVERY))
     assert (code, printed.splitlines()[-1]) == (0, "0 problems"), printed
     faults = re.findall(r"(\d+) faults, (\d+) kills, (\d+) old whole, (\d+) new whole", printed)

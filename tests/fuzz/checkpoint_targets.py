@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors.numpy
-from golden import DEMO
+from golden import TAGS
 
 from fuzz import mutations
 from fuzz.target import Target, root
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 @cache
 def _checkpoint() -> Path:
-    """The demo's checkpoint, whose files are links: a damaged one takes the place of its link."""
+    """The files of tests/tags as links: a damaged one takes the place of its link."""
     folder = root() / "checkpoint"
     folder.mkdir()
-    for file in DEMO.iterdir():
+    for file in TAGS.iterdir():
         (folder / file.name).symlink_to(file)
     return folder
 
@@ -36,7 +36,7 @@ def _checkpoint() -> Path:
 def _open_checkpoint(data: bytes, name: str) -> None:
     folder = _checkpoint()
     file = folder / name
-    original = DEMO / name
+    original = TAGS / name
     file.unlink()
     file.write_bytes(data)
     try:
@@ -51,7 +51,7 @@ def _read_config(data: bytes) -> None:
 
 
 def _configs() -> st.SearchStrategy[bytes]:
-    return mutations.documents([json.loads((DEMO / "config.json").read_text("utf-8"))])
+    return mutations.documents([json.loads((TAGS / "config.json").read_text("utf-8"))])
 
 
 def _read_preprocessor(data: bytes) -> None:
@@ -59,7 +59,7 @@ def _read_preprocessor(data: bytes) -> None:
 
 
 def _preprocessors() -> st.SearchStrategy[bytes]:
-    original = json.loads((DEMO / "preprocessor_config.json").read_text("utf-8"))
+    original = json.loads((TAGS / "preprocessor_config.json").read_text("utf-8"))
     size = {"shortest_edge": 3136, "longest_edge": 12845056}
     return mutations.documents([original, {**original, "size": size}])
 

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from golden import DEMO
+from golden import TAGS
 
 from fuzz import graph_mutations
 from fuzz.target import CrashError, Target, root
@@ -35,10 +35,10 @@ HANG = 20.0  # seconds with one graph: it may well loop for ever
 
 @cache
 def source() -> Bundle:
-    """The demo's bundle."""
+    """A bundle of tests/tags."""
     from vpt_edge.export.exporter import export
 
-    return export(str(DEMO), root() / "source", precision="fp32")
+    return export(str(TAGS), root() / "source", precision="fp32")
 
 
 class Asker:

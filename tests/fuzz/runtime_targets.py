@@ -7,7 +7,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING
 
-from golden import DEMO
+from golden import TAGS
 from PIL import Image
 
 from fuzz import mutations
@@ -52,7 +52,7 @@ def _read_tokenizer(data: bytes) -> None:
 
 
 def _tokenizers() -> st.SearchStrategy[bytes]:
-    return mutations.documents([json.loads((DEMO / "tokenizer.json").read_text("utf-8"))])
+    return mutations.documents([json.loads((TAGS / "tokenizer.json").read_text("utf-8"))])
 
 
 def _read_region(data: bytes) -> None:

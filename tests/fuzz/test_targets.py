@@ -6,7 +6,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from golden import DEMO
+from golden import TAGS
 from hypothesis import HealthCheck, Phase
 
 from fuzz import graph_targets
@@ -20,7 +20,7 @@ ONCE_HARMFUL = [(name, file) for name in TARGETS for file in corpus(name)]
 def other_tests_bundle(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs are damaged in the bundle that the session exports anyway."""
     if "graph" in request.node.name:
-        bundle = request.getfixturevalue("exported")(DEMO)
+        bundle = request.getfixturevalue("exported")(TAGS)
         monkeypatch.setattr(graph_targets, "source", lambda: bundle)
 
 

@@ -13,7 +13,7 @@ from golden import ROOT
 from images.walk import Walk, walk
 from vpt_edge.live.scenes import scene
 
-SEED = 6  # of a picture about which the demo's checkpoint is right
+SEED = 6  # of a picture about which the model of tests/tags is right
 BUILD_TOOLS = ("gcc", "cc", "make", "pip", "pip3", "git")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 from scripted import PICTURE
 
 from vpt_edge.runtime import Bundle, Pipeline
@@ -57,7 +57,7 @@ def test_files_are_let_go_at_once(tiny: Bundle) -> None:
 
 @needs_proc
 def test_files_of_real_sessions_are_let_go_at_once(exported: Exporter) -> None:
-    bundle = exported(DEMO)
+    bundle = exported(TAGS)
     pipelines = []
     for _ in range(2):
         with Pipeline(bundle.path) as pipeline:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from golden import DEMO, GOLDEN, Exporter, needs_golden
+from golden import GOLDEN, TAGS, Exporter, needs_golden
 from PIL import Image
 from scripted import CLIP, PICTURE_TOKENS, REGION, chat_of, conversation, join
 
@@ -55,7 +55,7 @@ def test_answers_are_those_of_single_requests(
     target: str, questions: tuple[Path, Path, list[dict[str, Any]]], exported: Exporter
 ) -> None:
     picture, other, samples = questions
-    bundle = exported(DEMO, "fp32", target)
+    bundle = exported(TAGS, "fp32", target)
     options: list[Any] = []
     for sample in samples:
         options.append({"perception": sample["perception"], "keep_logits": True})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from golden import DEMO, GOLDEN, Exporter, needs_golden
+from golden import GOLDEN, TAGS, Exporter, needs_golden
 from pictures import patchify
 from scripted import (
     CLIP,
@@ -178,7 +178,7 @@ def test_an_answer_behind_a_history_is_the_one_of_a_single_request(
     data: Path, exported: Exporter
 ) -> None:
     """Of a real model, whose cache still holds the earlier question."""
-    bundle = exported(DEMO)
+    bundle = exported(TAGS)
     samples = [json.loads(line) for line in data.read_text().splitlines()]
     picture = data.parent / samples[0]["image"]
     texts = [sample["question"] for sample in samples if sample["image"] == samples[0]["image"]]

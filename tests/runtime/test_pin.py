@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 from scripted import PICTURE
 
 from vpt_edge.runtime import Bundle, Pipeline, bundle, pipeline
@@ -151,7 +151,7 @@ def logits(opened: Pipeline) -> np.ndarray[Any, Any]:
 @pytest.fixture
 def real(exported: Exporter, tmp_path: Path) -> Path:
     """A bundle whose graphs compute, with its twin."""
-    shutil.copytree(exported(DEMO).path, tmp_path / "bundle")
+    shutil.copytree(exported(TAGS).path, tmp_path / "bundle")
     add_twin(tmp_path / "bundle")
     return tmp_path / "bundle"
 

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 from scripted import (
     CLIP,
     FIRST,
@@ -182,7 +182,7 @@ def test_a_real_tokens_text_is_cut_within_it(data: Path, exported: Exporter) -> 
     sample = max(samples, key=lambda sample: len(sample["answer"]))
     picture = data.parent / sample["image"]
     options: Any = {"perception": sample["perception"]}
-    with Pipeline(exported(DEMO)) as pipeline, pipeline.encode(picture) as encoded:
+    with Pipeline(exported(TAGS)) as pipeline, pipeline.encode(picture) as encoded:
         whole = encoded.ask(sample["question"], **options)
         stop = whole.text[1:3]
         answer = encoded.ask(sample["question"], **options, stop=stop)

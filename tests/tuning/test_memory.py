@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 from PIL import Image
 
 from vpt_edge.calibration.sample import Sample
@@ -27,7 +27,7 @@ def sample(tmp_path: Path) -> Sample:
 
 @on_linux
 def test_the_peak_is_that_of_a_process_of_its_own(exported: Exporter, sample: Sample) -> None:
-    path = exported(DEMO).path
+    path = exported(TAGS).path
     peak = measure_memory(path, Candidate(threads=1), [sample], "cpu", 4)
     assert peak is not None
     assert 16 << 20 < peak < 4 << 30

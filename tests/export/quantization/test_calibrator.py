@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from unittest import mock
 
 import numpy as np
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 
 from vpt_edge.calibration.model import BundleModel, RecordableModel
 from vpt_edge.export.checkpoint import Checkpoint
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def calibrate(
     precision: str, reference: RecordableModel, options: Calibration, ranges: Path
 ) -> tuple[QuantizationPlan, set[str]]:
-    """The plan of the demo, and the stages in which it was made."""
-    checkpoint = Checkpoint.open(str(DEMO))
+    """The plan of TAGS, and the stages in which it was made."""
+    checkpoint = Checkpoint.open(str(TAGS))
     writer = BundleWriter(checkpoint, RECIPES[precision], "onnxruntime", 1024, ranges.parent)
     selection = select_samples(options, streamed=False)
     with TemporaryDirectory() as work:
@@ -49,7 +49,7 @@ def test_ranges_smoothed_for_another_precision_are_not_taken(
     data: Path, exported: Exporter, tmp_path: Path
 ) -> None:
     """The plain ranges are shared; the smoothed ones were divided by other scales."""
-    reference = BundleModel(exported(DEMO))
+    reference = BundleModel(exported(TAGS))
     options = Calibration(str(data), samples=16, answer_tokens=4)
     shared = tmp_path / "shared.json"
     calibrate("int4", reference, options, shared)
@@ -66,8 +66,8 @@ def test_ranges_smoothed_for_another_precision_are_not_taken(
 def test_what_becomes_int8_is_smoothed_as_int8(
     data: Path, exported: Exporter, tmp_path: Path
 ) -> None:
-    """No matmul of the demo has inputs that part into blocks of 256: INT4 is INT8 then."""
-    reference = BundleModel(exported(DEMO))
+    """No matmul of TAGS has inputs that part into blocks of 256: INT4 is INT8 then."""
+    reference = BundleModel(exported(TAGS))
     options = Calibration(str(data), samples=16, answer_tokens=4)
     ranges = tmp_path / "ranges.json"
     int4, _ = calibrate("int4", reference, replace(options, block=256), ranges)
@@ -92,7 +92,7 @@ class Counted:
 
 def test_a_decoder_of_int4_is_asked_once(data: Path, exported: Exporter, tmp_path: Path) -> None:
     """And the plan is that of a second pass through the whole loop."""
-    reference = Counted(BundleModel(exported(DEMO)))
+    reference = Counted(BundleModel(exported(TAGS)))
     options = Calibration(str(data), samples=16, answer_tokens=4)
     ranges = tmp_path / "ranges.json"
     plan, stages = calibrate("int4", reference, options, ranges)
@@ -117,7 +117,7 @@ def test_what_is_observed_again_in_the_loop_is_what_is_derived(
     data: Path, exported: Exporter, tmp_path: Path
 ) -> None:
     """Of an INT4 decoder: thresholds to the bit, importance but for the last bits."""
-    reference = BundleModel(exported(DEMO))
+    reference = BundleModel(exported(TAGS))
     options = Calibration(str(data), samples=16, answer_tokens=4)
     plan, _ = calibrate("int4", reference, options, tmp_path / "ranges.json")
     with mock.patch(f"{calibrator.__name__}._needs_histograms", return_value=True):

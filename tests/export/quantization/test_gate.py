@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from golden import DEMO, Exporter, needs_ort_131
+from golden import TAGS, Exporter, needs_ort_131
 from safetensors.torch import load_file, save_file
 
 from vpt_edge.calibration.model import BundleModel
@@ -39,10 +39,10 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo with one channel 200 times as large in three places, and its consumers that much
+    """TAGS with one channel 200 times as large in three places, and its consumers that much
     smaller.
     """
-    folder = Path(shutil.copytree(DEMO, tmp_path_factory.mktemp("hostile") / "checkpoint"))
+    folder = Path(shutil.copytree(TAGS, tmp_path_factory.mktemp("hostile") / "checkpoint"))
     tensors = load_file(folder / "model.safetensors")
 
     def scale(name: str, part: tuple[slice | int, ...], factor: float) -> None:
@@ -109,7 +109,7 @@ def test_smoothing_passes_a_hostile_model_that_minmax_fails(
 @needs_ort_131
 def test_the_gate_gives_up_with_names(data: Path, exported: Exporter, tmp_path: Path) -> None:
     options = Calibration(str(data), kv_cache="int8")
-    trial = Trial(DEMO, exported(DEMO), options, tmp_path / "candidate")
+    trial = Trial(TAGS, exported(TAGS), options, tmp_path / "candidate")
     gate = replace(trial.judge(), drop=50.0)
     plans = [trial.plan]
     with pytest.raises(ExportError, match=r"int8 does not hold: 50.00 points are lost.*To blame"):

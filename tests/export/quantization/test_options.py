@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import onnxruntime
 import pytest
-from golden import DEMO
+from golden import TAGS
 
 from vpt_edge.export.exporter import export
 from vpt_edge.export.quantization.options import Calibration
@@ -36,7 +36,7 @@ def test_an_int8_cache_is_for_onnxruntime(data: Path, tmp_path: Path) -> None:
     expected = "graphs for tensorrt keep keys and values in float; --kv-cache float"
     with pytest.raises(ExportError, match=expected):
         export(
-            str(DEMO),
+            str(TAGS),
             tmp_path / "bundle",
             precision="int8",
             target="tensorrt",
@@ -51,4 +51,4 @@ def test_an_int8_cache_needs_a_new_onnxruntime(
     monkeypatch.setattr(onnxruntime, "__version__", "1.23.2")
     calibration = Calibration(str(data), kv_cache="int8")
     with pytest.raises(ExportError, match=r"ONNX Runtime 1\.23\.2 has no attention.*>=1\.31"):
-        export(str(DEMO), tmp_path / "bundle", precision="int8", calibration=calibration)
+        export(str(TAGS), tmp_path / "bundle", precision="int8", calibration=calibration)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from golden import (
-    DEMO,
+    TAGS,
     Case,
     Exporter,
     check_decisions,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module", params=["int8", "int4"])
 def quantized(request: pytest.FixtureRequest, exported: Exporter) -> Bundle:
-    return exported(DEMO, request.param)
+    return exported(TAGS, request.param)
 
 
 def test_a_quantized_bundle_is_small_judged_and_explained(
@@ -47,7 +47,7 @@ def test_a_quantized_bundle_is_small_judged_and_explained(
     assert manifest.gate is not None
     assert manifest.gate.held
     assert manifest.gate.triggers_equal >= 0.9
-    full = sum(path.stat().st_size for path in exported(DEMO).path.iterdir())
+    full = sum(path.stat().st_size for path in exported(TAGS).path.iterdir())
     assert (
         sum(path.stat().st_size for path in quantized.path.iterdir() if path.suffix != ".html")
         < 0.31 * full
@@ -77,7 +77,7 @@ def test_a_quantized_bundle_answers_as_its_float_self(
     quantized: Bundle, exported: Exporter
 ) -> None:
     rng, equal, asked = Random(77), 0, 0
-    with Pipeline(quantized) as ours, Pipeline(exported(DEMO)) as theirs:
+    with Pipeline(quantized) as ours, Pipeline(exported(TAGS)) as theirs:
         for _ in range(8):
             picture, samples = scenes.scene(rng)
             for sample in samples[:3]:
@@ -112,7 +112,7 @@ def test_an_int8_cache_holds_what_a_float_one_does_to_half_a_step(exported: Expo
     The ranges are those of the float model: what these matmuls round beyond them is clipped.
     """
     picture, samples = scenes.scene(Random(78))
-    bundles = [exported(DEMO, "int8", kv_cache=kind) for kind in ("float", "int8")]
+    bundles = [exported(TAGS, "int8", kv_cache=kind) for kind in ("float", "int8")]
     caches = [cached(bundle, picture, samples[0].question) for bundle in bundles]
     scales = json.loads(bundles[1].file("ranges.json").read_text())["cache"]
     assert bundles[1].manifest.cache.dtype == "int8"

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 
 from vpt_edge.calibration.cpu_session import open_cpu_session
 from vpt_edge.device.doctor import check_bundle
@@ -38,7 +38,7 @@ def unregistered() -> Iterator[None]:
 
 
 def test_sessions_take_their_memory_from_one_arena(exported: Exporter) -> None:
-    session = ort.OrtSession(exported(DEMO), "reencoder_projector")
+    session = ort.OrtSession(exported(TAGS), "reencoder_projector")
     options = session._session.get_session_options()
     assert options.get_session_config_entry("session.use_env_allocators") == "1"
     session.close()
@@ -52,7 +52,7 @@ def test_a_session_starts_no_more_threads_than_it_has_cores(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(host, "usable_cores", lambda: usable)
-    session = ort.OrtSession(exported(DEMO), "reencoder_projector")
+    session = ort.OrtSession(exported(TAGS), "reencoder_projector")
     assert session._session.get_session_options().intra_op_num_threads == threads
     session.close()
 
@@ -80,7 +80,7 @@ def test_an_arena_that_the_program_has_registered_will_do(
         raise RuntimeError("An allocator for this device has already been registered for sharing")
 
     monkeypatch.setattr(onnxruntime, "create_and_register_allocator", refuse)
-    ort.OrtSession(exported(DEMO), "reencoder_projector").close()
+    ort.OrtSession(exported(TAGS), "reencoder_projector").close()
 
 
 def scatter(bundle: Bundle, folder: Path) -> Bundle:
@@ -97,7 +97,7 @@ def scatter(bundle: Bundle, folder: Path) -> Bundle:
 def test_a_bundle_of_symlinks_into_several_folders_opens_or_says_why(
     exported: Exporter, tmp_path: Path
 ) -> None:
-    bundle = scatter(exported(DEMO), tmp_path)
+    bundle = scatter(exported(TAGS), tmp_path)
     assert bundle.is_scattered
     try:
         ort.OrtSession(bundle, "vision_encoder").close()
@@ -114,7 +114,7 @@ def test_a_bundle_of_symlinks_into_several_folders_opens_or_says_why(
 
 def test_a_bundle_of_symlinks_into_one_folder_opens(exported: Exporter, tmp_path: Path) -> None:
     """As the Hub's cache lays it: files have their hashes as names, beside each other."""
-    bundle = exported(DEMO)
+    bundle = exported(TAGS)
     (tmp_path / "blobs").mkdir()
     (tmp_path / "snapshot").mkdir()
     for file in (*bundle.manifest.files, "manifest.json"):
@@ -128,21 +128,21 @@ def test_a_bundle_of_symlinks_into_one_folder_opens(exported: Exporter, tmp_path
 
 def test_a_symlink_to_nothing_is_named(exported: Exporter, tmp_path: Path) -> None:
     """As git-annex leaves it before the file is there."""
-    bundle = scatter(exported(DEMO), tmp_path)
+    bundle = scatter(exported(TAGS), tmp_path)
     bundle.file("decoder.onnx.data").resolve().unlink()
     with pytest.raises(BundleError, match=r"decoder\.onnx\.data is a symlink to a file that is m"):
         Bundle.open(bundle.path)
 
 
 def test_the_doctor_warns_of_scattered_files(exported: Exporter, tmp_path: Path) -> None:
-    bundle = scatter(exported(DEMO), tmp_path)
+    bundle = scatter(exported(TAGS), tmp_path)
     found = {finding.check: finding for finding in check_bundle(str(bundle.path), ["cpu"])}
     assert found["bundle files"].state == "warning"
     assert found["bundle files"].fix.endswith(f"cp -rL {bundle.path} COPY")
 
 
 def test_a_graph_of_other_inputs_than_the_manifest_says(exported: Exporter) -> None:
-    bundle = exported(DEMO)
+    bundle = exported(TAGS)
     graph = bundle.graph("reencoder_projector")
     other = replace(graph, inputs=graph.inputs[1:], outputs=bundle.graph("decoder").outputs[:1])
     manifest = replace(bundle.manifest, graphs={"reencoder_projector": other})
@@ -154,7 +154,7 @@ def test_a_graph_of_other_inputs_than_the_manifest_says(exported: Exporter) -> N
 
 
 def test_a_graph_of_other_sizes_than_the_manifest_says(exported: Exporter) -> None:
-    bundle = exported(DEMO)
+    bundle = exported(TAGS)
     decoder = bundle.graph("decoder")
     inputs = list(decoder.inputs)
     index, past = next(
@@ -172,7 +172,7 @@ def test_a_graph_of_other_sizes_than_the_manifest_says(exported: Exporter) -> No
 
 def test_a_run_that_fails_says_so_in_one_short_line(exported: Exporter) -> None:
     """However many layers the decoder has; the whole is the cause."""
-    bundle = exported(DEMO)
+    bundle = exported(TAGS)
     session = ort.OrtSession(bundle, "decoder")
     feeds = dict[str, np.ndarray[Any, Any]]()
     for tensor in bundle.graph("decoder").inputs:

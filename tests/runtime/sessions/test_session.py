@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from emulated import build_plans, emulated
 from emulated.graphs import ROWS, WIDTH, small_bundle
-from golden import DEMO, Exporter
+from golden import TAGS, Exporter
 
 from vpt_edge.runtime.errors import SessionError
 from vpt_edge.runtime.kv_cache import KVCache
@@ -401,7 +401,7 @@ def test_the_decoder_of_a_model(opener: Opener, exported: Exporter) -> None:
     """Prefill, steps and a rewind: the same numbers as ONNX Runtime without a cache that was
     rewound.
     """
-    bundle = exported(DEMO, "fp32", "tensorrt")
+    bundle = exported(TAGS, "fp32", "tensorrt")
     text, session = bundle.manifest.text, opener("decoder", bundle)
     random = np.random.default_rng(3)
     embeds = random.normal(size=(1, 40, text.hidden_size)).astype(np.float32)

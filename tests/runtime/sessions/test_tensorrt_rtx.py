@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from families import CONFIGS
-from golden import DEMO, GOLDEN, Exporter
+from golden import GOLDEN, TAGS, Exporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ trt: Any = pytest.importorskip(
     "tensorrt_rtx_bindings", reason="the TensorRT-RTX wheel is not installed; see Makefile"
 )
 
-CHECKPOINTS = [DEMO, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
+CHECKPOINTS = [TAGS, *(GOLDEN / "models" / name for name in ("det", "seg") if GOLDEN.is_dir())]
 
 # Of the families; make builds asks for all.
 PRECISIONS = os.environ.get("PRECISIONS", "fp16 int4").split()

@@ -23,7 +23,7 @@ from emulated import build_plans, emulated
 from emulated.graphs import WIDTH, small_bundle
 from emulated.memory import OUT_OF_MEMORY, UNKNOWN
 from families import CONFIGS
-from golden import CASES, DEMO, Case, Exporter, check_decisions, needs_golden
+from golden import CASES, TAGS, Case, Exporter, check_decisions, needs_golden
 from pictures import noise
 
 from vpt_edge import runtime
@@ -195,7 +195,7 @@ class Talker:
 
 @pytest.fixture(scope="module")
 def demo(exported: Exporter) -> Bundle:
-    return exported(DEMO, "fp32", "tensorrt")
+    return exported(TAGS, "fp32", "tensorrt")
 
 
 @pytest.mark.parametrize("integrated", [False, True])

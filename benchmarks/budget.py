@@ -1,6 +1,6 @@
 """What first views of fewer pixels cost in answers, and what they save; looks stay as they are.
 
-python demo/budget.py build/demo-bundle-fp32 --count 2000
+python benchmarks/budget.py build/tags-bundle-fp32 --count 2000
 """
 
 from __future__ import annotations

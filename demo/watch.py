@@ -1,35 +1,33 @@
-"""Watch moving scenes with the demo's bundle: a line an answer, a video with the answers drawn in,
+"""Watch moving signs with the demo's bundle: a line an answer, a video with the answers drawn in,
 and a sheet of its pictures.
 
-python demo/live.py build/demo-bundle-fp32 --out build/demo
+python demo/watch.py build/demo-bundle-fp32 --out build/demo
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from PIL import Image
+from sheet import draw_answer, join
 
 from vpt_edge import live, runtime
-from vpt_edge.live.overlay import Overlay
+from vpt_edge.commands.console import exit_code
 from vpt_edge.live.sinks.outputs import Outputs
 from vpt_edge.live.sinks.video import Video
 from vpt_edge.live.tee import Tee
 
-SCENES = "scenes://?seed=26&rate=25&hold=3&tag=red"
-QUESTION = "Which letter is on the red tag?"
+SCENES = "scenes://signs?seed=26&rate=25&hold=4&side=768&tag=red"
+QUESTION = "What does the red sign say?"
 EVERY = 1.0  # seconds
-COLUMNS = 4
-SIDE = 384  # pixels of a picture on the sheet
-GAP = 8
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Watch moving scenes, answered as they come.")
     parser.add_argument("bundle")
     parser.add_argument("--out", type=Path, required=True, help="folder for video and sheet")
-    parser.add_argument("--count", type=int, default=16, help="answers")
+    parser.add_argument("--count", type=int, default=20, help="answers, one a second")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     video = options.out / "live.mp4"
@@ -45,8 +43,8 @@ def main() -> None:
         answers = live.watch(pipeline, watched, QUESTION, every=EVERY, perception="region")
         for seen in answers:
             outputs.put(seen)
-            pictures.append(draw(seen))
             truth = seen.frame.truth[seen.question]
+            pictures.append(draw_answer(seen.answer, truth))
             right += int(seen.answer.text == truth)
             age = f"{1000 * seen.age_at_end:3.0f} ms after the picture"
             print(f"{seen.frame.position:5.1f} s  {seen.answer.text}  (truth: {truth})  {age}")
@@ -58,24 +56,5 @@ def main() -> None:
     print(f"sheet     {sheet}")
 
 
-def draw(seen: live.Seen) -> Image.Image:
-    """The frame that was asked about, with its answer."""
-    overlay = Overlay()
-    overlay.add(seen)
-    return overlay.draw(seen.frame)
-
-
-def join(pictures: list[Image.Image]) -> Image.Image:
-    """All of them on one sheet."""
-    step = SIDE + GAP
-    rows = -(-len(pictures) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * step + GAP, rows * step + GAP), "white")
-    for index, picture in enumerate(pictures):
-        row, column = divmod(index, COLUMNS)
-        small = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-        sheet.paste(small, (GAP + column * step, GAP + row * step))
-    return sheet
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_code(main))

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from evaluate import SEED, draw_scenes, evaluate
+from golden import DEMO, Exporter
 
-from golden import ROOT
-from signs.evaluate import SEED, draw_scenes, evaluate
-
-from vpt_edge.export.exporter import export
 from vpt_edge.runtime import Pipeline
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-CHECKPOINT = ROOT / "demo" / "signs" / "checkpoint"
 SCENES = 60
 LARGEST = 24 * 2**20  # bytes that it may take in the repository
 
 
-def test_it_reads_with_a_look_alone(tmp_path: Path) -> None:
-    export(str(CHECKPOINT), tmp_path / "bundle", precision="fp32")
-    with Pipeline(tmp_path / "bundle") as pipeline:
+def test_it_reads_with_a_look_alone(exported: Exporter) -> None:
+    with Pipeline(exported(DEMO)) as pipeline:
         tally = evaluate(pipeline, draw_scenes(SEED), SCENES)
     looked = ("read", "region")
     at_once = ("read", "off")
@@ -31,5 +23,5 @@ def test_it_reads_with_a_look_alone(tmp_path: Path) -> None:
 
 
 def test_it_is_small() -> None:
-    sizes = [path.stat().st_size for path in CHECKPOINT.iterdir()]
+    sizes = [path.stat().st_size for path in DEMO.iterdir()]
     assert sum(sizes) < LARGEST

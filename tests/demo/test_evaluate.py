@@ -1,4 +1,4 @@
-"""A bundle of the signs' model answers as the network does, and is counted by length."""
+"""A bundle of the demo's model answers as the network does, and is counted by length."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
+import evaluate
 import pytest
 import torch
-from measure import REGION, reply
+from evaluate import SEED, Tally, draw_scenes
 from network import Network, load, save
-from signs import evaluate
+from network_reply import REGION, reply
 from signs.attention import TrainingAttention
 from signs.conversation import Conversations
 from signs.draw import Drawer
-from signs.evaluate import SEED, Tally, draw_scenes
 from signs.heads import Heads
 from signs.losses import Losses
 from signs.see_scenes import encode_scenes

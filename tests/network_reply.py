@@ -1,23 +1,16 @@
-"""How well a checkpoint answers questions about unseen scenes, with its own looks.
-
-python demo/measure.py --checkpoint demo/checkpoint
-"""
+"""What the demo's network itself answers, with its own looks, each round from its first token."""
 
 from __future__ import annotations
 
-import argparse
 import re
-from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING
 
 import torch
-from network import MAX_PIXELS, MIN_PIXELS, RESOLUTION, Network, load, rope
-from talk import ACTION, Talk, region
-from tokenizers import Tokenizer
+from network import MAX_PIXELS, MIN_PIXELS, RESOLUTION, Network, rope
+from talk import ACTION, Talk
 from torch import Tensor
 
-from vpt_edge.live.scenes import ASK, FORMS, GRID, draw, layout
+from vpt_edge.live.scenes import GRID
 from vpt_edge.runtime.manifest import ImageConfig
 from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
 
@@ -26,35 +19,6 @@ if TYPE_CHECKING:
 
 REGION = re.compile(r"<\|region_token_start\|>((?:<\|[xy]_[0-7]\|>)+)<\|region_token_end\|>")
 LONGEST = 12
-MODES = {
-    "region questions with looks": (("letter",), "region"),
-    "region questions without looks": (("letter",), "free"),
-    "reencode": (("quarter",), "reencode"),
-    "reencode questions answered at once": (("quarter",), "free"),
-    "direct": (("colour", "shape"), "free"),
-}
-
-
-@torch.no_grad()
-def measure(network: Network, tokenizer: Tokenizer, count: int, seed: int) -> dict[str, float]:
-    """Share of right answers for each way of asking, over ``count`` scenes; looks that were made;
-    right places.
-    """
-    rng = Random(seed)
-    talk = Talk(tokenizer)
-    network.eval()
-    right = dict.fromkeys((*MODES, "region tokens right"), 0)
-    for _ in range(count):
-        plan = layout(rng)
-        picture = draw(plan)
-        for name, (kinds, perception) in MODES.items():
-            sample = ASK[rng.choice(kinds)](plan, rng, rng.randrange(FORMS))
-            answer, first = reply(network, talk, picture, sample.question, perception)
-            right[name] += int(answer == sample.answer)
-            if perception == "region":
-                right["region tokens right"] += int(region(sample.about[0].cell) == first)
-    network.train()
-    return {name: hits / count for name, hits in right.items()}
 
 
 def reply(
@@ -149,19 +113,3 @@ def generate(
         hidden = network.decoder.norm(stream[:, -1])
         ids.append(token)
     return talk.tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=Path(__file__).parent / "checkpoint")
-    parser.add_argument("--count", type=int, default=300)
-    parser.add_argument("--seed", type=int, default=10**6)
-    options = parser.parse_args()
-    tokenizer = Tokenizer.from_file(str(options.checkpoint / "tokenizer.json"))
-    network = load(options.checkpoint)
-    for name, share in measure(network, tokenizer, options.count, options.seed).items():
-        print(f"{share:7.1%}  {name}")
-
-
-if __name__ == "__main__":
-    main()
