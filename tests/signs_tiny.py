@@ -29,7 +29,6 @@ RECIPE = Recipe(
         Stage("see", 3, 2, 1e-3, warm=2, crops=1, windows=6),
         Stage("read", 3, 2, 1e-3, warm=2, crops=2, windows=6),
         Stage("speak", 3, 2, 1e-3, warm=2),
-        Stage("together", 3, 2, 1e-3, warm=2),
     ),
     chunk=8,
     windows=16,

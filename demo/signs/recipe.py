@@ -37,7 +37,6 @@ class Recipe:
         Stage("see", 5000, 18, 8e-4, crops=4, windows=54),
         Stage("read", 3400, 8, 5e-4, warm=100, crops=8, windows=96),
         Stage("speak", 2200, 32, 1e-3),
-        Stage("together", 700, 12, 3e-4),
     )
     chunk: int = 512
     windows: int = 80 * 512

@@ -4,8 +4,8 @@ format.
 PYTHONPATH=demo python -m signs.train --out build/demo-checkpoint
 
 Stage "letters" teaches the vision encoder alone to read, in windows around signs; "see" what lies
-in every token of whole views; "speak" the language model, on features that stay as they are; and
-"together" everything at once. Ended at any moment, it goes on from where it was.
+in every token of whole views; "read" to read in these; and "speak" the language model, on features
+that stay as they are. Ended at any moment, it goes on from where it was.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class Workshop:
         modules: list[nn.Module] = [self.heads]
         if stage.name != "speak":
             modules.append(self.network.visual)
-        if stage.name in ("speak", "together"):
+        if stage.name == "speak":
             modules += [self.network.decoder, self.network.projector]
         parameters = list[nn.Parameter]()
         for module in modules:
@@ -90,7 +90,6 @@ class Workshop:
             "see": self._see,
             "read": self._read,
             "speak": self._speak,
-            "together": self._do_all,
         }
         return steps[stage.name](stage, step / stage.steps, rng)
 
@@ -110,7 +109,9 @@ class Workshop:
         losses = Losses()
         indices = self._choose_scenes(rng, stage.batch, self._in_use(self.scenes, done))
         features = encode_scenes(self.network, self._take_scenes(indices, rng), stage.crops)
-        self._see_scenes(losses, self.drawer, indices, features)
+        scenes = [self.drawer.scene(index) for index in indices]
+        looks = [self.drawer.look(index, scenes[row]) for row, index in enumerate(indices)]
+        see_scenes(self.heads, losses, features, scenes, looks)
         self._see_windows(losses, rng, stage.windows, self._in_use(self.windows, 1.0))
         return losses
 
@@ -136,21 +137,6 @@ class Workshop:
         crops = add_noise(records["crop"][:, :tokens], rng)
         self._talk(losses, self.drawer, indices, (first, crops), rng)
         return losses
-
-    def _do_all(self, stage: Stage, done: float, rng: Random) -> Losses:
-        losses = Losses()
-        indices = self._choose_scenes(rng, stage.batch, self._in_use(self.scenes, 1.0))
-        features = encode_scenes(self.network, self._take_scenes(indices, rng))
-        self._see_scenes(losses, self.drawer, indices, features)
-        self._talk(losses, self.drawer, indices, features, rng)
-        return losses
-
-    def _see_scenes(
-        self, losses: Losses, drawer: Drawer, indices: Sequence[int], features: Pair
-    ) -> None:
-        scenes = [drawer.scene(index) for index in indices]
-        looks = [drawer.look(index, scenes[row]) for row, index in enumerate(indices)]
-        see_scenes(self.heads, losses, features, scenes, looks)
 
     def _talk(
         self,
