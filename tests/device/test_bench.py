@@ -461,7 +461,7 @@ def test_it_prints_json(demo: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert min(data["shares"].values()) >= 0
     assert data["bundle"] == {
         "path": demo,
-        "source": "checkpoint",
+        "source": "tags",
         "kind": "clip",
         "precision": "fp32",
         "target": "onnxruntime",
