@@ -237,7 +237,7 @@ def test_a_port_in_use_is_told(bundle: str, capsys: pytest.CaptureFixture[str]) 
         (["--cache-mib", "-1"], "--cache-mib is -1"),
         (["--perception", "often"], "invalid choice: 'often'"),
         (["--watch", "no-such://camera"], "no-such:// is not known as a source"),
-        (["--watch", "docs/overlay.png"], "docs/overlay.png is not live"),
+        (["--watch", "docs/overlay.webp"], "docs/overlay.webp is not live"),
         (["--watch", "@no/such/file"], "cannot read the address in no/such/file"),
     ],
 )

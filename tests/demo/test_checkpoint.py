@@ -17,8 +17,8 @@ def test_it_reads_with_a_look_alone(exported: Exporter) -> None:
     looked = ("read", "region")
     at_once = ("read", "off")
     assert tally.asked(looked) == SCENES
-    assert tally.right(looked) > 0.5
-    assert tally.characters(looked) > 0.7
+    assert tally.right(looked) > 0.7
+    assert tally.characters(looked) > 0.85
     assert tally.right(at_once) < 0.1
 
 
