@@ -6,7 +6,6 @@ python demo/serve.py build/demo-bundle-fp32
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 
 from vpt_edge import runtime
@@ -34,8 +33,7 @@ def main() -> None:
         return runtime.Pipeline(options.bundle)
 
     settings = Settings(model="vpt-demo", perception="region", watch=(SCENES,))
-    with contextlib.suppress(KeyboardInterrupt):
-        Listener(open_pipeline, settings, port=options.port, notify=notify).run()
+    Listener(open_pipeline, settings, port=options.port, notify=notify).run()
 
 
 if __name__ == "__main__":
