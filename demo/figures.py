@@ -52,7 +52,9 @@ SEED = 88_000_001
 
 @dataclass
 class Column:
-    """What one bundle answered: ``texts`` of all answers, ``cells`` of every look at a region."""
+    """What one bundle answered: ``texts`` as the model has learned to answer, ``cells`` of every
+    look at a region.
+    """
 
     tally: Tally = field(default_factory=Tally)
     texts: list[str] = field(default_factory=list)
@@ -63,10 +65,10 @@ class Column:
     ) -> None:
         with pipeline.encode(picture) as encoded:
             for kind, sample in zip(ASK, samples, strict=True):
-                for answer in ask(encoded, kind, sample, self.tally):
-                    self.texts.append(answer.text)
-                    if sample.perception == "region":
-                        self.cells.append(tuple(look.cells for look in answer.looks))
+                learned, *_ = ask(encoded, kind, sample, self.tally)
+                self.texts.append(learned.text)
+                if sample.perception == "region":
+                    self.cells.append(tuple(look.cells for look in learned.looks))
 
     def shares(self, first: Column) -> list[float]:
         """Of right answers, and of those that are the ones of ``first``."""
