@@ -93,17 +93,16 @@ def main() -> None:
     )
     parser.add_argument("bundles", nargs="+", help="the first is the reference")
     parser.add_argument("--count", type=int, default=2000, help="scenes")
-    parser.add_argument("--seed", type=int, default=SEED)
     options = parser.parse_args()
     columns = [Column() for _ in options.bundles]
     with ExitStack() as stack, Bar() as bar:
         pipelines = [stack.enter_context(runtime.Pipeline(path)) for path in options.bundles]
-        scenes = islice(draw_scenes(options.seed), options.count)
+        scenes = islice(draw_scenes(SEED), options.count)
         for number, (picture, samples) in enumerate(scenes):
             for column, pipeline in zip(columns, pipelines, strict=True):
                 column.ask(pipeline, picture, samples)
             bar.show("scenes", (number + 1) / options.count)
-    print(f"{options.count} scenes, seed {options.seed}\n")
+    print(f"{options.count} scenes, seed {SEED}\n")
     print_table(options.bundles, columns)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from vocabulary import dump, write
 
@@ -111,15 +111,6 @@ def save(network: Network, tokenizer: Tokenizer, folder: Path, dtype: torch.dtyp
     (folder / "model.safetensors").chmod(0o644)
 
 
-def load(folder: Path, network: Network) -> Network:
-    """``network`` with the weights of a folder that ``save`` wrote of one of its geometry."""
-    state = load_file(folder / "model.safetensors")
-    names = {name: state[released(name)] for name in network.state_dict()}
-    patch = "visual.patch_embed.proj.weight"
-    network.load_state_dict(names | {patch: names[patch].flatten(1)})
-    return network.eval()
-
-
 def released(name: str) -> str:
     """A parameter's name in the checkpoint."""
     name = name.replace("decoder.lm_head.", "model.embed_tokens.").replace(
@@ -146,66 +137,80 @@ def tensors(network: Network) -> dict[str, Tensor]:
 
 
 def config(tokenizer: Tokenizer, network: Network, dtype: torch.dtype) -> dict[str, Any]:
-    text = network.text
-    vision = network.vision
+    """The fields of a released config.json."""
+    fields = {
+        "alignment": False,
+        "architectures": ["VPT_Qwen2VLForConditionalGeneration"],
+        "initializer_range": 0.02,
+        "model_type": "qwen2_vl_vpt",
+        "num_inner_forward_run": 2,
+        "para_mask_ratio": 0.0,
+        "projector_scale": 1,
+        "torch_dtype": str(dtype).removeprefix("torch."),
+        "transformers_version": "4.45.2",
+        "use_cache": True,
+        "vision_config": vision_fields(network.vision),
+        "vision_encoder_ls": ["clip"],
+    }
+    return dict(sorted((fields | token_fields(tokenizer) | text_fields(network.text)).items()))
+
+
+def token_fields(tokenizer: Tokenizer) -> dict[str, int | None]:
+    """Ids of tokens by what they are for; the CLIP kind has none of the others' actions."""
     token = tokenizer.token_to_id
     keys = ("action_id", "action_start_id", "image_token_id")
     absent = [f"{kind}_{key}" for kind in ("detection", "seg") for key in keys]
     return {
-        "alignment": False,
-        "architectures": ["VPT_Qwen2VLForConditionalGeneration"],
-        "attention_dropout": 0.0,
+        **dict.fromkeys(absent),
         "bos_token_id": token("<|endoftext|>"),
         "clip_action_id": token("<|clip_action|>"),
         "clip_action_start_id": token("<|clip_action_start|>"),
         "clip_image_token_id": token("<|clip_image_pad|>"),
-        **dict.fromkeys(absent),
         "eos_token_id": token("<|im_end|>"),
-        "hidden_act": "silu",
-        "hidden_size": text.hidden_size,
         "image_token_id": token("<|image_pad|>"),
-        "initializer_range": 0.02,
-        "intermediate_size": text.intermediate_size,
-        "max_position_embeddings": 32768,
-        "max_window_layers": text.num_hidden_layers,
-        "model_type": "qwen2_vl_vpt",
-        "num_attention_heads": text.num_attention_heads,
-        "num_hidden_layers": text.num_hidden_layers,
-        "num_inner_forward_run": 2,
-        "num_key_value_heads": text.num_key_value_heads,
         "para_end_id": token("<|im_end|>"),
         "para_mask_id": 0,
-        "para_mask_ratio": 0.0,
         "para_start_id": token("<|im_start|>"),
-        "projector_scale": 1,
-        "rms_norm_eps": text.rms_norm_eps,
-        "rope_scaling": {
-            "mrope_section": list(text.mrope_section),
-            "rope_type": "default",
-            "type": "default",
-        },
-        "rope_theta": text.rope_theta,
-        "sliding_window": 32768,
-        "tie_word_embeddings": text.tie_word_embeddings,
-        "torch_dtype": str(dtype).removeprefix("torch."),
-        "transformers_version": "4.45.2",
-        "use_cache": True,
-        "use_sliding_window": False,
         "video_token_id": token("<|video_pad|>"),
-        "vision_config": {
-            "depth": vision.depth,
-            "embed_dim": vision.embed_dim,
-            "hidden_size": vision.hidden_size,
-            "in_chans": vision.in_channels,
-            "model_type": "qwen2_vl",
-            "num_heads": vision.num_heads,
-            "spatial_patch_size": vision.patch_size,
-        },
-        "vision_encoder_ls": ["clip"],
         "vision_end_token_id": token("<|vision_end|>"),
         "vision_start_token_id": token("<|vision_start|>"),
         "vision_token_id": token("<|vision_pad|>"),
+    }
+
+
+def text_fields(text: TextConfig) -> dict[str, Any]:
+    """Of the language model."""
+    scaling = {"mrope_section": list(text.mrope_section), "rope_type": "default"}
+    return {
+        "attention_dropout": 0.0,
+        "hidden_act": "silu",
+        "hidden_size": text.hidden_size,
+        "intermediate_size": text.intermediate_size,
+        "max_position_embeddings": 32768,
+        "max_window_layers": text.num_hidden_layers,
+        "num_attention_heads": text.num_attention_heads,
+        "num_hidden_layers": text.num_hidden_layers,
+        "num_key_value_heads": text.num_key_value_heads,
+        "rms_norm_eps": text.rms_norm_eps,
+        "rope_scaling": {**scaling, "type": "default"},
+        "rope_theta": text.rope_theta,
+        "sliding_window": 32768,
+        "tie_word_embeddings": text.tie_word_embeddings,
+        "use_sliding_window": False,
         "vocab_size": text.vocab_size,
+    }
+
+
+def vision_fields(vision: VisionConfig) -> dict[str, Any]:
+    """Of the vision encoder."""
+    return {
+        "depth": vision.depth,
+        "embed_dim": vision.embed_dim,
+        "hidden_size": vision.hidden_size,
+        "in_chans": vision.in_channels,
+        "model_type": "qwen2_vl",
+        "num_heads": vision.num_heads,
+        "spatial_patch_size": vision.patch_size,
     }
 
 

@@ -33,14 +33,13 @@ def main() -> None:
     parser.add_argument("bundle")
     parser.add_argument("--out", type=Path, required=True, help="folder for overlays and sheet")
     parser.add_argument("--count", type=int, default=6, help="pictures")
-    parser.add_argument("--seed", type=int, default=SEED, help="of the scenes")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     tiles = []
     right = 0
     asked = 0
     with runtime.Pipeline(options.bundle) as pipeline:
-        scenes = islice(draw_scenes(options.seed), options.count)
+        scenes = islice(draw_scenes(SEED), options.count)
         for index, (picture, samples) in enumerate(scenes):
             for sample in samples:
                 answer = ask(pipeline, picture, sample)

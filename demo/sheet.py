@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFont
 
+from vpt_edge.runtime.errors import VptError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -44,7 +46,8 @@ def draw_answer(answer: Answer, truth: str) -> Image.Image:
     """The picture with the boxes of the looks, the crop of the last of them in a corner, and
     question, answer and truth.
     """
-    verdict = Line(f"{answer.text}   (truth: {truth})", RIGHT if answer.text == truth else WRONG)
+    colour = RIGHT if answer.text == truth else WRONG
+    verdict = Line(f"{answer.text}   (truth: {truth})", colour)
     tile = draw_captioned(answer.image.convert("RGB"), [Line(answer.question), verdict])
     pencil = ImageDraw.Draw(tile)
     scale = TILE / answer.image.width
@@ -60,7 +63,9 @@ def draw_answer(answer: Answer, truth: str) -> Image.Image:
 
 
 def join(tiles: Sequence[Image.Image]) -> Image.Image:
-    """All of them, which are of one size, on one sheet."""
+    """All of them, which are of one size, on one sheet. Raises VptError where there are none."""
+    if not tiles:
+        raise VptError("there is no picture for the sheet", "ask for one at least: --count 1")
     width, height = tiles[0].size
     columns = min(len(tiles), COLUMNS)
     rows = -(-len(tiles) // columns)

@@ -277,7 +277,7 @@ def answers(scene: Layout) -> dict[str, str]:
             true[LETTER[form].format(tag.name)] = tag.letter
             true[QUARTER[form].format(tag.name)] = quarter(tag)
         for colour in COLOURS:
-            true[COLOUR[form].format(colour)] = "yes" if colour in tags else "no"
+            true[COLOUR[form].format(colour)] = yes_or_no(colour in tags)
         for kind in SHAPES:
-            true[SHAPE[form].format(kind)] = "yes" if kind in shapes else "no"
+            true[SHAPE[form].format(kind)] = yes_or_no(kind in shapes)
     return true

@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 import torch
-from network import MAX_PIXELS, MIN_PIXELS, RESOLUTION, Network, rope
+from network import MAX_PIXELS, MIN_PIXELS, RESOLUTION, Network, released, rope
+from safetensors.torch import load_file
 from talk import ACTION, Talk
 from torch import Tensor
 
@@ -15,10 +16,21 @@ from vpt_edge.runtime.manifest import ImageConfig
 from vpt_edge.runtime.models.qwen2_vl import PROCESSOR
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from PIL import Image
 
 REGION = re.compile(r"<\|region_token_start\|>((?:<\|[xy]_[0-7]\|>)+)<\|region_token_end\|>")
 LONGEST = 12
+
+
+def load(folder: Path, network: Network) -> Network:
+    """``network`` with the weights of a folder that ``save`` wrote of one of its geometry."""
+    state = load_file(folder / "model.safetensors")
+    names = {name: state[released(name)] for name in network.state_dict()}
+    patch = "visual.patch_embed.proj.weight"
+    network.load_state_dict(names | {patch: names[patch].flatten(1)})
+    return network.eval()
 
 
 def reply(

@@ -12,8 +12,8 @@ import evaluate
 import pytest
 import torch
 from evaluate import SEED, Tally, draw_scenes
-from network import Network, load, save
-from network_reply import REGION, reply
+from network import Network, save
+from network_reply import REGION, load, reply
 from signs.attention import TrainingAttention
 from signs.conversation import Conversations
 from signs.draw import Drawer

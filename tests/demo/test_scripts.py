@@ -15,6 +15,8 @@ from golden import DEMO
 from PIL import Image
 from sheet import GAP, LINE, TILE, join
 
+from vpt_edge.runtime.errors import VptError
+
 if TYPE_CHECKING:
     from golden import Exporter
 
@@ -67,3 +69,8 @@ def test_a_bundle_agrees_with_itself(
 def test_a_sheet_has_rows() -> None:
     tiles = [Image.new("RGB", (TILE, TILE)) for _ in range(7)]
     assert join(tiles).size == (6 * (TILE + GAP) + GAP, 2 * (TILE + GAP) + GAP)
+
+
+def test_no_picture_is_no_sheet() -> None:
+    with pytest.raises(VptError, match="no picture for the sheet"):
+        join([])
