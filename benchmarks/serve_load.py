@@ -45,6 +45,7 @@ from benchmarks.serve_cases import (
 from benchmarks.serve_clients import LONG, Load, read_completion
 from benchmarks.soak import Sample, growth, judge
 from vpt_edge.runtime import Pipeline
+from vpt_edge.server.allocator import return_large_blocks
 from vpt_edge.server.listener import Listener
 from vpt_edge.server.settings import Settings
 
@@ -60,7 +61,10 @@ IDLE = 10.0  # seconds at most until what a round has opened is closed
 
 
 def serve(bundle: str, connection: Connection) -> None:
-    """A server at a free port, whose address goes through ``connection``."""
+    """A server at a free port, whose address goes through ``connection``; with memory as vpt-serve
+    has it.
+    """
+    return_large_blocks()
     settings = Settings(model=MODEL, cache_bytes=CACHE)
     Listener(lambda: Pipeline(bundle), settings, notify=connection.send).run()
 

@@ -37,6 +37,7 @@ from vpt_edge.runtime import Bundle, Pipeline
 THREADS = 4
 ROUND = 40  # requests
 WARM_UP = 0.25  # of the samples, which are not judged
+FEWEST = 4  # samples behind it: in fewer a slope says little
 # What may grow from the end of the warm-up to the end, by the slope.
 MEMORY_GROWTH = 16.0  # MiB, or a twentieth: the key-value cache's pages come as they are first used
 COUNT_GROWTH = 1.0
@@ -156,7 +157,7 @@ def sample(requests: int) -> Sample:
 def growth(samples: Sequence[Sample]) -> dict[str, float]:
     """By the slope, from the end of the warm-up to the end."""
     judged = np.array(samples[int(len(samples) * WARM_UP) :], float)
-    if len(judged) < 3:
+    if len(judged) < FEWEST:
         return {}
     requests = judged[:, 0]
     slopes = np.polyfit(requests, judged[:, 1:], 1)[0]
