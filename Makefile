@@ -55,8 +55,14 @@ figures: $(foreach precision,fp32 fp16 int8 int4,$(BUNDLE)-$(precision))
 	$(BIN)/python demo/figures.py $^
 
 # An hour or two; ended at any moment, the same command goes on.
-train-demo: $(VENV)/ready
+train-demo: $(VENV)/ready build/typefaces
 	PYTHONPATH=demo $(BIN)/python -m signs.train --out demo/checkpoint --compile
+
+build/typefaces: demo/signs/package.json
+	mkdir -p $@
+	cp $< $@
+	npm install --prefix $@ --no-audit --no-fund --silent
+	touch $@
 
 # The second core computes what transformers does meanwhile.
 test: lint build/debian-ready $(PARITY_VENV)/ready

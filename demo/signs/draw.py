@@ -14,12 +14,15 @@ from signs.varied_grounds import VariedGrounds
 from signs.views import REACH, place_letters, view_crop, view_first
 
 from vpt_edge.live.scenes import GRID
+from vpt_edge.live.signs.faces import faces_of
 from vpt_edge.live.signs.grounds import Grounds, find_photographs
 from vpt_edge.live.signs.layout import SIDES, Conditions, lay_out
 from vpt_edge.live.signs.painter import Painter
 from vpt_edge.live.signs.words import CHARACTERS, LONGEST, SHORTEST, draw_code
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from vpt_edge.live.signs.sign import Part, Scene, Sign
@@ -44,18 +47,23 @@ SCENE_RECORD = np.dtype(
         ("sign", "i1"),  # the one that is looked at
     ]
 )
-DRAWING = 2  # goes up when the same seed draws something else
+DRAWING = 3  # goes up when the same seed draws something else
 STRAY = 0.08  # share of looks one cell beside the sign, as of a model that errs
 EASE = 0.3  # share of the chunks of windows in which words grow to their full length
 
 
 @dataclass(frozen=True)
 class Drawer:
-    """Draws chunks of scenes of one part from a seed; ``chunks``: of how many the words grow."""
+    """Draws chunks of scenes of one part from a seed.
+
+    ``chunks``: of how many the words grow. ``faces``: typefaces of training beside those that are
+    installed with the demo.
+    """
 
     seed: int
     part: Part = "training"
     chunks: int = 0
+    faces: tuple[str, ...] = ()
 
     @cached_property
     def _grounds(self) -> Grounds:
@@ -114,7 +122,8 @@ class Drawer:
     def _vary(self, scene: Scene, rng: Random) -> Scene:
         """As training is shown it; the test sees scenes as they are."""
         if self.part == "training":
-            return replace(scene, signs=tuple(vary_sign(sign, rng) for sign in scene.signs))
+            faces = (*faces_of("training"), *self.faces)
+            return replace(scene, signs=tuple(vary_sign(sign, faces, rng) for sign in scene.signs))
         return scene
 
     def side(self, index: int) -> int:
@@ -135,11 +144,12 @@ class Drawer:
         return sign, (x, y)
 
 
-def vary_sign(sign: Sign, rng: Random) -> Sign:
-    """The same sign with letters of another shape, so that the network does not hold on to those of
-    the typefaces that it is shown; half of the texts become codes, in which all letters are alike.
+def vary_sign(sign: Sign, faces: Sequence[str], rng: Random) -> Sign:
+    """The same sign in one of the ``faces``, whose letters have another shape, so that the network
+    does not hold on to those that it is shown; half of the texts become codes, in which all letters
+    are alike.
     """
-    card = sign.card
+    card = replace(sign.card, face=rng.choice(faces))
     if rng.random() < 0.5:
         card = replace(card, text=draw_code(rng, len(card.text)))
     pose = replace(

@@ -19,6 +19,7 @@ from network import save
 from signs.recipe import FULL
 from signs.state import stop_between_steps
 from signs.training import Training
+from signs.typefaces import find_typefaces
 
 from vpt_edge.commands.bar import Bar
 from vpt_edge.commands.console import exit_code
@@ -31,12 +32,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--work", type=Path, default=Path("build/demo-training"))
     parser.add_argument("--log", type=Path, default=LOG)
+    parser.add_argument("--typefaces", type=Path, default=Path("build/typefaces"))
     parser.add_argument("--threads", type=int, default=0, help="as many as cores by default")
     parser.add_argument("--compile", action="store_true", help="which needs a compiler of C++")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    training = Training(FULL, options.work, options.log, is_compiled=options.compile)
+    faces = find_typefaces(options.typefaces)
+    training = Training(FULL, options.work, options.log, faces, is_compiled=options.compile)
     with stop_between_steps() as stop, Bar() as bar:
         training.run(stop, bar)
     workshop = training.workshop

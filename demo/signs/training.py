@@ -30,11 +30,18 @@ class Training:
     """Takes the steps of ``recipe``; what it draws, and its state, are in ``folder``."""
 
     def __init__(
-        self, recipe: Recipe, folder: Path, log: Path, *, is_compiled: bool = False
+        self,
+        recipe: Recipe,
+        folder: Path,
+        log: Path,
+        faces: tuple[str, ...] = (),
+        *,
+        is_compiled: bool = False,
     ) -> None:
+        """``faces``: paths of typefaces beside those of the demo."""
         folder.mkdir(parents=True, exist_ok=True)
         self.recipe = recipe
-        self.workshop = Workshop(recipe, folder)
+        self.workshop = Workshop(recipe, folder, faces)
         if is_compiled:
             for block in self.workshop.network.visual.blocks:
                 block.compile()

@@ -42,9 +42,12 @@ FIRST_TOKENS = (VIEW // TOKEN) ** 2
 
 
 class Workshop:
-    """A step of a stage is the same every time that it is taken with the same weights."""
+    """A step of a stage is the same every time that it is taken with the same weights.
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
+    ``faces``: paths of further typefaces.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, faces: tuple[str, ...] = ()) -> None:
         torch.manual_seed(recipe.seed)
         geometry = recipe.geometry
         self.recipe = recipe
@@ -53,10 +56,11 @@ class Workshop:
         self.talk = Talk(build_tokenizer())
         self.features: Pool | None = None
         self._folder = folder
+        self._faces = faces
         size = recipe.chunk
         few = recipe.chunk // 4
         chunks = recipe.windows // size
-        self.drawer = Drawer(recipe.seed, "training", chunks)
+        self.drawer = Drawer(recipe.seed, "training", chunks, faces)
         self.windows = self._pool("windows", self.drawer.windows, chunks, size)
         self.scenes = self._pool("scenes", self.drawer.scenes, recipe.scenes // few, few)
         self._unseen = Drawer(recipe.seed, "test")
@@ -67,7 +71,7 @@ class Workshop:
 
     def _pool(self, what: str, draw: Draw, chunks: int, size: int) -> Pool:
         """In a folder that is named after all that its records depend on."""
-        name = f"{what}-{DRAWING}-{self.recipe.seed}-{size}-{chunks}"
+        name = f"{what}-{DRAWING}-{self.recipe.seed}-{size}-{chunks}-{len(self._faces)}"
         return Pool(self._folder / name, draw, chunks, size)
 
     def parameters(self, stage: Stage) -> list[nn.Parameter]:

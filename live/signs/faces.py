@@ -1,5 +1,5 @@
 """Typefaces that signs are lettered in: the one inside Pillow, and open ones of PyPI's packages,
-which are not imported for it.
+which are not imported for it. The path of a file is the name of a typeface, too.
 """
 
 from __future__ import annotations
@@ -97,15 +97,24 @@ def _measure_cap(name: str) -> int:
 def _load(name: str, size: float) -> FreeTypeFont:
     if name == PILLOW:
         return _load_default(size)
+    if name not in FILES:
+        return _open_file(Path(name), size, "give the path of a font")
+    return _open_file(_find_file(name), size, INSTALL)
+
+
+def _open_file(path: Path, size: float, hint: str) -> FreeTypeFont:
+    try:
+        return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+    except OSError as error:
+        raise VptError(f"{path} cannot be read as a typeface: {error}", hint) from error
+
+
+def _find_file(name: str) -> Path:
     package, file = FILES[name]
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise VptError(f"the typeface {name} is not installed, {package} is missing", INSTALL)
-    path = Path(spec.submodule_search_locations[0]) / "files" / file
-    try:
-        return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
-    except OSError as error:
-        raise VptError(f"the typeface {name} cannot be read of {path}: {error}", INSTALL) from error
+    return Path(spec.submodule_search_locations[0]) / "files" / file
 
 
 def _load_default(size: float) -> FreeTypeFont:
