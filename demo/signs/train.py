@@ -25,6 +25,7 @@ from vpt_edge.commands.bar import Bar
 from vpt_edge.commands.console import exit_code
 
 LOG = Path(__file__).parent.parent / "training.log"
+TYPEFACES = Path("build/typefaces")  # of make
 
 
 def main() -> None:
@@ -32,13 +33,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
     parser.add_argument("--work", type=Path, default=Path("build/demo-training"))
     parser.add_argument("--log", type=Path, default=LOG)
-    parser.add_argument("--typefaces", type=Path, default=Path("build/typefaces"))
     parser.add_argument("--threads", type=int, default=0, help="as many as cores by default")
     parser.add_argument("--compile", action="store_true", help="which needs a compiler of C++")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    faces = find_typefaces(options.typefaces)
+    faces = find_typefaces(TYPEFACES)
     training = Training(FULL, options.work, options.log, faces, is_compiled=options.compile)
     with stop_between_steps() as stop, Bar() as bar:
         training.run(stop, bar)
