@@ -129,6 +129,7 @@ def test_sigterm_ends_it_with_130_and_the_command_writes_a_checkpoint(
     options = ["--out", str(out), "--work", str(folder), "--log", str(folder / "log")]
     monkeypatch.setattr(sys, "argv", ["train.py", *options, "--threads", "1"])
     monkeypatch.setattr(train, "FULL", RECIPE)
+    monkeypatch.setattr(train, "find_typefaces", lambda folder: ())
     take_step = Workshop.take_step
 
     def interrupt(workshop: Workshop, stage: Stage, step: int) -> Any:
