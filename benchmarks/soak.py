@@ -7,7 +7,8 @@ left in the midst, about encoded pictures that are closed meanwhile, by event lo
 cancelled, with regions that are malformed, too many or none, and pipelines that are closed while
 they answer. Every answer is held against a fresh pipeline's, what came of a stream that was left
 against its beginning. When a round has ended, nothing of it should be left: memory, open files and
-threads are counted, and their slopes over the requests are judged.
+threads are counted, and their slopes over the requests are judged. Large blocks go back to the
+system, as in vpt-serve: what glibc keeps between blocks that are in use is not what grows here.
 
 Ends with 1 when something grows or differs.
 """
@@ -33,6 +34,7 @@ from evaluate import draw_scenes
 from benchmarks import ways
 from benchmarks.ways import LONG, Question, Way
 from vpt_edge.runtime import Bundle, Pipeline
+from vpt_edge.server.allocator import return_large_blocks
 
 THREADS = 4
 ROUND = 40  # requests
@@ -183,6 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
+    return_large_blocks()
     bundle = Bundle.open(options.bundle)
     soak = Soak(bundle, options.seed)
     end = time.monotonic() + 60 * options.minutes
