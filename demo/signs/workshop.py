@@ -56,7 +56,6 @@ class Workshop:
         self.talk = Talk(build_tokenizer())
         self.features: Pool | None = None
         self._folder = folder
-        self._faces = faces
         size = recipe.chunk
         few = recipe.chunk // 4
         chunks = recipe.windows // size
@@ -71,7 +70,7 @@ class Workshop:
 
     def _pool(self, what: str, draw: Draw, chunks: int, size: int) -> Pool:
         """In a folder that is named after all that its records depend on."""
-        name = f"{what}-{DRAWING}-{self.recipe.seed}-{size}-{chunks}-{len(self._faces)}"
+        name = f"{what}-{DRAWING}-{self.recipe.seed}-{size}-{chunks}-{len(self.drawer.faces)}"
         return Pool(self._folder / name, draw, chunks, size)
 
     def parameters(self, stage: Stage) -> list[nn.Parameter]:
